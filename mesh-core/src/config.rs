@@ -1,0 +1,18 @@
+//! What the user wrote: documents become typed [`Resource`]s with the place of every field that a diagnostic may name.
+//!
+//! `tree` reads YAML and JSON into nodes with positions, `decode` reads nodes into types, `istio` holds the types (one
+//! file per kind), `load` ties them together per file, and `accept` decides which version of each object is in force.
+
+pub mod accept;
+pub mod decode;
+pub mod diagnostic;
+pub mod duration;
+pub mod istio;
+pub mod load;
+pub mod resource;
+pub mod tree;
+
+pub use accept::{Accepted, SourceFile};
+pub use diagnostic::{Code, Diagnostic, Level, Location};
+pub use load::{Loaded, Options, load};
+pub use resource::{At, Kind, Mark, Meta, Resource, ResourceKey, Spec};

@@ -1,0 +1,186 @@
+//! The envelope every object comes in: kind, name, place, and its typed `spec`.
+
+use super::{
+    diagnostic::Location,
+    istio::{
+        AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service, ServiceEntry,
+        VirtualService,
+    },
+    tree::Node,
+};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// A place within a file, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+}
+
+/// A value and the place where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub at: Mark,
+}
+
+impl<T> std::ops::Deref for At<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// The kinds of object that have a meaning inside a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `networking.istio.io` routes.
+    VirtualService,
+    /// `networking.istio.io` subsets and traffic policy.
+    DestinationRule,
+    /// `networking.istio.io` static registry.
+    ServiceEntry,
+    /// Core `v1` service.
+    Service,
+    /// `security.istio.io` mutual TLS mode of the server side.
+    PeerAuthentication,
+    /// `authentication.istio.io/v1alpha1`, the whole mesh.
+    MeshPolicy,
+    /// `authentication.istio.io/v1alpha1`, one namespace.
+    Policy,
+    /// `security.istio.io` authorization.
+    AuthorizationPolicy,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are declared.
+    pub const ALL: [Self; 8] = [
+        Self::VirtualService,
+        Self::DestinationRule,
+        Self::ServiceEntry,
+        Self::Service,
+        Self::PeerAuthentication,
+        Self::MeshPolicy,
+        Self::Policy,
+        Self::AuthorizationPolicy,
+    ];
+
+    /// Returns the name as it stands after `kind:`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::Service => "Service",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::MeshPolicy => "MeshPolicy",
+            Self::Policy => "Policy",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+        }
+    }
+
+    /// Returns whether a malformed object of this kind must fail closed instead of being left out.
+    pub const fn is_security(self) -> bool {
+        matches!(self, Self::PeerAuthentication | Self::MeshPolicy | Self::Policy | Self::AuthorizationPolicy)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What tells one object from another. Displays as `Kind namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceKey {
+    /// The kind, also one that has no meaning here.
+    pub kind: Arc<str>,
+    /// The namespace; `default` where the document names none.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ResourceKey {
+    /// Returns the key of an object.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// `metadata`, as far as it has a meaning here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp` as written (RFC 3339 sorts as text); decides conflicts: the oldest wins.
+    pub created: Option<String>,
+}
+
+/// The typed content of an object.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Spec {
+    /// Routes.
+    VirtualService(VirtualService),
+    /// Subsets and traffic policy.
+    DestinationRule(DestinationRule),
+    /// Static registry.
+    ServiceEntry(ServiceEntry),
+    /// Core service.
+    Service(Service),
+    /// Server-side mutual TLS.
+    PeerAuthentication(PeerAuthentication),
+    /// MeshPolicy and Policy of Istio 1.3.
+    LegacyPolicy(LegacyPolicy),
+    /// Authorization.
+    AuthorizationPolicy(AuthorizationPolicy),
+    /// A security object that could not be read and has no earlier version: it fails closed.
+    ///
+    /// `selector` and `deny` are what could still be read of it.
+    Malformed {
+        /// The labels it selects, if that much was readable; `None` means its whole namespace.
+        selector: Option<BTreeMap<String, String>>,
+        /// For an AuthorizationPolicy: whether it is (or may be) a DENY.
+        deny: bool,
+    },
+}
+
+/// One object of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// Which object it is.
+    pub key: ResourceKey,
+    /// Which kind.
+    pub kind: Kind,
+    /// Labels, annotations, age.
+    pub meta: Meta,
+    /// Where its document starts.
+    pub location: Location,
+    /// What it says.
+    pub spec: Spec,
+    /// The document as it was written, for serving it on unchanged.
+    pub document: Arc<Node>,
+}
+
+impl Resource {
+    /// Returns the place of `mark` in this object's file.
+    pub fn locate(&self, mark: Mark) -> Location {
+        Location::new(&self.location.file, mark)
+    }
+}

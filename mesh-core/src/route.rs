@@ -1,0 +1,162 @@
+//! Where a request goes: host → virtual host → first matching route → one weighted destination.
+//!
+//! Everything here is compiled: matchers are built, weights validated, clusters resolved to numbers.
+
+mod headers;
+mod host;
+mod matcher;
+mod rewrite;
+mod weighted;
+
+pub use headers::HeaderOps;
+pub use host::{Authority, HostTable};
+pub use matcher::{Mismatch, RouteMatch};
+pub use rewrite::Rewrite;
+pub use weighted::{Weighted, WeightsError};
+
+use crate::{config::ResourceKey, dice::Dice, retry::RetryPolicy};
+use http::{HeaderMap, Method, StatusCode};
+use std::{sync::Arc, time::Duration};
+
+/// What routing reads of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The authority as sent, with any port.
+    pub authority: &'a str,
+    /// Path and query as sent.
+    pub path_and_query: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// The number of a cluster within its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u32);
+
+/// The routes of one host and port.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// `host:port`.
+    pub name: Arc<str>,
+    /// The routes, in order; the first match wins.
+    pub routes: Vec<Route>,
+    /// The object the routes come from; `None` where there is no VirtualService and the service itself is the route.
+    pub source: Option<ResourceKey>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// The user's name for it, else `Kind namespace/name#index`.
+    pub name: Arc<str>,
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// What it does.
+    pub action: RouteAction,
+    /// `headers.response` of the route.
+    pub response_headers: HeaderOps,
+}
+
+/// What a route does.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RouteAction {
+    /// Sends the request to one of its destinations.
+    Forward(Forward),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Answers by itself.
+    Direct {
+        /// The status.
+        status: StatusCode,
+        /// The body.
+        body: bytes::Bytes,
+    },
+}
+
+/// How a route forwards.
+#[derive(Debug)]
+pub struct Forward {
+    /// The destinations with their weights.
+    pub destinations: Weighted<Target>,
+    /// Bound of the whole call; `None` is unbounded.
+    pub timeout: Option<Duration>,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// Rewrites of path and authority.
+    pub rewrite: Option<Rewrite>,
+    /// `headers.request` of the route.
+    pub request_headers: HeaderOps,
+}
+
+/// One destination of a route.
+#[derive(Debug)]
+pub struct Target {
+    /// Its cluster; `None` if host or subset do not exist: answered with 503, flag NC.
+    pub cluster: Option<ClusterId>,
+    /// The name the cluster has or would have.
+    pub name: Arc<str>,
+    /// `headers.request` of the destination.
+    pub request_headers: HeaderOps,
+    /// `headers.response` of the destination.
+    pub response_headers: HeaderOps,
+}
+
+/// A redirect, compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The status.
+    pub status: StatusCode,
+    /// Replaces the path.
+    pub uri: Option<String>,
+    /// Replaces the authority.
+    pub authority: Option<String>,
+    /// Replaces the port.
+    pub port: Option<u16>,
+    /// Replaces the scheme.
+    pub scheme: Option<String>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    /// To a destination of a route.
+    Forward {
+        /// The virtual host.
+        host: &'a VirtualHost,
+        /// The route.
+        route: &'a Route,
+        /// How it forwards.
+        forward: &'a Forward,
+        /// The destination drawn; kept for all retries.
+        target: &'a Target,
+    },
+    /// Answered by the route itself.
+    Answer {
+        /// The virtual host.
+        host: &'a VirtualHost,
+        /// The route, whose action is `Redirect` or `Direct`.
+        route: &'a Route,
+    },
+    /// The host is known, and none of its routes matches: 404, flag NR.
+    NoRoute {
+        /// The virtual host.
+        host: &'a VirtualHost,
+    },
+    /// The host is not known: on to the address it names, with no policy.
+    Passthrough,
+    /// The host is not known, and policy forbids passing through: 502.
+    Blocked,
+}
+
+impl VirtualHost {
+    /// Returns where this host's routes send `head`, whose service port is `port`.
+    pub fn decide<'a>(&'a self, head: &Head<'_>, port: u16, dice: &mut impl Dice) -> Decision<'a> {
+        let _ = (head, port, dice);
+        todo!()
+    }
+}

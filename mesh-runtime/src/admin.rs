@@ -1,0 +1,1 @@
+//! The admin listener: `/metrics`, `/config`, `/clusters`, `/identity`, `/healthz`, `/readyz`. Loopback by default.

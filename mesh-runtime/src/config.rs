@@ -1,0 +1,78 @@
+//! The snapshot in force: compiled from whatever source, read once per request.
+
+mod files;
+
+pub use files::read_files;
+
+use arc_swap::ArcSwap;
+use mesh_core::{
+    config::Resource,
+    health::States,
+    snapshot::{MeshSettings, Snapshot, Viewer},
+};
+use std::{fmt, sync::Arc};
+use tokio::sync::watch;
+
+/// The snapshot in force and the states that outlive it.
+pub struct ConfigStore {
+    current: ArcSwap<Snapshot>,
+    states: States,
+    changed: watch::Sender<u64>,
+}
+
+impl ConfigStore {
+    /// Returns a store in which `first` is in force.
+    pub fn new(first: Snapshot) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(first),
+            states: States::default(),
+            changed: watch::channel(0).0,
+        }
+    }
+
+    /// Returns the snapshot in force. A request calls this once and keeps what it got.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Returns whether `snapshot` is still the one in force; cheaper than [`Self::current`].
+    pub fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(&self.current.load(), snapshot)
+    }
+
+    /// Returns the states beside the snapshots.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// Puts `snapshot` in force.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Compiles `resources` for `viewer` and puts the result in force. Returns what was found.
+    pub fn compile(
+        &self,
+        version: &str,
+        resources: &[Arc<Resource>],
+        viewer: &Viewer,
+        settings: &MeshSettings,
+    ) -> Vec<mesh_core::config::Diagnostic> {
+        let (snapshot, found) =
+            mesh_core::snapshot::compile(version, resources, viewer, settings, &self.states);
+        self.publish(snapshot);
+        found
+    }
+
+    /// Returns a receiver that sees every publication.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+impl fmt::Debug for ConfigStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigStore").field("version", self.current.load().version()).finish_non_exhaustive()
+    }
+}

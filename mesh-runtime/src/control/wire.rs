@@ -1,0 +1,151 @@
+//! The bodies that workloads and the control endpoint exchange, all JSON.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The answer to `GET /v1/resources`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resources {
+    /// The version; also the `ETag`.
+    pub version: String,
+    /// The trust domain of the mesh.
+    #[serde(rename = "trustDomain")]
+    pub trust_domain: String,
+    /// Istio objects as they were given; leases as `ServiceEntry` objects.
+    pub items: Vec<serde_json::Value>,
+    /// Whether the endpoint started without its leases: the registry may lack workloads for one lease time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warming: bool,
+}
+
+/// The body of `PUT /v1/workloads/{namespace}/{service}/{instance}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Lease {
+    /// The IP address others dial.
+    pub address: String,
+    /// Port name to listening port; at least one.
+    pub ports: BTreeMap<String, u16>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `region/zone/subzone`.
+    #[serde(default)]
+    pub locality: String,
+    /// How long without a heartbeat the lease holds, in seconds: 1 to 3600. Default 15.
+    #[serde(default = "default_ttl_seconds")]
+    pub ttl_seconds: u32,
+    /// The port by which callers know the service, where no Service or ServiceEntry object says it. Default 80.
+    #[serde(default = "default_service_port")]
+    pub service_port: u16,
+}
+
+fn default_ttl_seconds() -> u32 {
+    15
+}
+
+fn default_service_port() -> u16 {
+    80
+}
+
+/// The body of `POST /v1/certificates`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateAsk {
+    /// PEM of a PKCS#10 request.
+    pub csr: String,
+}
+
+/// Its answer.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// PEM chain, leaf first.
+    pub chain: String,
+    /// PEM bundles by trust domain.
+    pub bundles: BTreeMap<String, String>,
+    /// Over plain HTTP: the bearer for renewals, valid as long as the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<String>,
+}
+
+/// Shows that there is a `renewal`, not what it is.
+impl std::fmt::Debug for CertificateAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateAnswer")
+            .field("bundles", &self.bundles.keys())
+            .field("renewal", &self.renewal.as_ref().map(|_| ".."))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A stable word: `bad_request`, `unauthenticated`, `forbidden`, `conflict`, `not_found`.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// The body of `POST /v1/reports`: how a workload fares with a version of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The service.
+    pub service: String,
+    /// The instance.
+    pub instance: String,
+    /// The version in force there.
+    pub version: String,
+    /// What it could not put in force.
+    #[serde(default)]
+    pub rejected: Vec<Rejection>,
+}
+
+/// One object that was not put in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// `Kind namespace/name`, or empty for a document that is no object.
+    pub resource: String,
+    /// The file.
+    pub file: String,
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+    /// The code.
+    pub code: String,
+    /// What is wrong, and what to write.
+    pub message: String,
+    /// What is in force instead.
+    pub kept: String,
+}
+
+/// The answer to `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The version being served.
+    pub version: String,
+    /// Who is connected.
+    pub workloads: Vec<WorkloadStatus>,
+    /// What was refused, by the endpoint or by a workload.
+    pub rejected: Vec<Rejection>,
+}
+
+/// One workload in the status.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadStatus {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service.
+    pub service: String,
+    /// Its instance.
+    pub instance: String,
+    /// Its identity.
+    pub spiffe_id: String,
+    /// The version it has in force.
+    pub version: String,
+    /// Seconds since it was last heard of.
+    pub age_seconds: u64,
+}

@@ -1,0 +1,20 @@
+//! What both sides of the mesh share of the outside world: the clock, where configuration comes from, TLS and SVIDs,
+//! telemetry, and the context that travels with a request.
+//!
+//! What only one side uses lives on that side.
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod control;
+pub mod crypto;
+pub mod identity;
+pub mod settings;
+pub mod telemetry;
+pub mod workload;
+
+pub use clock::{Clock, ThreadDice};
+pub use context::Context;
+pub use settings::Settings;
+pub use workload::{StartError, Workload};
