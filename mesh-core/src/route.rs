@@ -8,10 +8,10 @@ mod matcher;
 mod rewrite;
 mod weighted;
 
-pub use headers::HeaderOps;
+pub use headers::{HeaderOpError, HeaderOps, authority_of};
 pub use host::{Authority, HostTable};
-pub use matcher::{Mismatch, RouteMatch};
-pub use rewrite::Rewrite;
+pub use matcher::{Condition, Mismatch, RouteMatch};
+pub use rewrite::{PathRewrite, Rewrite};
 pub use weighted::{Weighted, WeightsError};
 
 use crate::{config::ResourceKey, dice::Dice, retry::RetryPolicy};
@@ -154,9 +154,19 @@ pub enum Decision<'a> {
 }
 
 impl VirtualHost {
-    /// Returns where this host's routes send `head`, whose service port is `port`.
-    pub fn decide<'a>(&'a self, head: &Head<'_>, port: u16, dice: &mut impl Dice) -> Decision<'a> {
-        let _ = (head, port, dice);
-        todo!()
+    /// Returns where this host's routes send `head`: the first route that matches, and one of its destinations.
+    pub fn decide<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
+        match self.routes.iter().find(|route| route.matches.matches(head)) {
+            None => Decision::NoRoute { host: self },
+            Some(route) => match &route.action {
+                RouteAction::Forward(forward) => {
+                    let target = forward.destinations.draw(dice);
+                    Decision::Forward { host: self, route, forward, target }
+                }
+                RouteAction::Redirect(_) | RouteAction::Direct { .. } => {
+                    Decision::Answer { host: self, route }
+                }
+            },
+        }
     }
 }

@@ -1,14 +1,189 @@
-//! Which virtual host answers for an authority.
+//! Which virtual host answers for an authority: exact name first, then the longest wildcard suffix, then `*`.
+// spec: envoy config.route.v3.VirtualHost domains; istio-semantics 1, "Host header match"
+
+use super::VirtualHost;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 /// An authority, normalised once: lower case, no trailing dot, port apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     /// The host.
-    pub host: std::borrow::Cow<'a, str>,
+    pub host: Cow<'a, str>,
     /// The port, if one was sent.
     pub port: Option<u16>,
 }
 
+impl<'a> Authority<'a> {
+    /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`; `None` if it is none of these.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (host, port) = split_port(text)?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if host.is_empty() || host.contains('@') {
+            return None;
+        }
+        let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
+        };
+        Some(Self { host, port })
+    }
+
+    /// Returns the port that the request means: the one sent, else the scheme's.
+    pub fn port_or_default(&self, scheme: &str) -> u16 {
+        self.port.unwrap_or(if scheme == "https" { 443 } else { 80 })
+    }
+}
+
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let bracketed = text.starts_with('[');
+    let end = if bracketed { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
+    let (host, rest) = text.split_at(end);
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Some((host, None)),
+        None => None,
+        Some(port) => Some((host, Some(port.parse().ok()?))),
+    }
+}
+
 /// Every virtual host by the names it answers to.
 #[derive(Debug, Default)]
-pub struct HostTable {}
+pub struct HostTable {
+    exact: HashMap<Box<str>, Ports>,
+    /// By suffix with its leading dot: `.example.com` for `*.example.com`.
+    suffixes: HashMap<Box<str>, Ports>,
+    any: Option<Ports>,
+}
+
+/// The virtual hosts of one name: one per service port, and perhaps one for every other port.
+#[derive(Debug, Default)]
+struct Ports {
+    by_port: Vec<(u16, Arc<VirtualHost>)>,
+    any_port: Option<Arc<VirtualHost>>,
+}
+
+impl HostTable {
+    /// Adds `host` under `name`: a full name, `*.suffix` or `*`. Without a `port` it answers for every port that has
+    /// no virtual host of its own. The first one added under a name and port stays.
+    pub fn insert(&mut self, name: &str, port: Option<u16>, host: &Arc<VirtualHost>) {
+        let ports = match name.strip_prefix('*') {
+            Some("") => self.any.get_or_insert_default(),
+            Some(suffix) => self.suffixes.entry(suffix.into()).or_default(),
+            None => self.exact.entry(name.into()).or_default(),
+        };
+        match port {
+            None => drop(ports.any_port.get_or_insert_with(|| Arc::clone(host))),
+            Some(port) if ports.by_port.iter().any(|(known, _)| *known == port) => {}
+            Some(port) => ports.by_port.push((port, Arc::clone(host))),
+        }
+    }
+
+    /// Returns the virtual host for `authority` and the service port that is meant.
+    ///
+    /// An authority without a port means the only port of a service that has one port: `http://name/` is the service,
+    /// whatever its number.
+    pub fn find<'t>(
+        &'t self,
+        authority: &Authority<'_>,
+        scheme: &str,
+    ) -> Option<(&'t Arc<VirtualHost>, u16)> {
+        self.candidates(&authority.host).find_map(|ports| ports.find(authority, scheme))
+    }
+
+    /// Returns every virtual host with a name and port it answers to, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualHost>> {
+        let names = self.exact.values().chain(self.suffixes.values()).chain(&self.any);
+        names.flat_map(|ports| ports.by_port.iter().map(|(_, host)| host).chain(&ports.any_port))
+    }
+
+    /// The names that cover `host`, most specific first. A wildcard needs at least one character.
+    fn candidates<'t>(&'t self, host: &str) -> impl Iterator<Item = &'t Ports> {
+        let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0);
+        let suffixes = suffixes.filter_map(|(at, _)| self.suffixes.get(&host[at..]));
+        self.exact.get(host).into_iter().chain(suffixes).chain(&self.any)
+    }
+}
+
+impl Ports {
+    fn find<'t>(&'t self, authority: &Authority<'_>, scheme: &str) -> Option<(&'t Arc<VirtualHost>, u16)> {
+        let port = authority.port_or_default(scheme);
+        let exact = self.by_port.iter().find(|(number, _)| *number == port);
+        let only = match (&self.by_port[..], authority.port) {
+            ([only], None) => Some(only),
+            _ => None,
+        };
+        exact
+            .or(only)
+            .map(|(number, host)| (host, *number))
+            .or_else(|| self.any_port.as_ref().map(|host| (host, port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_normalised_once() {
+        let table = [
+            ("payment", "payment", None),
+            ("Payment.Default:8080", "payment.default", Some(8080)),
+            ("payment.", "payment", None),
+            ("payment.:80", "payment", Some(80)),
+            ("127.0.0.1:80", "127.0.0.1", Some(80)),
+            ("[::1]", "[::1]", None),
+            ("[::1]:8080", "[::1]", Some(8080)),
+        ];
+        for (text, host, port) in table {
+            assert_eq!(Authority::parse(text), Some(Authority { host: host.into(), port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_authority_is_refused() {
+        for text in ["", ":80", "a:b", "a:99999", "a:-1", "user@host", "[::1", "[::1]x", "a:80:80", "."] {
+            assert_eq!(Authority::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_name_wins() {
+        let table = table(&[("a.b.com", None), ("*.b.com", None), ("*.com", None), ("*", None)]);
+        let found = |host: &str| name_of(&table, host);
+        assert_eq!(found("a.b.com").as_deref(), Some("a.b.com"));
+        assert_eq!(found("x.b.com").as_deref(), Some("*.b.com"));
+        assert_eq!(found("x.y.b.com").as_deref(), Some("*.b.com"));
+        assert_eq!(found("b.com").as_deref(), Some("*.com"), "a wildcard does not cover its own suffix");
+        assert_eq!(found("org").as_deref(), Some("*"));
+    }
+
+    #[test]
+    fn a_wildcard_needs_at_least_one_character() {
+        assert_eq!(name_of(&table(&[("*.com", None)]), ".com"), None);
+        assert_eq!(name_of(&table(&[("*.com", None)]), "com"), None);
+    }
+
+    #[test]
+    fn a_port_selects_among_the_virtual_hosts_of_a_name() {
+        let table = table(&[("two", Some(80)), ("two", Some(81)), ("one", Some(9080))]);
+        assert_eq!(name_of(&table, "two").as_deref(), Some("two:80"));
+        assert_eq!(name_of(&table, "two:81").as_deref(), Some("two:81"));
+        assert_eq!(name_of(&table, "two:82"), None);
+        assert_eq!(name_of(&table, "one").as_deref(), Some("one:9080"), "the only port is the one meant");
+        assert_eq!(name_of(&table, "one:80"), None, "a port that was said must exist");
+    }
+
+    fn table(names: &[(&str, Option<u16>)]) -> HostTable {
+        let mut table = HostTable::default();
+        for (name, port) in names {
+            let shown = port.map_or((*name).to_owned(), |port| format!("{name}:{port}"));
+            let host = VirtualHost { name: shown.into(), routes: Vec::new(), source: None };
+            table.insert(name, *port, &Arc::new(host));
+        }
+        table
+    }
+
+    fn name_of(table: &HostTable, authority: &str) -> Option<String> {
+        let authority = Authority::parse(authority)?;
+        table.find(&authority, "http").map(|(host, _)| host.name.to_string())
+    }
+}

@@ -1,5 +1,7 @@
 //! A choice by weight that cannot be empty or all zero.
 
+use crate::dice::Dice;
+
 /// Items with weights; at least one, and their sum is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weighted<T> {
@@ -53,6 +55,14 @@ impl<T> Weighted<T> {
     pub fn at(&self, slot: u64) -> &T {
         let index = self.items.partition_point(|(bound, _)| *bound <= slot).min(self.items.len() - 1);
         &self.items[index].1
+    }
+
+    /// Returns an item drawn by weight.
+    pub fn draw(&self, dice: &mut impl Dice) -> &T {
+        match &self.items[..] {
+            [(_, only)] => only,
+            _ => self.at(dice.below(self.total())),
+        }
     }
 
     /// Returns the items with their weights.
