@@ -3,6 +3,13 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The path of the control endpoint's own SPIFFE ID, `spiffe://{trust domain}/mesh-control`: the one URI SAN of the
+/// certificate it serves with (any DNS names and addresses beside it are for `curl`).
+///
+/// Workloads ask for exactly this ID. A workload's own is `/ns/{}/sa/{}`, so none of them can pass for the endpoint,
+/// although the same CA issued their certificates.
+pub const CONTROL_ID_PATH: &str = "/mesh-control";
+
 /// The answer to `GET /v1/resources`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resources {
@@ -13,7 +20,8 @@ pub struct Resources {
     pub trust_domain: String,
     /// Istio objects as they were given; leases as `ServiceEntry` objects.
     pub items: Vec<serde_json::Value>,
-    /// Whether the endpoint started without its leases: the registry may lack workloads for one lease time.
+    /// Whether the endpoint started without its leases: the registry may lack workloads for one lease time. The end of
+    /// that time is a new version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warming: bool,
 }
@@ -76,6 +84,17 @@ impl std::fmt::Debug for CertificateAnswer {
             .field("renewal", &self.renewal.as_ref().map(|_| ".."))
             .finish_non_exhaustive()
     }
+}
+
+/// The answer to `GET /v1/bundle`, which needs no authorization: a workload learns its trust domain here before it asks
+/// for its first certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleAnswer {
+    /// The trust domain of the mesh.
+    pub trust_domain: String,
+    /// PEM bundles by trust domain.
+    pub bundles: BTreeMap<String, String>,
 }
 
 /// The body of every error answer.
