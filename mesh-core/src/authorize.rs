@@ -2,7 +2,7 @@
 // spec: istio security/v1beta1/authorization_policy.proto; order: DENY, then ALLOW
 
 use crate::{
-    config::{Resource, ResourceKey, istio::AuthorizationPolicy},
+    config::{Resource, ResourceKey},
     identity::SpiffeId,
 };
 use http::Method;
@@ -41,11 +41,9 @@ pub enum Decision {
 pub struct Authorizer {}
 
 impl Authorizer {
-    /// Compiles the policies that select a workload: `(object, spec)` pairs already filtered by selector and namespace;
-    /// `None` stands for a malformed object, which fails closed.
-    pub fn new<'a>(
-        policies: impl IntoIterator<Item = (&'a Arc<Resource>, Option<&'a AuthorizationPolicy>)>,
-    ) -> Self {
+    /// Compiles the policies that select a workload: AuthorizationPolicy objects already filtered by namespace and
+    /// selector. A malformed one fails closed: as an ALLOW it matches nothing, as a DENY it denies everything.
+    pub fn new<'a>(policies: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
         let _ = policies.into_iter().count();
         todo!()
     }

@@ -6,4 +6,4 @@ mod spiffe_id;
 
 pub use admission::{Admitted, Evidence, Refusal, admit};
 pub use peer_rule::PeerRule;
-pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+pub use spiffe_id::{Excerpt, SpiffeId, SpiffeIdError, TrustDomain};
