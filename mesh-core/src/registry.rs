@@ -3,8 +3,16 @@
 //! Built from `Service` and `ServiceEntry` objects (leases arrive as the latter). It resolves no names: an endpoint may
 //! be a name, which the shell resolves.
 
-use crate::config::istio::{EntryLocation, Resolution};
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use crate::config::{
+    Resource, Spec,
+    istio::{self, EntryLocation, Resolution, ServiceEntry, ServicePort, WorkloadEntry},
+};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// Where to dial. Displays as `IP:PORT` or `name:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +112,30 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Builds the registry from the `Service` and `ServiceEntry` objects among `resources`.
+    ///
+    /// Objects with the same host are one service: the ports of the first one rule (a `Service` before a
+    /// `ServiceEntry`), their endpoints are joined. That is how leases give endpoints to a service that the
+    /// configuration describes.
+    pub fn build(resources: &[Arc<Resource>], domain: &str) -> Self {
+        let mut registry = Self::default();
+        for resource in resources {
+            if let Spec::Service(service) = &resource.spec {
+                let host = full_host(&resource.key.name, &resource.key.namespace, domain);
+                registry.add(kubernetes_service(host, resource, service));
+            }
+        }
+        for resource in resources {
+            if let Spec::ServiceEntry(entry) = &resource.spec {
+                for host in &entry.hosts {
+                    let host = full_host(&host.value, &resource.key.namespace, domain);
+                    registry.add(entry_service(host, resource, entry));
+                }
+            }
+        }
+        registry
+    }
+
     /// Returns the service with this full host.
     pub fn get(&self, host: &str) -> Option<&Service> {
         self.services.get(host)
@@ -112,5 +144,139 @@ impl Registry {
     /// Returns every service in the order of hosts.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
+    }
+
+    fn add(&mut self, service: Service) {
+        match self.services.entry(Arc::clone(&service.host)) {
+            btree_map::Entry::Vacant(place) => drop(place.insert(service)),
+            btree_map::Entry::Occupied(mut known) => known.get_mut().join(service),
+        }
+    }
+}
+
+impl Service {
+    fn join(&mut self, other: Self) {
+        self.instances.extend(other.instances);
+        if self.subject_alt_names.is_empty() {
+            self.subject_alt_names = other.subject_alt_names;
+        }
+        // A lease inside the mesh says more than an entry that left `location` at its default.
+        if other.location == EntryLocation::MeshInternal {
+            self.location = EntryLocation::MeshInternal;
+        }
+        if self.resolution == Resolution::None {
+            self.resolution = other.resolution;
+        }
+    }
+
+    /// Returns where `instance` listens for service port `port`.
+    ///
+    /// A port that the instance does not name is its only port, if both sides have one, else the target port.
+    pub fn address(&self, instance: &Instance, port: &Port) -> Address {
+        let only = match (&self.ports[..], instance.ports.len()) {
+            ([_], 1) => instance.ports.values().next().copied(),
+            _ => None,
+        };
+        let number = instance.ports.get(&port.name).copied().or(only).unwrap_or(port.target);
+        Address::new(&instance.address, number)
+    }
+}
+
+impl Address {
+    /// Returns the address of port `number` at `host`, an IP address or a name.
+    pub fn new(host: &str, number: u16) -> Self {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => Self::Ip(SocketAddr::new(ip, number)),
+            Err(_) => Self::Name(host.into(), number),
+        }
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Ip(address) => address.port(),
+            Self::Name(_, port) => *port,
+        }
+    }
+}
+
+/// Returns `host` in full: a name without a dot belongs to `namespace`; anything else is taken as it is.
+// spec: istio pkg/config/model ResolveShortnameToFQDN
+pub fn full_host(host: &str, namespace: &str, domain: &str) -> Arc<str> {
+    let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let short = !bare.contains(['.', '*', ':']);
+    if short { format!("{bare}.{namespace}.svc.{domain}").into() } else { bare.into() }
+}
+
+fn kubernetes_service(host: Arc<str>, resource: &Resource, service: &istio::Service) -> Service {
+    Service {
+        host,
+        namespace: Arc::clone(&resource.key.namespace),
+        ports: service.ports.iter().map(port).collect(),
+        instances: Vec::new(),
+        location: EntryLocation::MeshInternal,
+        resolution: Resolution::Static,
+        subject_alt_names: Vec::new(),
+        export_to: Vec::new(),
+    }
+}
+
+fn entry_service(host: Arc<str>, resource: &Resource, entry: &ServiceEntry) -> Service {
+    let namespace = &resource.key.namespace;
+    let named = !host.contains('*');
+    let instances = match entry.resolution {
+        // A host that is dialled as it is named: its name is its one endpoint.
+        _ if !entry.endpoints.is_empty() => {
+            entry.endpoints.iter().map(|at| instance(at, namespace)).collect()
+        }
+        Resolution::Static => Vec::new(),
+        Resolution::None | Resolution::Dns | Resolution::DnsRoundRobin if named => {
+            vec![by_name(&host, namespace)]
+        }
+        Resolution::None | Resolution::Dns | Resolution::DnsRoundRobin => Vec::new(),
+    };
+    Service {
+        host,
+        namespace: Arc::clone(namespace),
+        ports: entry.ports.iter().map(port).collect(),
+        instances,
+        location: entry.location,
+        resolution: entry.resolution,
+        subject_alt_names: entry.subject_alt_names.clone(),
+        export_to: entry.export_to.clone(),
+    }
+}
+
+fn port(port: &ServicePort) -> Port {
+    Port {
+        number: port.number,
+        name: port.name.clone(),
+        protocol: port.protocol.clone(),
+        target: port.target_port.unwrap_or(port.number),
+    }
+}
+
+fn instance(entry: &WorkloadEntry, namespace: &Arc<str>) -> Instance {
+    Instance {
+        address: entry.address.value.clone(),
+        ports: entry.ports.clone(),
+        labels: entry.labels.clone(),
+        locality: Locality::parse(&entry.locality),
+        weight: entry.weight.unwrap_or(1).max(1),
+        namespace: Arc::clone(namespace),
+        service_account: entry.service_account.clone().filter(|account| !account.is_empty()),
+    }
+}
+
+fn by_name(host: &str, namespace: &Arc<str>) -> Instance {
+    Instance {
+        address: host.to_owned(),
+        ports: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        locality: Locality::default(),
+        weight: 1,
+        namespace: Arc::clone(namespace),
+        service_account: None,
     }
 }

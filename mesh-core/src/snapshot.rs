@@ -1,4 +1,14 @@
 //! What is true now: the whole configuration, compiled for one workload, immutable.
+//!
+//! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
+//! of a destination, `clusters` makes clusters of services, `hosts` makes virtual hosts of routes, `inbound` the rules
+//! for what comes in.
+
+mod clusters;
+mod hosts;
+mod inbound;
+mod policy;
+mod view;
 
 use crate::{
     authorize::Authorizer,
@@ -7,8 +17,9 @@ use crate::{
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
+    registry::Registry,
     retry::Budget,
-    route::{ClusterId, Decision, Head, HostTable},
+    route::{Authority, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -69,6 +80,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// The full host.
     pub host: Arc<str>,
+    /// The namespace of the service.
+    pub namespace: Arc<str>,
     /// The subset; empty for the whole service.
     pub subset: Arc<str>,
     /// The service port.
@@ -111,7 +124,8 @@ impl Inbound {
     }
 }
 
-/// Compiles `resources` for `viewer`. Never fails as a whole.
+/// Compiles `resources` for `viewer`. Never fails as a whole: what cannot be compiled is a finding, and the part of it
+/// that reaches a request answers as Envoy answers a dangling reference, or fails closed.
 pub fn compile(
     version: &str,
     resources: &[Arc<Resource>],
@@ -119,8 +133,21 @@ pub fn compile(
     settings: &MeshSettings,
     states: &States,
 ) -> (Snapshot, Vec<Diagnostic>) {
-    let _ = (version, resources, viewer, settings, states);
-    todo!()
+    let registry = Registry::build(resources, &settings.domain);
+    let view = view::View::new(resources, &registry, viewer, settings);
+    let mut findings = Vec::new();
+    let mut clusters = clusters::Clusters::new(&view, states);
+    let hosts = hosts::compile(&view, &mut clusters, &mut findings);
+    let inbound = inbound::compile(&view);
+    findings.append(&mut clusters.findings);
+    let snapshot = Snapshot {
+        version: version.into(),
+        hosts,
+        clusters: clusters.finish(),
+        allow_any: settings.allow_any,
+        inbound,
+    };
+    (snapshot, findings)
 }
 
 impl Snapshot {
@@ -144,8 +171,16 @@ impl Snapshot {
 
     /// Returns where `head` goes.
     pub fn route<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
-        let _ = (head, dice, self.allow_any, &self.hosts);
-        todo!()
+        match self.virtual_host(head) {
+            Some((host, _)) => host.decide(head, dice),
+            None if self.allow_any => Decision::Passthrough,
+            None => Decision::Blocked,
+        }
+    }
+
+    /// Returns the virtual host that answers for `head`, and the service port that is meant.
+    pub fn virtual_host(&self, head: &Head<'_>) -> Option<(&Arc<VirtualHost>, u16)> {
+        self.hosts.find(&Authority::parse(head.authority)?, head.scheme)
     }
 
     /// Returns cluster number `id` of this snapshot.
@@ -156,6 +191,11 @@ impl Snapshot {
     /// Returns every cluster; the index is its number.
     pub fn clusters(&self) -> &[Arc<Cluster>] {
         &self.clusters
+    }
+
+    /// Returns the names of all hosts and the routes behind them.
+    pub fn hosts(&self) -> &HostTable {
+        &self.hosts
     }
 
     /// Returns the rules for what comes in.

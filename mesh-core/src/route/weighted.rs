@@ -46,6 +46,11 @@ impl<T> Weighted<T> {
         if items.is_empty() { Err(WeightsError::AllZero) } else { Ok(Self { items }) }
     }
 
+    /// Returns the distribution of a single item.
+    pub fn one(item: T) -> Self {
+        Self { items: Box::new([(1, item)]) }
+    }
+
     /// Returns the sum of the weights, at least 1.
     pub fn total(&self) -> u64 {
         self.items.last().map_or(1, |(bound, _)| *bound)
