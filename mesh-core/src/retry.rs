@@ -2,8 +2,10 @@
 
 mod backoff;
 mod budget;
+mod condition;
 mod policy;
 
 pub use backoff::Backoff;
 pub use budget::{Budget, Loan};
-pub use policy::{Condition, RetryOn, RetryPolicy, UnknownCondition};
+pub use condition::{Condition, RetryOn, UnknownCondition};
+pub use policy::RetryPolicy;
