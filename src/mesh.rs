@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use mesh_client::MeshClient;
-use mesh_runtime::{Settings, StartError, Workload};
-use mesh_server::{ServeError, Server};
-use std::path::PathBuf;
+use mesh_runtime::{Settings, StartError, Workload, identity::IdentityFiles};
+use mesh_server::{Incoming, ServeError, Server};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One workload of the mesh. Clones share it.
 #[derive(Clone, Debug)]
@@ -73,26 +75,60 @@ impl Mesh {
         &self.workload
     }
 
-    /// Serves `service` on `address` until SIGTERM or SIGINT, then drains.
+    /// Waits until there is configuration, and an identity if one is due: until then calls fail at once.
+    pub async fn ready(&self) {
+        self.workload.ready().await;
+    }
+
+    /// Binds `address` for serving, e.g. `127.0.0.1:0`; for whoever must know the port before [`Server::serve`].
+    ///
+    /// # Errors
+    ///
+    /// Returns that the address could not be bound.
+    pub async fn bind(&self, address: &str) -> Result<Server, Error> {
+        Ok(Server::bind(&self.workload, address).await?)
+    }
+
+    /// Serves `service`, an axum `Router` or any other Tower service, on `address` until SIGTERM or SIGINT, then
+    /// drains.
     ///
     /// # Errors
     ///
     /// Returns why nothing could be served.
     pub async fn serve<S, B>(&self, address: &str, service: S) -> Result<(), Error>
     where
-        S: tower_service::Service<
-                Request<mesh_server::Incoming>,
-                Response = Response<B>,
-                Error = std::convert::Infallible,
-            > + Clone
+        S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
             + Send
             + 'static,
         S::Future: Send,
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<BoxError>,
     {
-        let server = Server::bind(&self.workload, address).await?;
-        Ok(server.serve(service, mesh_server::shutdown_signal()).await?)
+        self.serve_until(address, service, mesh_server::shutdown_signal()).await
+    }
+
+    /// Serves `service` on `address` until `shutdown` is done, then drains.
+    ///
+    /// # Errors
+    ///
+    /// Returns why nothing could be served.
+    pub async fn serve_until<S, B>(
+        &self,
+        address: &str,
+        service: S,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error>
+    where
+        S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Ok(self.bind(address).await?.serve(service, shutdown).await?)
     }
 }
 
@@ -111,6 +147,36 @@ impl MeshBuilder {
     /// Sets the namespace. Default `default`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings.namespace = namespace.into();
+        self
+    }
+
+    /// Sets the service account, by which peers know this workload. Default: the service.
+    pub fn service_account(mut self, account: impl Into<String>) -> Self {
+        self.settings.service_account = account.into();
+        self
+    }
+
+    /// Sets the port by which callers know the service. Default 80, which is what `http://NAME/` means.
+    pub fn service_port(mut self, port: u16) -> Self {
+        self.settings.service_port = port;
+        self
+    }
+
+    /// Sets the IP address that others dial. Default: the one it listens on.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.settings.advertise = Some(address.into());
+        self
+    }
+
+    /// Sets where it runs, as `region/zone/subzone`. Default: nowhere in particular.
+    pub fn locality(mut self, locality: impl Into<String>) -> Self {
+        self.settings.locality = locality.into();
+        self
+    }
+
+    /// Opens the admin listener on `address`. Default: none.
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.settings.admin = Some(address);
         self
     }
 
@@ -135,6 +201,31 @@ impl MeshBuilder {
     /// Sets where the last good state is kept.
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.cache_dir = Some(path.into());
+        self
+    }
+
+    /// Takes the identity from PEM files, which are polled for change, instead of from the control endpoint: the chain
+    /// (leaf first) and its PKCS#8 key. Trusted roots are added with [`Self::bundle`].
+    pub fn identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let bundles = self.settings.identity_files.take().map(|files| files.bundles).unwrap_or_default();
+        self.settings.identity_files = Some(IdentityFiles { cert: cert.into(), key: key.into(), bundles });
+        self
+    }
+
+    /// Adds the PEM file with the root certificates of `trust_domain`; of use with [`Self::identity_files`].
+    pub fn bundle(mut self, trust_domain: impl Into<String>, roots: impl Into<PathBuf>) -> Self {
+        let files = self.settings.identity_files.get_or_insert_with(|| IdentityFiles {
+            cert: PathBuf::new(),
+            key: PathBuf::new(),
+            bundles: Vec::new(),
+        });
+        files.bundles.push((trust_domain.into(), roots.into()));
+        self
+    }
+
+    /// Sets the trust domain. Default: that of the control endpoint or of the certificate, else `cluster.local`.
+    pub fn trust_domain(mut self, trust_domain: impl Into<String>) -> Self {
+        self.settings.trust_domain = Some(trust_domain.into());
         self
     }
 

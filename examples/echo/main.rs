@@ -1,0 +1,103 @@
+//! A meshed service for probing: it answers what it saw, calls whom it is told to, and misbehaves on request.
+//!
+//! On `--listen` it is a server of the mesh. On `--plain` it speaks plain HTTP to whoever drives the probe, and takes no
+//! part in the mesh. `cargo run --example echo -- --help` lists the flags.
+
+mod answer;
+mod body;
+mod call;
+mod flags;
+mod plain;
+mod seen;
+mod steer;
+
+use crate::{answer::Echo, flags::Flags, seen::Seen};
+use mesh::Mesh;
+use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// From SIGTERM to the end; one second short of what whoever sent it is promised.
+const DRAIN_MAX: Duration = Duration::from_secs(19);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = match flags::read(std::env::args().skip(1)) {
+        Ok(Some(flags)) => flags,
+        Ok(None) => {
+            println!("{}", flags::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("echo: {why}\n\n{}", flags::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    log_to_stderr();
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves both ports until SIGTERM or SIGINT, then drains both.
+async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        mesh::server::shutdown_signal().await;
+        stop.send_replace(true);
+    });
+    let mesh = Mesh::start(flags.settings).await?;
+    let seen = Arc::new(Seen::default());
+    let plain = match flags.plain {
+        Some(address) => Some(plain::serve(address, &mesh, &seen, until(&stopped)).await?),
+        None => None,
+    };
+    let server = mesh.bind(&flags.listen).await?;
+    println!("mesh on {}", server.local_addr());
+    tokio::spawn(announce(mesh.clone()));
+
+    let echo = Echo::new(&mesh, &seen, flags.habits);
+    let drained = async {
+        server.serve(echo.into_service(), until(&stopped)).await?;
+        if let Some(plain) = plain {
+            plain.await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = drained => result,
+        () = cut_short(&stopped) => Ok(()),
+    }
+}
+
+/// Says `ready` once, when it is true.
+async fn announce(mesh: Mesh) {
+    mesh.ready().await;
+    println!("ready");
+}
+
+/// Is done once `stopped` holds true.
+fn until(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopped = stopped.clone();
+    async move {
+        // The sender lives in a task that ends only after it has sent.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }
+}
+
+async fn cut_short(stopped: &watch::Receiver<bool>) {
+    until(stopped).await;
+    tokio::time::sleep(DRAIN_MAX).await;
+    eprintln!("echo: the drain took longer than {DRAIN_MAX:?}; what is left is cut off");
+}
+
+/// The log goes to stderr, so that stdout holds only what is promised there. `RUST_LOG` filters it.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+}

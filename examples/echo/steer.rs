@@ -1,0 +1,177 @@
+//! How a request asks for misbehaviour: `?status=503&status-percent=20&delay=250ms`.
+
+use crate::flags::read_duration;
+use std::time::Duration;
+
+/// How the service behaves when the request does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// How often to answer 503.
+    pub fail: Option<Percent>,
+    /// How long to wait before every answer.
+    pub latency: Option<Duration>,
+}
+
+/// What one request will get, with all dice rolled.
+#[derive(Debug, Default, PartialEq)]
+pub struct Steering {
+    /// Answer with this status.
+    pub status: Option<http::StatusCode>,
+    /// Wait this long first.
+    pub delay: Option<Duration>,
+    /// Answer this many bytes of text instead of JSON.
+    pub size: Option<u64>,
+    /// Reset the stream instead of answering.
+    pub abort: bool,
+    /// Call this URL through the mesh first.
+    pub call: Option<String>,
+}
+
+/// A share of requests, from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(f64);
+
+impl Percent {
+    /// Reads a number from 0 to 100.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number: f64 = text.parse().ok()?;
+        (0.0..=100.0).contains(&number).then_some(Self(number))
+    }
+
+    /// Returns whether `draw`, from 0 up to but not 100, falls into the share.
+    fn covers(self, draw: f64) -> bool {
+        draw < self.0
+    }
+}
+
+impl Steering {
+    /// Reads the query's pairs, with `draw` as the dice: a number from 0 up to but not 100.
+    ///
+    /// # Errors
+    ///
+    /// Returns which parameter does not read, and what to write.
+    pub fn read(
+        query: &[(String, String)],
+        habits: Habits,
+        mut draw: impl FnMut() -> f64,
+    ) -> Result<Self, String> {
+        let mut steering = Self {
+            status: habits
+                .fail
+                .filter(|share| share.covers(draw()))
+                .map(|_| http::StatusCode::SERVICE_UNAVAILABLE),
+            delay: habits.latency,
+            ..Self::default()
+        };
+        for (name, value) in query {
+            let Some(effect) = Effect::named(name) else { continue };
+            if share(query, name)?.covers(draw()) {
+                steering.set(effect, value)?;
+            }
+        }
+        Ok(steering)
+    }
+
+    fn set(&mut self, effect: Effect, value: &str) -> Result<(), String> {
+        match effect {
+            Effect::Status => {
+                let status = value.parse().ok().filter(|status: &http::StatusCode| status.as_u16() >= 200);
+                self.status = Some(status.ok_or_else(|| wrong("status", value, "200 to 999"))?);
+            }
+            Effect::Delay => {
+                self.delay = Some(
+                    read_duration(value).ok_or_else(|| wrong("delay", value, "a duration, e.g. 250ms"))?,
+                );
+            }
+            Effect::Size => {
+                self.size = Some(value.parse().map_err(|_| wrong("size", value, "a number of bytes"))?);
+            }
+            Effect::Abort => self.abort = value != "0" && value != "false",
+            Effect::Call => self.call = Some(value.to_owned()),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Effect {
+    Status,
+    Delay,
+    Size,
+    Abort,
+    Call,
+}
+
+impl Effect {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "status" => Some(Self::Status),
+            "delay" => Some(Self::Delay),
+            "size" => Some(Self::Size),
+            "abort" => Some(Self::Abort),
+            "call" => Some(Self::Call),
+            _ => None,
+        }
+    }
+}
+
+/// Returns how often the effect `name` is wanted: `NAME-percent`, or always.
+fn share(query: &[(String, String)], name: &str) -> Result<Percent, String> {
+    let wanted = format!("{name}-percent");
+    match query.iter().find(|(given, _)| *given == wanted) {
+        Some((_, value)) => {
+            Percent::parse(value).ok_or_else(|| wrong(&wanted, value, "a number from 0 to 100"))
+        }
+        None => Ok(Percent(100.0)),
+    }
+}
+
+fn wrong(name: &str, value: &str, expected: &str) -> String {
+    format!("query parameter {name}={value}: write {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steering(query: &str, draws: &[f64]) -> Result<Steering, String> {
+        let query: Vec<_> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut draws = draws.iter().copied();
+        Steering::read(&query, Habits::default(), || draws.next().unwrap_or(0.0))
+    }
+
+    #[test]
+    fn an_effect_with_a_percentage_comes_only_when_the_dice_fall_below_it() {
+        let asked = "status=503&status-percent=20";
+        assert_eq!(
+            steering(asked, &[19.9]).map(|s| s.status),
+            Ok(Some(http::StatusCode::SERVICE_UNAVAILABLE))
+        );
+        assert_eq!(steering(asked, &[20.0]).map(|s| s.status), Ok(None));
+        assert_eq!(steering("abort=1&abort-percent=0", &[0.0]).map(|s| s.abort), Ok(false));
+        assert_eq!(steering("abort=1&abort-percent=100", &[99.99]).map(|s| s.abort), Ok(true));
+    }
+
+    #[test]
+    fn a_parameter_that_does_not_read_is_named() {
+        for (query, expected) in [
+            ("status=abc", "status=abc"),
+            ("status=100", "status=100"),
+            ("delay=5", "delay=5"),
+            ("size=-1", "size=-1"),
+            ("abort=1&abort-percent=101", "abort-percent=101"),
+        ] {
+            let error = steering(query, &[]).err().unwrap_or_default();
+            assert!(error.contains(expected), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_steers_nothing_is_left_alone() {
+        assert_eq!(steering("page=2&sort=asc", &[]), Ok(Steering::default()));
+    }
+}
