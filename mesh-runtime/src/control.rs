@@ -1,9 +1,13 @@
-//! The workload's side of the control endpoint: `wire` is what is said, `token` the first contact's proof, `link` the
-//! conversation (configuration, lease, certificates), `cache` what survives without it.
+//! The workload's side of the control endpoint: `wire` is what is said, `token` the first contact's proof, `trust` whom
+//! to believe, `http` how it is said, `link` the conversations (configuration, lease, certificates), `carry` what of an
+//! old answer outlives a new one, `cache` what survives without the endpoint.
 
+mod backoff;
 pub mod cache;
+pub(crate) mod http;
 pub mod link;
 pub mod token;
+mod trust;
 pub mod wire;
 
 pub use token::{JoinToken, TokenError};

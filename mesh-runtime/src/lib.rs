@@ -11,6 +11,7 @@ pub mod control;
 pub mod crypto;
 pub mod identity;
 pub mod settings;
+mod task;
 pub mod telemetry;
 pub mod workload;
 

@@ -1,16 +1,36 @@
 //! What a workload is told about itself: by its environment, or by builder.
+//!
+//! Reads variables and judges what they say together; it opens no file and no socket.
 
-use crate::identity::IdentityFiles;
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use crate::{
+    control::{JoinToken, http::Endpoint},
+    identity::IdentityFiles,
+};
+use mesh_core::identity::{SpiffeId, TrustDomain};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 /// The settings of a workload. Every field has its environment variable, named at it.
+///
+/// ```
+/// use mesh_runtime::Settings;
+///
+/// let mut settings = Settings::for_service("checkout");
+/// settings.labels.insert("version".to_owned(), "v1".to_owned());
+/// settings.config.push("mesh.yaml".into());
+/// assert!(settings.check().is_ok());
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Settings {
-    /// `MESH_CONTROL`: the URL of the control endpoint.
+    /// `MESH_CONTROL`: the URL of the control endpoint, `https://HOST:PORT`; `http://` on loopback only.
     pub control: Option<String>,
-    /// `MESH_JOIN_TOKEN`: a join token.
-    pub join_token: Option<crate::control::JoinToken>,
+    /// `MESH_JOIN_TOKEN`: a join token, as `meshctl token` prints it.
+    pub join_token: Option<JoinToken>,
     /// `MESH_NAMESPACE`. Default `default`.
     pub namespace: String,
     /// `MESH_SERVICE`.
@@ -21,7 +41,7 @@ pub struct Settings {
     pub service_port: u16,
     /// `MESH_LABELS`: `version=v1,…`. `app` defaults to the service.
     pub labels: BTreeMap<String, String>,
-    /// `MESH_ADVERTISE`: the address others dial. Default: the listen address.
+    /// `MESH_ADVERTISE`: the address others dial, `IP` or `IP:PORT`. Default: the listen address.
     pub advertise: Option<String>,
     /// `MESH_LOCALITY`: `region/zone/subzone`.
     pub locality: String,
@@ -29,7 +49,7 @@ pub struct Settings {
     pub cache_dir: Option<PathBuf>,
     /// `MESH_ADMIN`: address of the admin listener; off when unset.
     pub admin: Option<SocketAddr>,
-    /// `MESH_CONFIG`: files or directories instead of a control endpoint.
+    /// `MESH_CONFIG`: files or directories instead of a control endpoint, separated by commas.
     pub config: Vec<PathBuf>,
     /// `MESH_CERT`, `MESH_KEY`, `MESH_BUNDLES`: identity from files.
     pub identity_files: Option<IdentityFiles>,
@@ -61,13 +81,302 @@ impl Settings {
         }
     }
 
-    /// Reads the settings from `variable`, which is `std::env::var` in a process and a table in a test.
+    /// Reads the settings from `variable`, which is `std::env::var` in a process and a table in a test. An empty
+    /// variable is an unset one.
     ///
     /// # Errors
     ///
-    /// Returns the first variable that does not read.
+    /// Returns the first variable that does not read, or that contradicts another one.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let _ = variable;
-        todo!()
+        let text = |name: &str| {
+            variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
+        let service = text("MESH_SERVICE").ok_or_else(|| {
+            error("MESH_SERVICE", "not set; write the name of the service this process is, e.g. `checkout`")
+        })?;
+        let mut settings = Self::for_service(service);
+        if let Some(namespace) = text("MESH_NAMESPACE") {
+            settings.namespace = namespace;
+        }
+        if let Some(account) = text("MESH_SERVICE_ACCOUNT") {
+            settings.service_account = account;
+        }
+        if let Some(port) = text("MESH_SERVICE_PORT") {
+            settings.service_port = read_port(&port)?;
+        }
+        if let Some(labels) = text("MESH_LABELS") {
+            settings.labels.extend(read_labels(&labels)?);
+        }
+        if let Some(address) = text("MESH_ADMIN") {
+            settings.admin = Some(read_admin(&address)?);
+        }
+        if let Some(token) = text("MESH_JOIN_TOKEN") {
+            // The value is a secret, so the error shows its shape only.
+            let token = JoinToken::parse(&token).map_err(|e| error("MESH_JOIN_TOKEN", e.to_string()))?;
+            settings.join_token = Some(token);
+        }
+        settings.control = text("MESH_CONTROL");
+        settings.advertise = text("MESH_ADVERTISE");
+        settings.locality = text("MESH_LOCALITY").unwrap_or_default();
+        settings.cache_dir = text("MESH_CACHE_DIR").map(PathBuf::from);
+        settings.config =
+            text("MESH_CONFIG").iter().flat_map(|list| parts(list)).map(PathBuf::from).collect();
+        settings.identity_files = read_identity(text("MESH_CERT"), text("MESH_KEY"), text("MESH_BUNDLES"))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Judges the settings as a whole; what [`Self::from_variables`] returns has passed this already.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first field that no workload can have, or that contradicts another one.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        check_name("MESH_SERVICE", &self.service)?;
+        check_name("MESH_NAMESPACE", &self.namespace)?;
+        check_name("MESH_SERVICE_ACCOUNT", &self.service_account)?;
+        self.labels.iter().try_for_each(|(name, value)| check_label(name, value))?;
+        if self.service_port == 0 {
+            return Err(error("MESH_SERVICE_PORT", "0 is no port callers can know; write 1 to 65535"));
+        }
+        check_locality(&self.locality)?;
+        if let Some(advertise) = &self.advertise {
+            Advertise::parse(advertise)?;
+        }
+        self.check_trust_domain()?;
+        self.check_sources()
+    }
+
+    /// Returns whether there is a source of an identity: without one, nothing is ever served by mutual TLS.
+    pub fn has_identity_source(&self) -> bool {
+        self.control.is_some() || self.identity_files.is_some()
+    }
+
+    fn check_trust_domain(&self) -> Result<(), SettingsError> {
+        let domain = match &self.trust_domain {
+            Some(name) => {
+                name.parse::<TrustDomain>().map_err(|e| error("trust domain", format!("`{name}`: {e}")))?
+            }
+            None => return Ok(()),
+        };
+        SpiffeId::of_account(&domain, &self.namespace, &self.service_account)
+            .map(|_| ())
+            .map_err(|e| error("MESH_SERVICE_ACCOUNT", format!("`{}`: {e}", self.service_account)))
+    }
+
+    fn check_sources(&self) -> Result<(), SettingsError> {
+        let Some(control) = &self.control else {
+            return self.check_without_control();
+        };
+        Endpoint::parse(control).map_err(|e| error("MESH_CONTROL", e.to_string()))?;
+        if let Some(path) = self.config.first() {
+            return Err(error(
+                "MESH_CONFIG",
+                format!(
+                    "`{}`, but MESH_CONTROL is `{control}`: configuration comes from one place; unset one of the two",
+                    path.display()
+                ),
+            ));
+        }
+        match &self.join_token {
+            Some(token) => self.check_token(token),
+            None if self.identity_files.is_some() || self.cache_dir.is_some() => Ok(()),
+            None => Err(error(
+                "MESH_CONTROL",
+                format!(
+                    "`{control}`, but there is nothing to join with; set MESH_JOIN_TOKEN (`meshctl token --namespace \
+                     {} --service-account {}`), or MESH_CERT, MESH_KEY and MESH_BUNDLES",
+                    self.namespace, self.service_account
+                ),
+            )),
+        }
+    }
+
+    fn check_without_control(&self) -> Result<(), SettingsError> {
+        if self.join_token.is_some() {
+            return Err(error(
+                "MESH_JOIN_TOKEN",
+                "set, but MESH_CONTROL is not: a token is good for joining a control endpoint; set its URL, or unset \
+                 the token",
+            ));
+        }
+        if let Some(path) = &self.cache_dir {
+            return Err(error(
+                "MESH_CACHE_DIR",
+                format!(
+                    "`{}`, but MESH_CONTROL is not set: only what a control endpoint said is cached; unset it",
+                    path.display()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_token(&self, token: &JoinToken) -> Result<(), SettingsError> {
+        let claims = token.claims();
+        let differs = |variable, ours: &str, theirs: &str| {
+            let why = format!(
+                "`{ours}`, but MESH_JOIN_TOKEN is for `{theirs}`; a token is good for one namespace and one account: \
+                 change one of the two"
+            );
+            if ours == theirs { Ok(()) } else { Err(error(variable, why)) }
+        };
+        differs("MESH_NAMESPACE", &self.namespace, &claims.namespace)?;
+        differs("MESH_SERVICE_ACCOUNT", &self.service_account, &claims.service_account)
     }
 }
+
+/// The address that others are told to dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Advertise {
+    pub(crate) ip: IpAddr,
+    /// Where it differs from the port listened on (a container's published port, say).
+    pub(crate) port: Option<u16>,
+}
+
+impl Advertise {
+    pub(crate) fn parse(text: &str) -> Result<Self, SettingsError> {
+        let parsed = match text.parse::<SocketAddr>() {
+            Ok(address) => Some(Self { ip: address.ip(), port: Some(address.port()) }),
+            Err(_) => text.parse().ok().map(|ip| Self { ip, port: None }),
+        };
+        match parsed {
+            Some(Self { ip, port }) if !ip.is_unspecified() && port != Some(0) => Ok(Self { ip, port }),
+            _ => Err(error(
+                "MESH_ADVERTISE",
+                format!("`{text}` is no address that others can dial; write `10.1.2.3` or `10.1.2.3:8080`"),
+            )),
+        }
+    }
+}
+
+fn read_port(text: &str) -> Result<u16, SettingsError> {
+    text.parse().map_err(|_| error("MESH_SERVICE_PORT", format!("`{text}` is no port; write 1 to 65535")))
+}
+
+fn read_labels(text: &str) -> Result<Vec<(String, String)>, SettingsError> {
+    let read = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        None => Err(error(
+            "MESH_LABELS",
+            format!(
+                "`{pair}` in `{text}` is no label; write `name=value` pairs separated by commas: `version=v1`"
+            ),
+        )),
+    };
+    parts(text).map(read).collect()
+}
+
+/// A bare port means loopback: configuration and identities are nobody else's business unless asked for.
+fn read_admin(text: &str) -> Result<SocketAddr, SettingsError> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let named = || text.strip_prefix("localhost:")?.parse::<u16>().ok().map(loopback);
+    text.parse().ok().or_else(|| port.ok().map(loopback)).or_else(named).ok_or_else(|| {
+        error(
+            "MESH_ADMIN",
+            format!("`{text}` is no address to listen on; write `127.0.0.1:15000`, port 0 to pick one"),
+        )
+    })
+}
+
+fn read_identity(
+    cert: Option<String>,
+    key: Option<String>,
+    bundles: Option<String>,
+) -> Result<Option<IdentityFiles>, SettingsError> {
+    let missing = |variable, others: &str| {
+        Err(error(variable, format!("not set, but {others} is: an identity from files needs all three")))
+    };
+    match (cert, key, bundles) {
+        (None, None, None) => Ok(None),
+        (Some(cert), Some(key), Some(bundles)) => {
+            let bundles = read_bundles(&bundles)?;
+            Ok(Some(IdentityFiles { cert: cert.into(), key: key.into(), bundles }))
+        }
+        (Some(_), None, _) => missing("MESH_KEY", "MESH_CERT"),
+        (None, Some(_), _) => missing("MESH_CERT", "MESH_KEY"),
+        (None, None, Some(_)) => missing("MESH_CERT", "MESH_BUNDLES"),
+        (Some(_), Some(_), None) => missing("MESH_BUNDLES", "MESH_CERT"),
+    }
+}
+
+fn read_bundles(text: &str) -> Result<Vec<(String, PathBuf)>, SettingsError> {
+    let form = "write `trust.domain=FILE` pairs separated by commas";
+    let mut bundles: Vec<(String, PathBuf)> = Vec::new();
+    for part in parts(text) {
+        let (domain, file) = part
+            .split_once('=')
+            .filter(|(_, file)| !file.is_empty())
+            .ok_or_else(|| error("MESH_BUNDLES", format!("`{part}` is no bundle; {form}")))?;
+        domain.parse::<TrustDomain>().map_err(|e| error("MESH_BUNDLES", format!("`{part}`: {e}; {form}")))?;
+        if bundles.iter().any(|(known, _)| known == domain) {
+            let why = format!("two bundles for `{domain}`; put the roots of one trust domain into one file");
+            return Err(error("MESH_BUNDLES", why));
+        }
+        bundles.push((domain.to_owned(), file.into()));
+    }
+    if bundles.is_empty() {
+        Err(error("MESH_BUNDLES", format!("`{text}` names no bundle; {form}")))
+    } else {
+        Ok(bundles)
+    }
+}
+
+/// Names become parts of hosts, of SPIFFE IDs and of paths, so they are what Kubernetes allows for all three.
+// spec: kubernetes apimachinery validation IsDNS1123Subdomain
+fn check_name(variable: &'static str, name: &str) -> Result<(), SettingsError> {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let (first, last) = (label.bytes().next(), label.bytes().last());
+        label.len() <= 63
+            && label.bytes().all(inner)
+            && ![first, last].iter().any(|&c| matches!(c, None | Some(b'-')))
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(());
+    }
+    let form = "write lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit";
+    Err(error(variable, format!("`{name}` is no name; {form}")))
+}
+
+/// A label value ends up in metrics, in selectors and in the name of the cache directory.
+// spec: kubernetes labels-and-selectors: 63 characters of [A-Za-z0-9_.-]
+fn check_label(name: &str, value: &str) -> Result<(), SettingsError> {
+    let allowed = |text: &str, more: &[u8]| {
+        text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c) || more.contains(&c))
+    };
+    let good = !name.is_empty()
+        && name.len() <= 317
+        && allowed(name, b"/")
+        && value.len() <= 63
+        && allowed(value, b"");
+    if good {
+        return Ok(());
+    }
+    let form = "write `name=value` of letters, digits, `-`, `_` and `.`, the value at most 63 characters";
+    Err(error("MESH_LABELS", format!("`{name}={value}` is no label; {form}")))
+}
+
+fn check_locality(text: &str) -> Result<(), SettingsError> {
+    let names = text.split('/').collect::<Vec<_>>();
+    if text.is_empty() || (names.len() <= 3 && names.iter().all(|name| !name.is_empty())) {
+        return Ok(());
+    }
+    Err(error(
+        "MESH_LOCALITY",
+        format!("`{text}` is no locality; write `region`, `region/zone` or `region/zone/subzone`"),
+    ))
+}
+
+/// The parts of a list separated by commas; a trailing comma is no empty part.
+fn parts(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn error(variable: &'static str, why: impl fmt::Display) -> SettingsError {
+    SettingsError { variable, why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

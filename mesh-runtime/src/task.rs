@@ -1,0 +1,17 @@
+//! A spawned task that ends with its owner.
+
+/// A task that is aborted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(tokio::task::JoinHandle<()>);
+
+impl Task {
+    pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
