@@ -34,12 +34,15 @@ impl Endpoint {
         let authority = uri.authority().ok_or_else(malformed)?;
         let bare =
             matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => Some(if plain { 80 } else { 443 }),
+            _ => authority.port_u16().filter(|&port| port != 0),
+        };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if !bare || host.is_empty() || authority.as_str().ends_with(':') || authority.port_u16() == Some(0) {
+        let endpoint = Self { host, port: port.ok_or_else(malformed)?, plain };
+        if !bare || endpoint.host.is_empty() {
             return Err(malformed());
         }
-        let endpoint =
-            Self { host, port: authority.port_u16().unwrap_or(if plain { 80 } else { 443 }), plain };
         if plain && !endpoint.is_loopback() {
             return Err(EndpointError::Plain(text.to_owned()));
         }
