@@ -15,4 +15,4 @@ pub mod tree;
 pub use accept::{Accepted, SourceFile};
 pub use diagnostic::{Code, Diagnostic, Level, Location};
 pub use load::{Loaded, Options, load};
-pub use resource::{At, Kind, Mark, Meta, Resource, ResourceKey, Spec};
+pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec};

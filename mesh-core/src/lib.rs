@@ -28,4 +28,6 @@ pub mod identity;
 
 pub mod authorize;
 
+pub mod explain;
+
 pub mod event;

@@ -14,7 +14,7 @@ pub use matcher::{Condition, Mismatch, RouteMatch};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use weighted::{Weighted, WeightsError};
 
-use crate::{config::ResourceKey, dice::Dice, retry::RetryPolicy};
+use crate::{config::Origin, dice::Dice, retry::RetryPolicy};
 use http::{HeaderMap, Method, StatusCode};
 use std::{sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ pub struct VirtualHost {
     /// The routes, in order; the first match wins.
     pub routes: Vec<Route>,
     /// The object the routes come from; `None` where there is no VirtualService and the service itself is the route.
-    pub source: Option<ResourceKey>,
+    pub source: Option<Origin>,
 }
 
 /// One route.
@@ -53,6 +53,8 @@ pub struct VirtualHost {
 pub struct Route {
     /// The user's name for it, else `Kind namespace/name#index`.
     pub name: Arc<str>,
+    /// The entry it comes from; `None` for a service that is its own route.
+    pub source: Option<Origin>,
     /// When it applies.
     pub matches: RouteMatch,
     /// What it does.
@@ -96,6 +98,12 @@ pub struct Forward {
 /// One destination of a route.
 #[derive(Debug)]
 pub struct Target {
+    /// The host as written.
+    pub host: Arc<str>,
+    /// The subset as written; empty if none is named.
+    pub subset: Arc<str>,
+    /// The service port.
+    pub port: u16,
     /// Its cluster; `None` if host or subset do not exist: answered with 503, flag NC.
     pub cluster: Option<ClusterId>,
     /// The name the cluster has or would have.

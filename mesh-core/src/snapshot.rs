@@ -13,7 +13,10 @@ mod view;
 use crate::{
     authorize::Authorizer,
     balance::{EndpointSet, Policy},
-    config::{Diagnostic, Resource, istio::MtlsMode},
+    config::{
+        Diagnostic, Origin, Resource,
+        istio::{ClientTlsMode, MtlsMode},
+    },
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
@@ -100,6 +103,10 @@ pub struct Cluster {
     pub max_requests_per_connection: u32,
     /// Outlier detection, if a DestinationRule asks for it.
     pub outlier: Option<OutlierPolicy>,
+    /// How its endpoints are called; where each decides for itself (no rule says), what they have in common.
+    pub tls: ClientTlsMode,
+    /// The DestinationRule whose policy applies.
+    pub rule: Option<Origin>,
     /// What outlives a reload.
     pub state: Arc<ClusterState>,
     /// The retry budget of the destination host.

@@ -121,6 +121,15 @@ impl fmt::Display for ResourceKey {
     }
 }
 
+/// Where a setting comes from: the object and the place in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The object.
+    pub resource: ResourceKey,
+    /// The place.
+    pub location: Location,
+}
+
 /// `metadata`, as far as it has a meaning here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
@@ -179,6 +188,11 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Returns this object with the place of `mark` in it.
+    pub fn origin(&self, mark: Mark) -> Origin {
+        Origin { resource: self.key.clone(), location: self.locate(mark) }
+    }
+
     /// Returns the place of `mark` in this object's file.
     pub fn locate(&self, mark: Mark) -> Location {
         Location::new(&self.location.file, mark)

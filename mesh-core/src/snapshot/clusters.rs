@@ -85,8 +85,12 @@ impl<'a> Clusters<'a> {
             .iter()
             .filter(|instance| plan.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels)))
             .map(|instance| self.endpoint(plan, instance, &name))
-            .collect();
+            .collect::<Vec<_>>();
         Cluster {
+            tls: plan.tls(&endpoints),
+            rule: plan
+                .rule
+                .map(|rule| rule.resource.origin(blocks.tls.map_or(rule.spec.host.at, |tls| tls.at))),
             host: Arc::clone(&service.host),
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
@@ -219,6 +223,17 @@ impl<'a> Clusters<'a> {
 }
 
 impl Plan<'_> {
+    /// A service inside the mesh without endpoints would be called with mutual TLS.
+    fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
+        let inside = self.service.location == EntryLocation::MeshInternal;
+        let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
+        match self.blocks.tls {
+            Some(tls) => tls.mode,
+            None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
+            None => ClientTlsMode::Disable,
+        }
+    }
+
     /// `outbound|80|v1|host` as a cluster name, `outbound_.80_.v1_.host` as a server name.
     // spec: istio pilot/pkg/model BuildSubsetKey, BuildDNSSrvSubsetKey
     fn name(&self, separator: &str) -> String {

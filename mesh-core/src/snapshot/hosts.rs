@@ -141,6 +141,9 @@ impl<'a> Compiler<'a, '_> {
     fn service_itself(&mut self, service: &'a Service, port: u16) -> VirtualHost {
         let name: Arc<str> = format!("{}:{port}", service.host).into();
         let target = Target {
+            host: Arc::clone(&service.host),
+            subset: "".into(),
+            port,
             cluster: self.clusters.number(service, port, ""),
             name: format!("outbound|{port}||{}", service.host).into(),
             request_headers: HeaderOps::default(),
@@ -155,6 +158,7 @@ impl<'a> Compiler<'a, '_> {
         });
         let route = Route {
             name: "default".into(),
+            source: None,
             matches: RouteMatch::default(),
             action,
             response_headers: HeaderOps::default(),
@@ -174,7 +178,8 @@ impl<'a> Compiler<'a, '_> {
                 }
             }
         }
-        VirtualHost { name: name.into(), routes, source: Some(rule.resource.key.clone()) }
+        let at = rule.spec.hosts.first().map_or(Mark::default(), |host| host.at);
+        VirtualHost { name: name.into(), routes, source: Some(rule.resource.origin(at)) }
     }
 
     /// One route per alternative of `match`, in order.
@@ -219,6 +224,7 @@ impl<'a> Compiler<'a, '_> {
         let origin = Origin { rule, index, at: http.at };
         Some(Route {
             name: name.into(),
+            source: Some(rule.resource.origin(http.at)),
             matches: self.conditions(&origin, alternative)?,
             action: self.action(&origin, http, alternative)?,
             response_headers: self.operations(&origin, "headers.response", &http.headers.response),
@@ -299,6 +305,9 @@ impl<'a> Compiler<'a, '_> {
             None => self.findings.push(self.dangling(origin, to, service.is_some())),
         }
         Target {
+            host: to.destination.host.value.as_str().into(),
+            subset: subset.into(),
+            port,
             cluster,
             name: format!("outbound|{port}|{subset}|{host}").into(),
             request_headers: self.operations(origin, "route.headers.request", &to.headers.request),

@@ -1,0 +1,224 @@
+//! Why a request goes where it goes, told by the very code that routes it. No second implementation, and no dice: every
+//! destination is listed with its weight.
+
+use crate::{
+    config::{Origin, istio::ClientTlsMode},
+    dice::Lowest,
+    retry::{RetryOn, RetryPolicy},
+    route::{Decision, Forward, Head, RouteAction, Target, VirtualHost},
+    snapshot::{Cluster, Snapshot},
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// The whole story of one request. Serialises to the JSON that `meshctl explain` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The virtual host that answers for the authority, `host:port`.
+    pub virtual_host: Option<Arc<str>>,
+    /// The route that matched.
+    pub route: Option<Arc<str>>,
+    /// Its destinations.
+    pub destinations: Vec<Destination>,
+    /// The cluster of the destination with the most weight.
+    pub cluster: Option<Arc<str>>,
+    /// What happens.
+    pub action: Action,
+    /// Bound of the whole call.
+    pub timeout_ms: Option<u64>,
+    /// Retries; `None` if there are none.
+    pub retries: Option<Retries>,
+    /// How the endpoints of the cluster are called.
+    pub mtls: Option<&'static str>,
+    /// Every route that was looked at, in order, and why it was not taken.
+    pub tried: Vec<Tried>,
+    /// Where each setting comes from; what is not listed is a default.
+    pub sources: BTreeMap<&'static str, Place>,
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is sent to a destination.
+    Forward,
+    /// It is answered with a redirect.
+    Redirect,
+    /// It is answered by the route.
+    Direct,
+    /// Nobody knows the host: it is sent there without policy.
+    Passthrough,
+    /// It is answered with an error: no route matches, or unknown hosts are blocked.
+    None,
+}
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Destination {
+    /// The host as written.
+    pub host: Arc<str>,
+    /// The subset.
+    pub subset: Option<Arc<str>>,
+    /// The service port.
+    pub port: u16,
+    /// Its weight; the sum need not be 100.
+    pub weight: u64,
+}
+
+/// The retry policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// Retries after the first try.
+    pub attempts: u32,
+    /// The conditions.
+    pub retry_on: Vec<String>,
+    /// Bound of each try.
+    pub per_try_timeout_ms: Option<u64>,
+}
+
+/// One route that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// Its name.
+    pub route: Arc<str>,
+    /// Whether it matched.
+    pub matched: bool,
+    /// The first condition that failed.
+    pub failed: Option<String>,
+}
+
+/// A place in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// `Kind namespace/name`.
+    pub resource: String,
+    /// The file.
+    pub file: Arc<str>,
+    /// The line.
+    pub line: u32,
+}
+
+/// Returns what `snapshot` does with `head`.
+pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
+    let mut story = Explanation::of(match snapshot.route(head, &mut Lowest) {
+        Decision::Passthrough => Action::Passthrough,
+        Decision::Blocked | Decision::NoRoute { .. } => Action::None,
+        Decision::Forward { .. } => Action::Forward,
+        Decision::Answer { route, .. } => match route.action {
+            RouteAction::Redirect(_) => Action::Redirect,
+            _ => Action::Direct,
+        },
+    });
+    if let Some((host, _)) = snapshot.virtual_host(head) {
+        story.on_host(host, head);
+    }
+    match snapshot.route(head, &mut Lowest) {
+        Decision::Forward { route, forward, .. } => {
+            story.on_route(&route.name, route.source.as_ref());
+            story.on_forward(snapshot, forward, route.source.as_ref());
+        }
+        Decision::Answer { route, .. } => story.on_route(&route.name, route.source.as_ref()),
+        Decision::NoRoute { .. } | Decision::Passthrough | Decision::Blocked => {}
+    }
+    story
+}
+
+impl Explanation {
+    fn of(action: Action) -> Self {
+        Self {
+            virtual_host: None,
+            route: None,
+            destinations: Vec::new(),
+            cluster: None,
+            action,
+            timeout_ms: None,
+            retries: None,
+            mtls: None,
+            tried: Vec::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    fn on_host(&mut self, host: &VirtualHost, head: &Head<'_>) {
+        self.virtual_host = Some(Arc::clone(&host.name));
+        self.cite("virtualHost", host.source.as_ref());
+        for route in &host.routes {
+            let failed = route.matches.mismatch(head).map(|mismatch| mismatch.0);
+            let matched = failed.is_none();
+            self.tried.push(Tried { route: Arc::clone(&route.name), matched, failed });
+            if matched {
+                break;
+            }
+        }
+    }
+
+    fn on_route(&mut self, name: &Arc<str>, source: Option<&Origin>) {
+        self.route = Some(Arc::clone(name));
+        self.cite("route", source);
+    }
+
+    fn on_forward(&mut self, snapshot: &Snapshot, forward: &Forward, source: Option<&Origin>) {
+        self.destinations =
+            forward.destinations.iter().map(|(target, weight)| destination(target, weight)).collect();
+        self.timeout_ms = forward.timeout.map(millis);
+        self.retries = retries(&forward.retry);
+        if forward.timeout.is_some() {
+            self.cite("timeout", source);
+        }
+        if forward.retry != RetryPolicy::default() {
+            self.cite("retries", source);
+        }
+        let heaviest =
+            forward.destinations.iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
+        if let Some((target, _)) = heaviest {
+            self.cluster = Some(Arc::clone(&target.name));
+            self.on_cluster(target.cluster.map(|number| &**snapshot.cluster(number)));
+        }
+    }
+
+    fn on_cluster(&mut self, cluster: Option<&Cluster>) {
+        let Some(cluster) = cluster else { return };
+        self.mtls = Some(match cluster.tls {
+            ClientTlsMode::Disable => "DISABLE",
+            ClientTlsMode::Simple => "SIMPLE",
+            ClientTlsMode::Mutual => "MUTUAL",
+            ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
+        });
+        self.cite("cluster", cluster.rule.as_ref());
+    }
+
+    fn cite(&mut self, field: &'static str, origin: Option<&Origin>) {
+        if let Some(Origin { resource, location }) = origin {
+            let place = Place {
+                resource: resource.to_string(),
+                file: Arc::clone(&location.file),
+                line: location.line,
+            };
+            self.sources.insert(field, place);
+        }
+    }
+}
+
+fn destination(target: &Target, weight: u64) -> Destination {
+    let subset = (!target.subset.is_empty()).then(|| Arc::clone(&target.subset));
+    Destination { host: Arc::clone(&target.host), subset, port: target.port, weight }
+}
+
+fn retries(policy: &RetryPolicy) -> Option<Retries> {
+    (policy.retries_max > 0).then(|| Retries {
+        attempts: policy.retries_max,
+        retry_on: words(&policy.on),
+        per_try_timeout_ms: policy.per_try_timeout.map(millis),
+    })
+}
+
+fn words(on: &RetryOn) -> Vec<String> {
+    let conditions = on.conditions().map(|condition| condition.as_str().to_owned());
+    conditions.chain(on.statuses().iter().map(|status| status.as_str().to_owned())).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
