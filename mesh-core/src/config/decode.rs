@@ -1,1 +1,163 @@
 //! Reads nodes into types, collecting every finding on the way instead of stopping at the first.
+//!
+//! A reader is a function from a node to `Option<T>`: `None` means that a finding says why there is no value. Readers
+//! call [`Decoder::fields`] for a mapping, name every field they know, and end with [`Fields::finish`], which reports
+//! the rest.
+
+mod fields;
+mod scalar;
+mod suggest;
+
+pub(crate) use fields::Fields;
+pub(crate) use scalar::*;
+pub(crate) use suggest::nearest;
+
+use super::{
+    diagnostic::{Code, Diagnostic, Level, Location},
+    resource::Mark,
+    tree::{Node, Value},
+};
+use std::{fmt::Write as _, sync::Arc};
+
+/// One step of a field path.
+#[derive(Clone, Copy, Debug)]
+enum Step<'n> {
+    Field(&'n str),
+    Index(usize),
+}
+
+/// The place in the object that is being read, and what was found wrong so far.
+#[derive(Debug)]
+pub(crate) struct Decoder<'n> {
+    file: &'n Arc<str>,
+    lenient: bool,
+    path: Vec<Step<'n>>,
+    findings: Vec<Diagnostic>,
+    suppressed: usize,
+    failed: bool,
+}
+
+impl<'n> Decoder<'n> {
+    /// Returns a decoder at the root of an object of `file`.
+    pub(crate) fn new(file: &'n Arc<str>, lenient: bool) -> Self {
+        Self { file, lenient, path: Vec::new(), findings: Vec::new(), suppressed: 0, failed: false }
+    }
+
+    /// Returns the findings, and whether the object may come into force.
+    pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, bool) {
+        if self.suppressed > 0 {
+            let message = format!("{} more findings about this object are not listed", self.suppressed);
+            self.findings.push(Diagnostic::new(Code::TOO_LARGE, Level::Info, message));
+        }
+        (self.findings, !self.failed)
+    }
+
+    /// Adds a finding about what stands at `at`.
+    pub(crate) fn find(&mut self, at: Mark, finding: Diagnostic) {
+        self.failed |= finding.level == Level::Error;
+        if self.findings.len() < FINDINGS_MAX {
+            let path = self.path();
+            self.findings.push(finding.at(Location::new(self.file, at)).path(path));
+        } else {
+            self.suppressed += 1;
+        }
+    }
+
+    /// Adds the finding that Istio's webhook would refuse what stands at `at`.
+    pub(crate) fn refuse(&mut self, at: Mark, message: impl Into<String>) {
+        self.find(at, Diagnostic::error(Code::SCHEMA, message));
+    }
+
+    /// Runs `read` with field `name` added to the path.
+    pub(crate) fn within<T>(&mut self, name: &'n str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.step(Step::Field(name), read)
+    }
+
+    fn step<T>(&mut self, step: Step<'n>, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let value = read(self);
+        self.path.pop();
+        value
+    }
+
+    /// Reads every item of a list.
+    pub(crate) fn each<T>(
+        &mut self,
+        node: &'n Node,
+        mut read: impl FnMut(&mut Self, &'n Node) -> Option<T>,
+    ) -> Vec<T> {
+        let Value::Sequence(items) = &node.value else {
+            self.wrong_type(node, "a list");
+            return Vec::new();
+        };
+        let read = |(index, item): (usize, &'n Node)| {
+            self.step(Step::Index(index), |decoder| {
+                if item.is_null() {
+                    decoder.refuse(item.at, "an item of a list must not be empty");
+                    return None;
+                }
+                read(decoder, item)
+            })
+        };
+        items.iter().enumerate().filter_map(read).collect()
+    }
+
+    /// Reads every value of a mapping whose keys are free.
+    pub(crate) fn entries<T>(
+        &mut self,
+        node: &'n Node,
+        mut read: impl FnMut(&mut Self, &'n super::tree::Key, &'n Node) -> Option<T>,
+    ) -> Vec<T> {
+        let Value::Mapping(entries) = &node.value else {
+            self.wrong_type(node, "a mapping");
+            return Vec::new();
+        };
+        let read = |(key, item): &'n (_, _)| self.step(Step::key(key), |decoder| read(decoder, key, item));
+        entries.iter().filter_map(read).collect()
+    }
+
+    /// Adds the finding that `node` is not `expected`.
+    pub(crate) fn wrong_type(&mut self, node: &Node, expected: &str) {
+        let found = match &node.value {
+            _ if node.is_null() => "nothing".to_owned(),
+            Value::Scalar { text, .. } => format!("`{}`", shortened(text)),
+            Value::Sequence(_) => "a list".to_owned(),
+            Value::Mapping(_) => "a mapping".to_owned(),
+        };
+        self.refuse(node.at, format!("expected {expected}, found {found}"));
+    }
+
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for step in &self.path {
+            // Writing to a string cannot fail.
+            let _ = match step {
+                Step::Index(index) => write!(path, "[{index}]"),
+                Step::Field(name) if path.is_empty() => write!(path, "{name}"),
+                Step::Field(name) if name.contains(['.', '/']) => write!(path, "[{name}]"),
+                Step::Field(name) => write!(path, ".{name}"),
+            };
+        }
+        path
+    }
+}
+
+impl<'n> Step<'n> {
+    fn key(key: &'n super::tree::Key) -> Self {
+        Self::Field(&key.text)
+    }
+}
+
+/// Returns `text` as far as it belongs into a message.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// More findings about one object tell nobody more.
+const FINDINGS_MAX: usize = 50;
+
+/// Longer values fill the screen without saying more; the place is in the finding.
+const TEXT_MAX: usize = 120;

@@ -144,6 +144,7 @@ pub struct Meta {
 /// The typed content of an object.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a Resource stands behind an Arc, once per object")]
 pub enum Spec {
     /// Routes.
     VirtualService(VirtualService),

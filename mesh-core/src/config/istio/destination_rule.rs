@@ -1,6 +1,8 @@
 //! DestinationRule: subsets of a host and the policy for its traffic.
 // spec: istio networking/v1alpha3/destination_rule.proto
 
+mod read;
+
 use super::common::WorkloadSelector;
 use crate::config::resource::{At, Mark};
 use std::{collections::BTreeMap, time::Duration};

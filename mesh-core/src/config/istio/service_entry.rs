@@ -1,9 +1,18 @@
 //! ServiceEntry and WorkloadEntry: the static registry, and the form in which the control endpoint serves leases.
 // spec: istio networking/v1alpha3/service_entry.proto, workload_entry.proto
 
+use super::common;
 use super::service::ServicePort;
-use crate::config::resource::At;
-use std::collections::BTreeMap;
+use crate::config::{
+    decode::{self, Decoder, Fields, choice, count, name, name_at, text},
+    diagnostic::{Code, Diagnostic},
+    resource::At,
+    tree::Node,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 /// `spec` of a ServiceEntry.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,3 +74,168 @@ pub struct WorkloadEntry {
     /// The service account, from which the expected SPIFFE ID follows.
     pub service_account: Option<String>,
 }
+
+impl ServiceEntry {
+    // spec: istio pkg/config/validation validateServiceEntry
+    pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let mut fields = decoder.fields(node)?;
+        let hosts = fields.require("hosts", |decoder, node| Some(decoder.each(node, common::host)));
+        let ports =
+            fields.require("ports", |decoder, node| Some(decoder.each(node, ServicePort::read_of_entry)));
+        let read = Self {
+            hosts: hosts.unwrap_or_default(),
+            ports: ports.unwrap_or_default(),
+            location: fields.get("location", |d, n| choice(d, n, LOCATIONS)).unwrap_or_default(),
+            resolution: fields.get("resolution", Resolution::read).unwrap_or_default(),
+            endpoints: fields
+                .list("endpoints", |d, n| Some(WorkloadEntry::read(d, n)))
+                .into_iter()
+                .flatten()
+                .collect(),
+            subject_alt_names: fields.list("subjectAltNames", name),
+            export_to: common::export_to(&mut fields),
+        };
+        fields.no_effect(&[
+            ("addresses", "callers are routed by name"),
+            ("workloadSelector", "workloads register themselves, or stand under `endpoints`"),
+        ]);
+        read.check(&mut fields);
+        fields.finish();
+        Some(read)
+    }
+
+    fn check(&self, fields: &mut Fields<'_, '_>) {
+        for name in ["hosts", "ports"] {
+            let empty = if name == "hosts" { self.hosts.is_empty() } else { self.ports.is_empty() };
+            if fields.has(name) && empty {
+                fields.refuse(name, format!("at least one of {name} is required"));
+            }
+        }
+        if let Some(all) = self.hosts.iter().find(|host| host.value == "*") {
+            fields.decoder.within("hosts", |decoder| decoder.refuse(all.at, "host `*` is not allowed here"));
+        }
+        check_ports(fields, &self.ports);
+        self.check_endpoints(fields);
+    }
+
+    fn check_endpoints(&self, fields: &mut Fields<'_, '_>) {
+        let wildcard = self.hosts.iter().find(|host| host.starts_with('*'));
+        match self.resolution {
+            Resolution::None if !self.endpoints.is_empty() => {
+                fields.refuse(
+                    "endpoints",
+                    "resolution NONE dials the host that was asked for: it has no endpoints",
+                );
+            }
+            Resolution::DnsRoundRobin if self.endpoints.len() > 1 => {
+                fields.refuse("endpoints", "resolution DNS_ROUND_ROBIN has at most one endpoint");
+            }
+            Resolution::Dns | Resolution::DnsRoundRobin if self.endpoints.is_empty() => {
+                if let Some(host) = wildcard {
+                    let message =
+                        format!("`{}` cannot be resolved: resolution DNS needs a full name", host.value);
+                    fields.decoder.within("hosts", |decoder| decoder.refuse(host.at, message));
+                }
+            }
+            _ => {}
+        }
+        for endpoint in &self.endpoints {
+            self.check_endpoint(fields, endpoint);
+        }
+    }
+
+    fn check_endpoint(&self, fields: &mut Fields<'_, '_>, endpoint: &WorkloadEntry) {
+        let at = endpoint.address.at;
+        if self.resolution == Resolution::Static && endpoint.address.parse::<IpAddr>().is_err() {
+            let message =
+                format!("`{}` is no IP address, as resolution STATIC needs", endpoint.address.value);
+            let finding =
+                Diagnostic::error(Code::SCHEMA, message).help("write the address, or `resolution: DNS`");
+            fields.decoder.within("endpoints", |decoder| decoder.find(at, finding));
+        }
+        let mut names = endpoint.ports.keys();
+        if let Some(unknown) = names.find(|name| !self.ports.iter().any(|port| port.name == **name)) {
+            let message = format!("endpoint port `{unknown}` is not among the ports of the entry");
+            fields.decoder.within("endpoints", |decoder| decoder.refuse(at, message));
+        }
+    }
+}
+
+fn check_ports(fields: &mut Fields<'_, '_>, ports: &[ServicePort]) {
+    let (mut numbers, mut names) = (HashMap::new(), HashMap::new());
+    for port in ports {
+        if numbers.insert(port.number, ()).is_some() {
+            fields.refuse("ports", format!("port {} is defined twice", port.number));
+        }
+        if names.insert(&port.name, ()).is_some() {
+            fields.refuse("ports", format!("port name `{}` is used twice", port.name));
+        }
+    }
+}
+
+impl Resolution {
+    fn read(decoder: &mut Decoder<'_>, node: &Node) -> Option<Self> {
+        if node.as_text() == Some("DYNAMIC_DNS") {
+            let message = "DYNAMIC_DNS is read as NONE: the host that was asked for is dialled";
+            decoder.find(node.at, Diagnostic::warning(Code::NO_EFFECT, message));
+            return Some(Self::None);
+        }
+        choice(decoder, node, RESOLUTIONS)
+    }
+}
+
+impl WorkloadEntry {
+    /// Returns `None` for an endpoint that is well-formed but cannot be dialled.
+    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let mut fields = decoder.fields(node)?;
+        let address = fields.require("address", name_at);
+        let ports =
+            fields.get("ports", |decoder, node| {
+                Some(decoder.entries(node, |decoder, key, node| {
+                    Some((key.text.clone(), decode::port(decoder, node)?))
+                }))
+            });
+        let read = |address| Self {
+            address,
+            ports: ports.unwrap_or_default().into_iter().collect(),
+            labels: fields.get("labels", decode::labels).unwrap_or_default(),
+            locality: fields.get("locality", text).unwrap_or_default(),
+            weight: fields.get("weight", count),
+            service_account: fields.get("serviceAccount", name),
+        };
+        let read = read(address?);
+        fields.no_effect(&[("network", "every endpoint is dialled directly")]);
+        let at = read.address.at;
+        let dialled = read.dialled();
+        if let Err(reason) = dialled {
+            let finding = if read.address.starts_with("unix://") {
+                Diagnostic::warning(Code::NO_EFFECT, format!("{reason}; the endpoint is left out"))
+            } else {
+                Diagnostic::error(Code::SCHEMA, reason)
+            };
+            fields.decoder.within("address", |decoder| decoder.find(at, finding));
+        }
+        fields.finish();
+        dialled.is_ok().then_some(read)
+    }
+
+    fn dialled(&self) -> Result<(), &'static str> {
+        if self.address.starts_with("unix://") {
+            return Err("Unix sockets are not dialled");
+        }
+        if common::is_host(&self.address) && !self.address.starts_with('*') {
+            return Ok(());
+        }
+        Err("expected an IP address or a host name, without scheme and port")
+    }
+}
+
+const LOCATIONS: &[(&str, EntryLocation)] =
+    &[("MESH_EXTERNAL", EntryLocation::MeshExternal), ("MESH_INTERNAL", EntryLocation::MeshInternal)];
+
+const RESOLUTIONS: &[(&str, Resolution)] = &[
+    ("NONE", Resolution::None),
+    ("STATIC", Resolution::Static),
+    ("DNS", Resolution::Dns),
+    ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
+];

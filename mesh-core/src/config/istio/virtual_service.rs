@@ -1,6 +1,8 @@
 //! VirtualService: hosts, and per host the ordered HTTP routes.
 // spec: istio networking/v1alpha3/virtual_service.proto
 
+mod read;
+
 use super::common::{Destination, Headers, StringMatch};
 use crate::config::resource::{At, Mark};
 use std::{collections::BTreeMap, time::Duration};

@@ -1,0 +1,207 @@
+//! One object: its envelope, its `spec`, and what becomes of it if something is wrong.
+
+use super::{
+    Loader,
+    kinds::{Class, api_versions, classify},
+    malformed::{self, Malformed},
+    metadata::Metadata,
+};
+use crate::config::{
+    decode::{Decoder, shortened},
+    diagnostic::{Code, Diagnostic},
+    istio::{
+        AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service, ServiceEntry,
+        VirtualService,
+    },
+    resource::{Kind, Meta, Resource, ResourceKey, Spec},
+    tree::{Fault, Key, Node, Value},
+};
+use std::sync::Arc;
+
+impl Loader<'_> {
+    /// Reads an object. With `faults` it is what could be read of a broken document, and only says whose it was.
+    pub(super) fn on_object(&mut self, node: Node, faults: &[Fault]) {
+        match self.classify(&node, faults) {
+            Some(kind) => self.on_known(kind, node, faults),
+            None => self.report_faults(faults, None),
+        }
+    }
+
+    /// Returns the kind of an object that is to be read.
+    fn classify(&mut self, node: &Node, faults: &[Fault]) -> Option<Kind> {
+        let text = |field| node.get(field).and_then(Node::as_text);
+        let (Some(kind), api_version) = (text("kind"), text("apiVersion").unwrap_or_default()) else {
+            if faults.is_empty() {
+                self.loaded.complete = false;
+                self.report(no_object(node).at(self.locate(node.at)));
+            }
+            return None;
+        };
+        let at = node.get("kind").map_or(node.at, |kind| kind.at);
+        match classify(kind, api_version) {
+            Class::Known(kind) => Some(kind),
+            Class::Odd(kind) => {
+                let at = node.get("apiVersion").map_or(node.at, |version| version.at);
+                let finding = odd_version(kind, api_version).at(self.locate(at));
+                self.report(finding);
+                Some(kind)
+            }
+            Class::WrongVersion(kind) => Some(kind),
+            Class::Foreign => {
+                let first = self.foreign.entry((kind.to_owned(), api_version.to_owned())).or_insert((at, 0));
+                first.1 += 1;
+                None
+            }
+            Class::Mistyped(known) => {
+                // It may have been read before under the right name.
+                self.loaded.complete = false;
+                let message = format!("unknown kind `{}`, did you mean `{known}`?", shortened(kind));
+                let finding = Diagnostic::error(Code::SCHEMA, message).help(format!("write `kind: {known}`"));
+                self.report(finding.path("kind").at(self.locate(at)));
+                None
+            }
+        }
+    }
+
+    fn on_known(&mut self, kind: Kind, node: Node, faults: &[Fault]) {
+        let file = Arc::clone(&self.file);
+        let absent = Node { at: node.at, value: Value::Scalar { text: String::new(), plain: true } };
+        let mut decoder = Decoder::new(&file, self.options.lenient);
+        let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
+        check_envelope(&mut decoder, &node, kind);
+        let spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
+        let (mut findings, good) = decoder.finish();
+        if !faults.is_empty() {
+            key = key.filter(|_| is_past_metadata(&node));
+            // Half an object complains about the half that is missing; the faults say it all.
+            findings.clear();
+        }
+        self.report_faults(faults, key.as_ref());
+        for mut finding in findings {
+            finding.resource.clone_from(&key);
+            self.report(finding);
+        }
+        let good = good && faults.is_empty();
+        match (key, spec.filter(|_| good)) {
+            (Some(key), Some(spec)) => self.on_good(key, kind, meta, spec, node),
+            (Some(key), None) => self.on_broken(key, kind, meta, &node, faults),
+            // Its namespace may stand where nothing could be read any more.
+            (None, _) if !faults.is_empty() => {}
+            (None, _) => self.on_nameless(kind, meta, &node, faults),
+        }
+    }
+
+    fn on_good(&mut self, key: ResourceKey, kind: Kind, meta: Meta, spec: Spec, mut node: Node) {
+        name_namespace(&mut node, &key.namespace);
+        let location = self.locate(node.at);
+        self.loaded.resources.push(Resource { key, kind, meta, location, spec, document: Arc::new(node) });
+    }
+
+    fn on_broken(&mut self, key: ResourceKey, kind: Kind, meta: Meta, node: &Node, faults: &[Fault]) {
+        self.loaded.broken.push(key.clone());
+        if let Some(spec) = Malformed::of(kind, node, faults) {
+            let document = Arc::new(spec.document(&key, kind, node.at));
+            let (location, spec) = (self.locate(node.at), spec.spec());
+            self.loaded.resources.push(Resource { key, kind, meta, location, spec, document });
+        }
+    }
+
+    /// A security object whose name cannot be read fails closed too, under a name that no object can have.
+    fn on_nameless(&mut self, kind: Kind, meta: Meta, node: &Node, faults: &[Fault]) {
+        self.loaded.complete = false;
+        if !kind.is_security() {
+            return;
+        }
+        let namespace = node.get("metadata").and_then(|node| node.get("namespace")).and_then(Node::as_text);
+        let namespace = namespace.unwrap_or(&self.options.namespace);
+        let key = ResourceKey::new(kind.as_str(), namespace, &format!("(unnamed, line {})", node.at.line));
+        self.on_broken(key, kind, meta, node, faults);
+    }
+}
+
+fn no_object(node: &Node) -> Diagnostic {
+    let message = match &node.value {
+        Value::Mapping(_) => "`kind` is required: the document says not what it is".to_owned(),
+        Value::Sequence(_) => "expected an object, found a list".to_owned(),
+        Value::Scalar { text, .. } => format!("expected an object, found `{}`", shortened(text)),
+    };
+    Diagnostic::error(Code::UNREADABLE, message).help("an object has apiVersion, kind, metadata and spec")
+}
+
+fn odd_version(kind: Kind, written: &str) -> Diagnostic {
+    let right = api_versions(kind)[0];
+    let message = format!("{kind} never was in {}; it is read as {right}", shortened(written));
+    Diagnostic::warning(Code::ODD_API_VERSION, message)
+        .help(format!("write `apiVersion: {right}`"))
+        .path("apiVersion")
+}
+
+/// Checks what stands around `spec`.
+fn check_envelope<'n>(decoder: &mut Decoder<'n>, node: &'n Node, kind: Kind) {
+    let version = node.get("apiVersion");
+    let written = version.and_then(Node::as_text).unwrap_or_default();
+    if matches!(classify(kind.as_str(), written), Class::WrongVersion(_)) {
+        let message = match version {
+            Some(_) => format!("{kind} is not read under apiVersion `{}`", shortened(written)),
+            None => "`apiVersion` is required".to_owned(),
+        };
+        let help = format!("write one of {}", api_versions(kind).join(", "));
+        let at = version.map_or(node.at, |version| version.at);
+        let finding = Diagnostic::error(Code::SCHEMA, message).help(help);
+        decoder.within("apiVersion", |decoder| decoder.find(at, finding));
+    }
+    if let Some(mut fields) = decoder.fields(node) {
+        for name in ["apiVersion", "kind", "metadata", "spec", "status"] {
+            fields.take(name);
+        }
+        if let Some(malformed) = fields.take(malformed::MARKER) {
+            let message = "this object did not read well where it was written, and fails closed";
+            fields.decoder.refuse(malformed.at, message);
+        }
+        fields.finish();
+    }
+}
+
+/// Reads `spec`. An object without one says nothing, which only some kinds may.
+fn read_spec<'n>(
+    decoder: &mut Decoder<'n>,
+    node: &'n Node,
+    absent: &'n Node,
+    kind: Kind,
+    key: &ResourceKey,
+) -> Option<Spec> {
+    if node.get(malformed::MARKER).is_some() {
+        return None;
+    }
+    let spec = node.get("spec").unwrap_or(absent);
+    decoder.within("spec", |decoder| match kind {
+        Kind::VirtualService => VirtualService::read(decoder, spec).map(Spec::VirtualService),
+        Kind::DestinationRule => DestinationRule::read(decoder, spec).map(Spec::DestinationRule),
+        Kind::ServiceEntry => ServiceEntry::read(decoder, spec).map(Spec::ServiceEntry),
+        Kind::Service => Service::read(decoder, spec).map(Spec::Service),
+        Kind::PeerAuthentication => PeerAuthentication::read(decoder, spec).map(Spec::PeerAuthentication),
+        Kind::MeshPolicy | Kind::Policy => {
+            LegacyPolicy::read(decoder, spec, kind, &key.name).map(Spec::LegacyPolicy)
+        }
+        Kind::AuthorizationPolicy => {
+            AuthorizationPolicy::read(decoder, spec, &key.namespace).map(Spec::AuthorizationPolicy)
+        }
+    })
+}
+
+/// Returns whether the parser got beyond `metadata` before the document broke.
+fn is_past_metadata(node: &Node) -> bool {
+    matches!(&node.value, Value::Mapping(entries) if entries.last().is_some_and(|(key, _)| key.text != "metadata"))
+}
+
+/// Writes the namespace into `metadata`, so that the document means the same wherever it is served to.
+fn name_namespace(node: &mut Node, namespace: &str) {
+    let Value::Mapping(entries) = &mut node.value else { return };
+    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| key.text == "metadata") else { return };
+    let at = metadata.at;
+    let Value::Mapping(fields) = &mut metadata.value else { return };
+    fields.retain(|(key, value)| key.text != "namespace" || !value.is_null());
+    if !fields.iter().any(|(key, _)| key.text == "namespace") {
+        fields.push((Key { text: "namespace".to_owned(), at }, Node::string(namespace, at)));
+    }
+}
