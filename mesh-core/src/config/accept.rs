@@ -3,9 +3,23 @@
 //! A file with an unreadable document keeps every object last read from it that its readable documents lack; only a
 //! file that reads whole, or is gone, deletes. References are judged over the whole set: the edit that makes one
 //! dangle is refused.
+//!
+//! There is no memory beside the objects in force: an object that is in force and did read well *is* its last good
+//! version, and its location says which file it came from.
 
-use super::{diagnostic::Diagnostic, load::Options, resource::Resource};
-use std::sync::Arc;
+mod claims;
+mod references;
+mod saved;
+
+pub use saved::LastGood;
+
+use super::{
+    diagnostic::Diagnostic,
+    load::Options,
+    resource::{Resource, ResourceKey, Spec},
+};
+use claims::Claims;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A file as it stands on disk now.
 #[derive(Clone, Debug)]
@@ -25,11 +39,43 @@ pub struct Accepted {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Objects by key.
+type Objects = BTreeMap<ResourceKey, Arc<Resource>>;
+
 impl Accepted {
     /// Returns what is in force once `files` (all of them, not only the changed ones) replace what `self` was read from.
+    ///
+    /// Where two documents define one object, the first counts, in the order of `files`.
+    ///
+    /// ```
+    /// # use mesh_core::config::{Accepted, Options, SourceFile};
+    /// let file = |text: &str| [SourceFile { name: "mesh.yaml".into(), text: Ok(text.into()) }];
+    /// let good = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: a}}";
+    ///
+    /// let first = Accepted::default().update(&file(good), &Options::default());
+    /// let second = first.update(&file("{broken"), &Options::default());
+    /// assert_eq!(first.resources, second.resources);
+    /// println!("{}", second.diagnostics[0]); // mesh.yaml:1:8: error[MESH0001]: not readable as YAML ...
+    /// ```
     #[must_use]
     pub fn update(&self, files: &[SourceFile], options: &Options) -> Self {
-        let _ = (files, options);
-        todo!()
+        let before = self.last_good_objects();
+        let mut claims = Claims::new(&before);
+        for file in files {
+            claims.read(file, options);
+        }
+        let (mut objects, mut diagnostics) = claims.settle();
+        references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
+        let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
+            // The same Arc tells whoever compares that nothing changed.
+            Some(old) if **old == *new => Arc::clone(old),
+            _ => new,
+        };
+        Self { resources: objects.into_values().map(unchanged).collect(), diagnostics }
+    }
+
+    fn last_good_objects(&self) -> Objects {
+        let good = self.resources.iter().filter(|resource| !matches!(resource.spec, Spec::Malformed { .. }));
+        good.map(|resource| (resource.key.clone(), Arc::clone(resource))).collect()
     }
 }

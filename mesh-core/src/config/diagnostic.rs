@@ -152,6 +152,11 @@ impl Diagnostic {
         Self::new(code, Level::Warning, message)
     }
 
+    /// Returns whether it is an error.
+    pub fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
     /// Adds what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

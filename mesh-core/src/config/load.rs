@@ -22,11 +22,13 @@ pub struct Options {
     pub lenient: bool,
     /// The namespace of objects that name none. Default: `default`.
     pub namespace: String,
+    /// What follows `.svc.` in a full host name. Default: `cluster.local`, as in Kubernetes.
+    pub domain: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lenient: false, namespace: "default".to_owned() }
+        Self { lenient: false, namespace: "default".to_owned(), domain: "cluster.local".to_owned() }
     }
 }
 

@@ -113,6 +113,16 @@ impl ResourceKey {
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
+
+    /// Returns the key of an object whose name cannot be read, at `at`: one that no object can have.
+    pub(super) fn nameless(kind: Kind, namespace: &str, at: Mark) -> Self {
+        Self::new(kind.as_str(), namespace, &format!("(unnamed, line {})", at.line))
+    }
+
+    /// Returns whether the object's name could not be read.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.name.starts_with('(')
+    }
 }
 
 impl fmt::Display for ResourceKey {

@@ -114,7 +114,7 @@ impl Loader<'_> {
         }
         let namespace = node.get("metadata").and_then(|node| node.get("namespace")).and_then(Node::as_text);
         let namespace = namespace.unwrap_or(&self.options.namespace);
-        let key = ResourceKey::new(kind.as_str(), namespace, &format!("(unnamed, line {})", node.at.line));
+        let key = ResourceKey::nameless(kind, namespace, node.at);
         self.on_broken(key, kind, meta, node, faults);
     }
 }
