@@ -3,9 +3,11 @@
 //! The states here live in a table beside the snapshots and survive reloads.
 
 mod breaker;
+mod endpoint;
 mod outlier;
 mod states;
 
-pub use breaker::{Limits, Overflow, Permit};
-pub use outlier::{OutlierPolicy, Verdict};
-pub use states::{ClusterState, EndpointState, InFlight, States};
+pub use breaker::{ClusterState, Limits, Overflow, Permit};
+pub use endpoint::{EndpointState, InFlight};
+pub use outlier::{Cause, Change, OutlierPolicy, Verdict, is_panic};
+pub use states::States;

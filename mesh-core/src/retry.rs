@@ -1,11 +1,17 @@
 //! Whether a failed attempt is made again, and when.
+//!
+//! It does not wait, send or buffer: [`RetryPolicy::decide`] answers with a point in time and the admission to use then.
 
 mod backoff;
 mod budget;
+mod ceiling;
 mod condition;
+mod outcome;
 mod policy;
 
 pub use backoff::Backoff;
 pub use budget::{Budget, Loan};
+pub use ceiling::{Ceiling, Reservation, Underway};
 pub use condition::{Condition, RetryOn, UnknownCondition};
-pub use policy::RetryPolicy;
+pub use outcome::{Outcome, grpc_status};
+pub use policy::{Attempt, GiveUp, RetryPolicy, Verdict};

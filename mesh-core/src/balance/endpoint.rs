@@ -1,4 +1,4 @@
-//! Endpoints and the immutable set a cluster balances over.
+//! One endpoint of a cluster, and how to talk to it.
 
 use crate::{
     health::EndpointState,
@@ -43,32 +43,4 @@ pub struct Endpoint {
     pub security: Security,
     /// What outlives a reload: requests in flight, ejection.
     pub state: Arc<EndpointState>,
-}
-
-/// The endpoints of one cluster; never changes once built.
-#[derive(Debug, Default)]
-pub struct EndpointSet {
-    endpoints: Box<[Endpoint]>,
-}
-
-impl EndpointSet {
-    /// Returns the set of `endpoints`.
-    pub fn new(endpoints: Vec<Endpoint>) -> Self {
-        Self { endpoints: endpoints.into_boxed_slice() }
-    }
-
-    /// Returns the endpoints in order.
-    pub fn as_slice(&self) -> &[Endpoint] {
-        &self.endpoints
-    }
-
-    /// Returns how many there are.
-    pub fn len(&self) -> usize {
-        self.endpoints.len()
-    }
-
-    /// Returns whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
-    }
 }

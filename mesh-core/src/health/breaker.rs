@@ -1,8 +1,10 @@
 //! Limits on what one cluster may have under way. An admission is a value; dropping it gives the place back.
 // spec: envoy intro/arch_overview/upstream/circuit_breaking
 
-use super::ClusterState;
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 /// The limits of a cluster. Istio's default for each is 2^32-1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Default for Limits {
 }
 
 /// Which limit refused. Answered as 503 with flag UO; never counted against a host, never retried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Overflow {
     /// `connections_max`.
     Connections,
@@ -43,19 +45,147 @@ pub enum Overflow {
 
 /// A place within a limit, given back on drop.
 #[derive(Debug)]
+#[must_use = "dropping a permit gives its place back"]
 pub struct Permit {
-    pub(super) state: Arc<ClusterState>,
-    pub(super) limit: Overflow,
+    state: Arc<ClusterState>,
+    limit: Overflow,
+}
+
+/// What is known of one cluster: how much of its limits is in use.
+#[derive(Debug, Default)]
+pub struct ClusterState {
+    requests: AtomicU32,
+    pending: AtomicU32,
+    connections: AtomicU32,
+    retries: AtomicU32,
+    /// Held while an ejection is judged: two endpoints that fail at once must not both be the last allowed one.
+    pub(super) ejecting: Mutex<()>,
 }
 
 impl ClusterState {
-    /// Takes a place within the limit that `which` names.
+    /// Takes a place within the limit that `which` names. The limits are arguments, so a reload that lowers one cuts
+    /// nothing off: it admits no more until enough has ended.
     ///
     /// # Errors
     ///
     /// Returns `which` if the limit is reached.
     pub fn admit(self: &Arc<Self>, which: Overflow, limits: &Limits) -> Result<Permit, Overflow> {
-        let _ = (limits, Permit { state: Arc::clone(self), limit: which });
-        todo!()
+        let max = limits.of(which);
+        self.count(which)
+            .fetch_update(Relaxed, Relaxed, |used| (used < max).then(|| used + 1))
+            .map(|_| Permit { state: Arc::clone(self), limit: which })
+            .map_err(|_| which)
+    }
+
+    /// Takes a place whatever the limit is: the first connection to an endpoint is always allowed, so that a limit
+    /// below the number of endpoints starves none of them.
+    // spec: istio-semantics 4, "Breakers": one connection per pool is always allowed
+    pub fn admit_always(self: &Arc<Self>, which: Overflow) -> Permit {
+        self.count(which).fetch_add(1, Relaxed);
+        Permit { state: Arc::clone(self), limit: which }
+    }
+
+    /// Returns how much of the limit that `which` names is in use.
+    pub fn in_use(&self, which: Overflow) -> u32 {
+        self.count(which).load(Relaxed)
+    }
+
+    const fn count(&self, which: Overflow) -> &AtomicU32 {
+        match which {
+            Overflow::Connections => &self.connections,
+            Overflow::Pending => &self.pending,
+            Overflow::Requests => &self.requests,
+            Overflow::Retries => &self.retries,
+        }
+    }
+}
+
+impl Limits {
+    const fn of(&self, which: Overflow) -> u32 {
+        match which {
+            Overflow::Connections => self.connections_max,
+            Overflow::Pending => self.pending_max,
+            Overflow::Requests => self.requests_max,
+            Overflow::Retries => self.retries_max,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.state.count(self.limit).fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Overflow; 4] =
+        [Overflow::Connections, Overflow::Pending, Overflow::Requests, Overflow::Retries];
+
+    #[test]
+    fn a_limit_admits_as_many_as_it_says_and_counts_nothing_else() {
+        let limits = Limits { connections_max: 1, pending_max: 2, requests_max: 3, retries_max: 4 };
+        for which in ALL {
+            let state = Arc::new(ClusterState::default());
+            let permits: Vec<_> = std::iter::from_fn(|| state.admit(which, &limits).ok()).collect();
+            assert_eq!(permits.len(), limits.of(which) as usize);
+            assert_eq!(state.admit(which, &limits).unwrap_err(), which);
+            assert!(ALL.iter().all(|&other| other == which || state.in_use(other) == 0));
+        }
+    }
+
+    #[test]
+    fn a_dropped_permit_gives_its_place_back() {
+        let state = Arc::new(ClusterState::default());
+        let limits = Limits { requests_max: 1, ..Limits::default() };
+        for _ in 0..3 {
+            let permit = state.admit(Overflow::Requests, &limits).unwrap();
+            assert!(state.admit(Overflow::Requests, &limits).is_err());
+            drop(permit);
+        }
+        assert_eq!(state.in_use(Overflow::Requests), 0);
+    }
+
+    #[test]
+    fn a_lowered_limit_admits_again_only_when_enough_has_ended() {
+        let state = Arc::new(ClusterState::default());
+        let mut permits: Vec<_> =
+            (0..3).map(|_| state.admit(Overflow::Pending, &Limits::default()).unwrap()).collect();
+        let low = Limits { pending_max: 2, ..Limits::default() };
+        permits.pop();
+        assert!(state.admit(Overflow::Pending, &low).is_err());
+        permits.pop();
+        assert!(state.admit(Overflow::Pending, &low).is_ok());
+    }
+
+    #[test]
+    fn the_first_connection_of_a_pool_is_admitted_beyond_the_limit_and_counted() {
+        let state = Arc::new(ClusterState::default());
+        let limits = Limits { connections_max: 1, ..Limits::default() };
+        let _one = state.admit(Overflow::Connections, &limits).unwrap();
+        let two = state.admit_always(Overflow::Connections);
+        assert_eq!(state.in_use(Overflow::Connections), 2);
+        drop(two);
+        assert_eq!(state.in_use(Overflow::Connections), 1);
+    }
+
+    #[test]
+    fn threads_never_hold_more_places_at_once_than_the_limit() {
+        let state = Arc::new(ClusterState::default());
+        let limits = Limits { requests_max: 2, ..Limits::default() };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        let permit = state.admit(Overflow::Requests, &limits);
+                        assert!(state.in_use(Overflow::Requests) <= 2);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert_eq!(state.in_use(Overflow::Requests), 0);
     }
 }

@@ -1,9 +1,30 @@
 //! When an endpoint is ejected: consecutive failures, with Envoy's growth and percentage rules.
 //!
-//! Admitted --failures == limit--> Ejected --now >= until--> Admitted
-// spec: envoy intro/arch_overview/upstream/outlier
+//! ```text
+//!           answer, fewer failures in a row than the limit
+//!           limit reached, but too many are ejected already: counting starts anew
+//!            ┌───┐
+//!            ▼   │       limit reached, percentage allows it
+//!          Admitted ───────────────────────────────────────────► Ejected ──┐
+//!            ▲                                                     │  ▲    │ any answer: no verdict
+//!            └──────────── now >= until, counting starts anew ─────┘  └────┘
+//! ```
+//!
+//! Nothing sweeps. Envoy looks every `interval` whether an ejection has ended; here it has ended when its time has
+//! passed. Only picks and answers can see the difference: an endpoint is back up to one `interval` sooner than in
+//! Envoy. What else a sweep does is computed when it matters: the growth falls by one for each `interval` that passed
+//! between the end of an ejection and the next one.
+// spec: envoy intro/arch_overview/upstream/outlier; istio-semantics 4, "Outlier detection"
 
-use std::time::Duration;
+use super::{ClusterState, EndpointState, InFlight, endpoint::Standing};
+use crate::{balance::EndpointSet, time::Time};
+use std::{
+    sync::{
+        PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// The settings of outlier detection.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,3 +75,184 @@ pub enum Verdict {
     /// It did not answer in time.
     Timeout,
 }
+
+/// What an answer changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The endpoint is ejected.
+    Ejected {
+        /// When it is back.
+        until: Time,
+        /// Why.
+        cause: Cause,
+    },
+    /// The endpoint would have been ejected, but too many are.
+    Spared {
+        /// Why it would have been.
+        cause: Cause,
+    },
+}
+
+/// Which row of failures was too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// 5xx; unless split also failures to connect and timeouts.
+    Consecutive5xx,
+    /// 502, 503 and 504; unless split also failures to connect and timeouts.
+    ConsecutiveGateway,
+    /// Failures to connect and timeouts, split from the others.
+    ConsecutiveLocalOrigin,
+}
+
+impl ClusterState {
+    /// Takes what an attempt says of its endpoint. The percentage is judged over `set`, the endpoints of this cluster.
+    pub fn on_answer(
+        &self,
+        answered: &InFlight,
+        verdict: Verdict,
+        policy: &OutlierPolicy,
+        set: &EndpointSet,
+        now: Time,
+    ) -> Change {
+        let Some(standing) = answered.standing() else { return Change::None };
+        let endpoint = answered.endpoint();
+        match endpoint.failures.on_verdict(verdict, policy) {
+            Some(cause) => self.on_limit(endpoint, standing, cause, policy, set, now),
+            None => Change::None,
+        }
+    }
+
+    fn on_limit(
+        &self,
+        endpoint: &EndpointState,
+        seen: Standing,
+        cause: Cause,
+        policy: &OutlierPolicy,
+        set: &EndpointSet,
+        now: Time,
+    ) -> Change {
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let ejected = set.as_slice().iter().filter(|other| other.state.is_ejected(now)).count();
+        if !may_eject(ejected, set.len(), policy.max_ejection_percent) {
+            return Change::Spared { cause };
+        }
+        let growth = policy.grow(endpoint.growth.load(Relaxed), seen.until(), now);
+        let Some(until) = endpoint.eject(seen, now + policy.ejection_time(growth)) else {
+            return Change::None;
+        };
+        endpoint.growth.store(growth, Relaxed);
+        endpoint.failures.forget();
+        Change::Ejected { until, cause }
+    }
+}
+
+impl OutlierPolicy {
+    /// Returns the growth after one more ejection: one less for each interval spent admitted, then one more, until the
+    /// longest ejection is reached.
+    fn grow(&self, growth: u32, back_since: Time, now: Time) -> u32 {
+        let intervals = now.since(back_since).as_nanos().checked_div(self.interval.as_nanos()).unwrap_or(0);
+        let growth = growth.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX));
+        let longest = self.max_ejection_time.saturating_add(self.base_ejection_time);
+        growth + u32::from(self.base_ejection_time.saturating_mul(growth) < longest)
+    }
+
+    fn ejection_time(&self, growth: u32) -> Duration {
+        self.base_ejection_time.saturating_mul(growth).min(self.max_ejection_time)
+    }
+}
+
+impl Cause {
+    /// Returns Envoy's name for it, for metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveGateway => "consecutive_gateway_failure",
+            Self::ConsecutiveLocalOrigin => "consecutive_local_origin_failure",
+        }
+    }
+}
+
+/// Returns whether so few endpoints are healthy that all of them are used: better the ejected ones than overload the
+/// rest. A minimum of 0 is never.
+// spec: envoy intro/arch_overview/upstream/load_balancing/panic_threshold
+pub const fn is_panic(healthy: usize, total: usize, min_health_percent: u8) -> bool {
+    100 * (healthy as u128) < min_health_percent as u128 * total as u128
+}
+
+/// One more than `ejected` must stay within the percentage. With 10 %, a cluster of fewer than ten ejects nobody.
+const fn may_eject(ejected: usize, total: usize, max_ejection_percent: u8) -> bool {
+    100 * (ejected as u128 + 1) <= max_ejection_percent as u128 * total as u128
+}
+
+/// How often in a row an endpoint failed, by kind of failure.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    http: Row,
+    gateway: Row,
+    local: Row,
+}
+
+impl Failures {
+    /// Counts what `verdict` says and returns the row that is too long by it. That row starts anew, ejected or not.
+    fn on_verdict(&self, verdict: Verdict, policy: &OutlierPolicy) -> Option<Cause> {
+        match verdict {
+            Verdict::Status(status) => {
+                self.local.end();
+                self.on_status(status, policy)
+            }
+            Verdict::LocalFailure | Verdict::Timeout if policy.split_local_origin => {
+                let reached = self.local.lengthen(policy.consecutive_local_origin);
+                reached.then_some(Cause::ConsecutiveLocalOrigin)
+            }
+            Verdict::LocalFailure => self.on_status(503, policy),
+            Verdict::Timeout => self.on_status(504, policy),
+        }
+    }
+
+    fn on_status(&self, status: u16, policy: &OutlierPolicy) -> Option<Cause> {
+        let gateway = matches!(status, 502..=504) && self.gateway.lengthen(policy.consecutive_gateway);
+        let http = status >= 500 && self.http.lengthen(policy.consecutive_5xx);
+        match status {
+            502..=504 => {}
+            500.. => self.gateway.end(),
+            _ => {
+                self.gateway.end();
+                self.http.end();
+            }
+        }
+        if gateway { Some(Cause::ConsecutiveGateway) } else { http.then_some(Cause::Consecutive5xx) }
+    }
+
+    fn forget(&self) {
+        self.http.end();
+        self.gateway.end();
+        self.local.end();
+    }
+}
+
+/// Failures in a row.
+#[derive(Debug, Default)]
+struct Row(AtomicU32);
+
+impl Row {
+    /// Adds a failure; returns whether `limit` is reached, in which case the row starts anew.
+    fn lengthen(&self, limit: u32) -> bool {
+        let reached = limit != 0 && self.0.fetch_add(1, Relaxed) >= limit - 1;
+        if reached {
+            self.end();
+        }
+        reached
+    }
+
+    fn end(&self) {
+        // Most answers are successes after successes: read before writing, so that they share the cache line.
+        if self.0.load(Relaxed) != 0 {
+            self.0.store(0, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

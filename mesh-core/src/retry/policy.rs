@@ -1,6 +1,8 @@
-//! How often and when a failed attempt is made again.
+//! Whether a failed attempt is made again, and when.
 
-use super::{Backoff, RetryOn};
+use super::{Backoff, Ceiling, Condition, Outcome, Reservation, RetryOn};
+use crate::{dice::Dice, event::Flag, time::Time};
+use http::Method;
 use std::time::Duration;
 
 /// The retry policy of a route.
@@ -20,6 +22,105 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
 }
 
+/// An attempt that ended, as the decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// What became of it.
+    pub outcome: &'a Outcome,
+    /// The method of the request.
+    pub method: &'a Method,
+    /// How many retries this request has had already: 0 after the first try.
+    pub retries: u32,
+    /// Whether the request, its body included, can be sent again byte for byte.
+    pub replayable: bool,
+}
+
+/// What to do after an attempt.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Wait, then try again.
+    Retry {
+        /// When.
+        at: Time,
+        /// The admission; begin it when the wait is over.
+        reservation: Reservation,
+        /// The condition of `retryOn` that named the failure.
+        condition: Condition,
+    },
+    /// The attempt's outcome is the request's.
+    GiveUp(GiveUp),
+}
+
+/// Why an attempt is not followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GiveUp {
+    /// The policy does not name this outcome. Every success ends so.
+    NotNamed,
+    /// The server may have acted on it, the method is not idempotent, and the user did not ask for it.
+    MayHaveBeenExecuted,
+    /// The body cannot be sent again.
+    NotReplayable,
+    /// The policy's retries are used up.
+    Attempts,
+    /// The retry would begin after the deadline.
+    Deadline,
+    /// The cluster has as many retries under way as its limit allows.
+    Overflow,
+    /// The retry budget of the destination is used up.
+    Budget,
+}
+
+impl RetryPolicy {
+    /// Decides after an attempt. Nothing is reserved unless the answer is [`Verdict::Retry`].
+    // spec: envoy source/common/router/retry_state_impl.cc shouldRetry, for the order of the questions
+    pub fn decide(
+        &self,
+        attempt: &Attempt<'_>,
+        ceiling: &Ceiling<'_>,
+        now: Time,
+        deadline: Time,
+        dice: &mut impl Dice,
+    ) -> Verdict {
+        match self.reserve(attempt, ceiling, now, deadline, dice) {
+            Ok((at, reservation, condition)) => Verdict::Retry { at, reservation, condition },
+            Err(reason) => Verdict::GiveUp(reason),
+        }
+    }
+
+    fn reserve(
+        &self,
+        attempt: &Attempt<'_>,
+        ceiling: &Ceiling<'_>,
+        now: Time,
+        deadline: Time,
+        dice: &mut impl Dice,
+    ) -> Result<(Time, Reservation, Condition), GiveUp> {
+        let condition = attempt.outcome.named_by(&self.on).ok_or(GiveUp::NotNamed)?;
+        if !self.may_repeat(attempt) {
+            return Err(GiveUp::MayHaveBeenExecuted);
+        }
+        if !attempt.replayable {
+            return Err(GiveUp::NotReplayable);
+        }
+        if attempt.retries >= self.retries_max {
+            return Err(GiveUp::Attempts);
+        }
+        let at = now + self.backoff.wait(attempt.retries, dice);
+        if at >= deadline {
+            return Err(GiveUp::Deadline);
+        }
+        Ok((at, ceiling.reserve(now)?, condition))
+    }
+
+    /// Invariant 5: what may have been executed is repeated only if that changes nothing, or if the user asks for it.
+    ///
+    /// Istio's default list also names gRPC `unavailable` and `cancelled`; both may follow an execution, so by default
+    /// they are not repeated for POST, and are as soon as the user writes them.
+    fn may_repeat(&self, attempt: &Attempt<'_>) -> bool {
+        self.explicit || !attempt.outcome.may_have_been_executed() || is_idempotent(attempt.method)
+    }
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -32,3 +133,36 @@ impl Default for RetryPolicy {
         }
     }
 }
+
+impl GiveUp {
+    /// Returns the word for metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotNamed => "not_named",
+            Self::MayHaveBeenExecuted => "may_have_been_executed",
+            Self::NotReplayable => "not_replayable",
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Overflow => "overflow",
+            Self::Budget => "budget",
+        }
+    }
+
+    /// Returns the response flag that it adds to the attempt's own.
+    // spec: istio-semantics 3.1, "retry breaker/budget full" and "retries exhausted"
+    pub const fn flag(self) -> Option<Flag> {
+        match self {
+            Self::Attempts => Some(Flag::URX),
+            Self::Overflow | Self::Budget => Some(Flag::UO),
+            Self::NotNamed | Self::MayHaveBeenExecuted | Self::NotReplayable | Self::Deadline => None,
+        }
+    }
+}
+
+// spec: rfc9110 9.2.2
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
+}
+
+#[cfg(test)]
+mod tests;

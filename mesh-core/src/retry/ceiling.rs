@@ -1,0 +1,131 @@
+//! What limits retries beyond the policy of one route, and the admission that a retry holds.
+//!
+//! A retry is reserved when it is decided, begun when its wait is over. A caller that goes away while waiting has made
+//! no retry: dropping the reservation gives everything back.
+
+use super::{Budget, GiveUp, Loan};
+use crate::{
+    health::{ClusterState, Limits, Overflow, Permit},
+    time::Time,
+};
+use std::sync::Arc;
+
+/// The limits on retries that requests to a destination share.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling<'a> {
+    /// The budget of the destination host; `None` if it is switched off.
+    pub budget: Option<&'a Arc<Budget>>,
+    /// The cluster whose retries under way are counted.
+    pub cluster: &'a Arc<ClusterState>,
+    /// Its limits.
+    pub limits: &'a Limits,
+}
+
+/// A retry that may be made, and has not been.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped is a retry that is not made"]
+pub struct Reservation {
+    loan: Option<Loan>,
+    permit: Option<Permit>,
+}
+
+/// A retry under way. Dropping it ends it as futile.
+#[derive(Debug)]
+#[must_use = "dropping it ends the retry as futile"]
+pub struct Underway {
+    loan: Option<Loan>,
+    _permit: Option<Permit>,
+}
+
+impl Ceiling<'_> {
+    /// Reserves a retry.
+    ///
+    /// # Errors
+    ///
+    /// Returns which limit is reached.
+    pub(super) fn reserve(&self, now: Time) -> Result<Reservation, GiveUp> {
+        let permit = self.cluster.admit(Overflow::Retries, self.limits).map_err(|_| GiveUp::Overflow)?;
+        let loan = match self.budget {
+            Some(budget) => Some(budget.borrow(now).ok_or(GiveUp::Budget)?),
+            None => None,
+        };
+        Ok(Reservation { loan, permit: Some(permit) })
+    }
+}
+
+impl Reservation {
+    /// Begins the retry. From here on its token is spent unless [`Underway::on_success`] is called.
+    pub fn begin(mut self) -> Underway {
+        Underway { loan: self.loan.take(), _permit: self.permit.take() }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(loan) = self.loan.take() {
+            loan.on_unused();
+        }
+    }
+}
+
+impl Underway {
+    /// Ends the retry as a success: it was free.
+    pub fn on_success(mut self) {
+        if let Some(loan) = self.loan.take() {
+            loan.on_success();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_that_is_dropped_gives_back_token_and_place() {
+        let shared = Shared::default();
+        drop(shared.reserve().unwrap());
+        assert_eq!((shared.budget.available(), shared.cluster.in_use(Overflow::Retries)), (10, 0));
+    }
+
+    #[test]
+    fn a_retry_under_way_holds_its_place_and_spends_its_token_unless_it_succeeds() {
+        let shared = Shared::default();
+        let underway = shared.reserve().unwrap().begin();
+        assert_eq!(shared.cluster.in_use(Overflow::Retries), 1);
+        underway.on_success();
+        assert_eq!((shared.budget.available(), shared.cluster.in_use(Overflow::Retries)), (10, 0));
+        drop(shared.reserve().unwrap().begin());
+        assert_eq!((shared.budget.available(), shared.cluster.in_use(Overflow::Retries)), (9, 0));
+    }
+
+    #[test]
+    fn an_empty_budget_refuses_and_keeps_no_place() {
+        let shared = Shared::default();
+        (0..10).for_each(|_| drop(shared.reserve().unwrap().begin()));
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Budget);
+        assert_eq!(shared.cluster.in_use(Overflow::Retries), 0);
+    }
+
+    #[test]
+    fn a_full_retry_breaker_refuses_and_keeps_no_token() {
+        let shared = Shared { limits: Limits { retries_max: 1, ..Limits::default() }, ..Shared::default() };
+        let _first = shared.reserve().unwrap();
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Overflow);
+        assert_eq!(shared.budget.available(), 9);
+    }
+
+    #[derive(Default)]
+    struct Shared {
+        budget: Arc<Budget>,
+        cluster: Arc<ClusterState>,
+        limits: Limits,
+    }
+
+    impl Shared {
+        fn reserve(&self) -> Result<Reservation, GiveUp> {
+            let Self { budget, cluster, limits } = self;
+            Ceiling { budget: Some(budget), cluster, limits }.reserve(Time::ZERO)
+        }
+    }
+}

@@ -1,0 +1,224 @@
+use super::*;
+use crate::{
+    dice::{Highest, Lowest, Seeded},
+    health::{ClusterState, Limits, Overflow},
+    retry::Budget,
+};
+use http::StatusCode;
+use std::sync::Arc;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_connect_failure_is_retried_twice_by_default_and_then_stands() {
+    let world = World::default();
+    for retries in 0..2 {
+        let attempt = Attempt { retries, ..failed(&Outcome::ConnectFailure, &Method::POST) };
+        let verdict = world.decide(&RetryPolicy::default(), &attempt);
+        assert!(
+            matches!(verdict, Verdict::Retry { condition: Condition::ConnectFailure, .. }),
+            "{verdict:?}"
+        );
+    }
+    let attempt = Attempt { retries: 2, ..failed(&Outcome::ConnectFailure, &Method::POST) };
+    assert_eq!(give_up(world.decide(&RetryPolicy::default(), &attempt)), GiveUp::Attempts);
+}
+
+#[test]
+fn zero_attempts_switch_retries_off() {
+    let policy = RetryPolicy { retries_max: 0, ..RetryPolicy::default() };
+    let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
+    assert_eq!(give_up(World::default().decide(&policy, &attempt)), GiveUp::Attempts);
+}
+
+#[test]
+fn a_success_is_never_retried() {
+    let outcome = answer(200, None);
+    let verdict = World::default().decide(&explicit("5xx,reset,503"), &failed(&outcome, &Method::GET));
+    assert_eq!(give_up(verdict), GiveUp::NotNamed);
+}
+
+#[test]
+fn overflow_and_the_timeout_of_the_call_are_never_retried() {
+    let everything = Condition::ALL.map(Condition::as_str).join(",");
+    for outcome in [Outcome::Overflow, Outcome::Timeout, Outcome::Refused, Outcome::Body] {
+        let verdict = World::default().decide(&explicit(&everything), &failed(&outcome, &Method::GET));
+        assert_eq!(give_up(verdict), GiveUp::NotNamed, "{outcome:?}");
+    }
+}
+
+/// Invariant 5 as a table: every method, what may have been executed and what cannot have been, asked for or not.
+#[test]
+fn what_may_have_been_executed_is_repeated_only_if_idempotent_or_asked_for() {
+    let methods = [
+        (Method::GET, true),
+        (Method::HEAD, true),
+        (Method::OPTIONS, true),
+        (Method::PUT, true),
+        (Method::DELETE, true),
+        (Method::TRACE, true),
+        (Method::POST, false),
+        (Method::PATCH, false),
+        (Method::CONNECT, false),
+        (Method::from_bytes(b"PURGE").unwrap(), false),
+        (Method::from_bytes(b"get").unwrap(), false),
+    ];
+    let outcomes = [
+        (Outcome::Reset { sent: true }, "reset", true),
+        (Outcome::Reset { sent: false }, "reset", false),
+        (Outcome::PerTryTimeout { sent: true }, "5xx", true),
+        (Outcome::PerTryTimeout { sent: false }, "5xx", false),
+        (Outcome::Protocol, "gateway-error", true),
+        (Outcome::ConnectFailure, "connect-failure", false),
+        (Outcome::RefusedStream, "refused-stream", false),
+        (answer(503, None), "503", true),
+        (answer(200, Some(14)), "unavailable", true),
+        (answer(200, Some(1)), "cancelled", true),
+    ];
+    for (method, idempotent) in &methods {
+        for (outcome, on, executed) in &outcomes {
+            for asked in [true, false] {
+                let policy = RetryPolicy { explicit: asked, ..explicit(on) };
+                let verdict = World::default().decide(&policy, &failed(outcome, method));
+                let repeated = matches!(verdict, Verdict::Retry { .. });
+                let expected = !executed || *idempotent || asked;
+                assert_eq!(repeated, expected, "{method} {outcome:?}, asked for: {asked}");
+                if !repeated {
+                    assert_eq!(give_up(verdict), GiveUp::MayHaveBeenExecuted);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_condition_that_the_user_did_not_name_is_not_retried_even_if_harmless() {
+    let verdict = World::default().decide(&explicit("5xx"), &failed(&answer(409, None), &Method::GET));
+    assert_eq!(give_up(verdict), GiveUp::NotNamed);
+}
+
+#[test]
+fn a_body_that_cannot_be_replayed_is_not_retried() {
+    let attempt = Attempt { replayable: false, ..failed(&Outcome::ConnectFailure, &Method::PUT) };
+    let verdict = World::default().decide(&RetryPolicy::default(), &attempt);
+    assert_eq!(give_up(verdict), GiveUp::NotReplayable);
+}
+
+#[test]
+fn a_retry_that_would_start_after_the_deadline_is_not_made_and_holds_nothing() {
+    let world = World { deadline: NOW + 10 * MS, ..World::default() };
+    let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
+    let verdict = world.decide_with(&RetryPolicy::default(), &attempt, &mut Highest);
+    assert_eq!(give_up(verdict), GiveUp::Deadline);
+    assert_eq!((world.budget.available(), world.cluster.in_use(Overflow::Retries)), (10, 0));
+}
+
+#[test]
+fn a_retry_waits_between_zero_and_its_bound() {
+    let world = World::default();
+    let at = |retries, dice: &mut dyn Dice| {
+        let attempt = Attempt { retries, ..failed(&Outcome::ConnectFailure, &Method::GET) };
+        let policy = RetryPolicy { retries_max: 9, ..RetryPolicy::default() };
+        match world.decide_with(&policy, &attempt, &mut { dice }) {
+            Verdict::Retry { at, .. } => NOW.until(at),
+            Verdict::GiveUp(reason) => panic!("{reason:?}"),
+        }
+    };
+    let nano = Duration::from_nanos(1);
+    assert_eq!((at(0, &mut Lowest), at(8, &mut Lowest)), (Duration::ZERO, Duration::ZERO));
+    assert_eq!((at(0, &mut Highest), at(8, &mut Highest)), (25 * MS - nano, 250 * MS - nano));
+}
+
+#[test]
+fn without_budget_or_place_the_failure_stands_and_says_why() {
+    let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
+    let world = World { limits: Limits { retries_max: 0, ..Limits::default() }, ..World::default() };
+    assert_eq!(give_up(world.decide(&RetryPolicy::default(), &attempt)), GiveUp::Overflow);
+
+    let world = World::default();
+    for _ in 0..10 {
+        let Verdict::Retry { reservation, .. } = world.decide(&RetryPolicy::default(), &attempt) else {
+            panic!("the budget is too small");
+        };
+        drop(reservation.begin());
+    }
+    assert_eq!(give_up(world.decide(&RetryPolicy::default(), &attempt)), GiveUp::Budget);
+}
+
+#[test]
+fn with_the_budget_switched_off_only_the_policy_limits_retries() {
+    let world = World::default();
+    let ceiling = Ceiling { budget: None, cluster: &world.cluster, limits: &world.limits };
+    for _ in 0..100 {
+        let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
+        let verdict = RetryPolicy::default().decide(&attempt, &ceiling, NOW, Time::MAX, &mut Lowest);
+        let Verdict::Retry { reservation, .. } = verdict else { panic!("{verdict:?}") };
+        drop(reservation.begin());
+    }
+}
+
+#[test]
+fn only_used_up_retries_and_full_ceilings_add_a_flag() {
+    let table = [
+        (GiveUp::NotNamed, None),
+        (GiveUp::MayHaveBeenExecuted, None),
+        (GiveUp::NotReplayable, None),
+        (GiveUp::Attempts, Some(Flag::URX)),
+        (GiveUp::Deadline, None),
+        (GiveUp::Overflow, Some(Flag::UO)),
+        (GiveUp::Budget, Some(Flag::UO)),
+    ];
+    for (reason, flag) in table {
+        assert_eq!(reason.flag(), flag, "{reason:?}");
+    }
+}
+
+const NOW: Time = Time::from_nanos(5_000_000_000);
+
+struct World {
+    budget: Arc<Budget>,
+    cluster: Arc<ClusterState>,
+    limits: Limits,
+    deadline: Time,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            budget: Arc::default(),
+            cluster: Arc::default(),
+            limits: Limits::default(),
+            deadline: Time::MAX,
+        }
+    }
+}
+
+impl World {
+    fn decide(&self, policy: &RetryPolicy, attempt: &Attempt<'_>) -> Verdict {
+        self.decide_with(policy, attempt, &mut Seeded::new(1))
+    }
+
+    fn decide_with(&self, policy: &RetryPolicy, attempt: &Attempt<'_>, dice: &mut impl Dice) -> Verdict {
+        let ceiling = Ceiling { budget: Some(&self.budget), cluster: &self.cluster, limits: &self.limits };
+        policy.decide(attempt, &ceiling, NOW, self.deadline, dice)
+    }
+}
+
+fn failed<'a>(outcome: &'a Outcome, method: &'a Method) -> Attempt<'a> {
+    Attempt { outcome, method, retries: 0, replayable: true }
+}
+
+fn explicit(on: &str) -> RetryPolicy {
+    RetryPolicy { on: RetryOn::parse(on).unwrap(), explicit: true, ..RetryPolicy::default() }
+}
+
+fn answer(status: u16, grpc: Option<u32>) -> Outcome {
+    Outcome::Answer { status: StatusCode::from_u16(status).unwrap(), grpc, ratelimited: false }
+}
+
+fn give_up(verdict: Verdict) -> GiveUp {
+    match verdict {
+        Verdict::GiveUp(reason) => reason,
+        Verdict::Retry { .. } => panic!("retried: {verdict:?}"),
+    }
+}
