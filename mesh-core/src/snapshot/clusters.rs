@@ -86,6 +86,7 @@ impl<'a> Clusters<'a> {
             .filter(|instance| plan.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels)))
             .map(|instance| self.endpoint(plan, instance, &name))
             .collect::<Vec<_>>();
+        let outlier = blocks.outlier();
         Cluster {
             tls: plan.tls(&endpoints),
             rule: plan
@@ -95,13 +96,14 @@ impl<'a> Clusters<'a> {
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
             port: plan.port.number,
-            endpoints: EndpointSet::new(endpoints),
+            endpoints: EndpointSet::new(endpoints)
+                .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
             balance: blocks.balance(),
             limits: blocks.limits(),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
-            outlier: blocks.outlier(),
+            outlier,
             state: self.states.cluster(&name),
             budget: self.states.budget(&service.host),
             name,
