@@ -1,6 +1,14 @@
-//! Identity from PEM files, polled for change (ConfigMap-style symlink swaps included).
+//! Identity from PEM files, polled for change. Knows nothing of where the files come from: ConfigMap-style symlink
+//! swaps, bind mounts and NFS look alike.
 
-use std::path::PathBuf;
+use super::{Bundles, Identity, IdentityError, IdentityStore, Svid, svid::unreadable};
+use crate::crypto;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tracing::{info, warn};
 
 /// Where the files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,3 +20,130 @@ pub struct IdentityFiles {
     /// Bundles by trust domain.
     pub bundles: Vec<(String, PathBuf)>,
 }
+
+impl IdentityFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// Returns which file does not read, and why; or that certificate and key do not belong together, as they may not
+    /// while they are being replaced.
+    pub fn read(&self) -> Result<Identity, IdentityError> {
+        self.texts()?.identity(self)
+    }
+
+    /// Keeps `store` current with the files, for ever: looks at them every second, publishes what has changed and reads
+    /// whole, and otherwise keeps what is in force and says so once. Ends when the future is dropped.
+    pub async fn follow(self, store: Arc<IdentityStore>) {
+        let files = Arc::new(self);
+        let mut seen = None;
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            poll.tick().await;
+            let reading = Arc::clone(&files);
+            // A panic of the reader, which is not expected, is one look missed.
+            let Ok((fingerprint, identity)) = tokio::task::spawn_blocking(move || reading.look(seen)).await
+            else {
+                continue;
+            };
+            if seen.replace(fingerprint) == Some(fingerprint) {
+                continue;
+            }
+            match identity {
+                Some(Ok(identity)) => put_in_force(&store, identity),
+                Some(Err(error)) => {
+                    warn!(%error, "the identity files changed and do not read; the old identity stays in force");
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Returns a fingerprint of the files, and what they say if it differs from `seen`.
+    fn look(&self, seen: Option<Fingerprint>) -> (Fingerprint, Option<Result<Identity, IdentityError>>) {
+        let texts = self.texts();
+        let fingerprint = Fingerprint::of(&texts);
+        if seen == Some(fingerprint) {
+            return (fingerprint, None);
+        }
+        (fingerprint, Some(texts.and_then(|texts| texts.identity(self))))
+    }
+
+    /// Reads every file each time: three small files cost less than the cases in which size and time of change lie.
+    fn texts(&self) -> Result<Texts, IdentityError> {
+        Ok(Texts {
+            cert: read(&self.cert)?,
+            key: read(&self.key)?,
+            bundles: self.bundles.iter().map(|(_, path)| read(path)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn put_in_force(store: &IdentityStore, identity: Identity) {
+    if store.current().is_some_and(|current| current.is_same(&identity)) {
+        return;
+    }
+    let (id, serial) = (identity.svid.id().clone(), identity.svid.serial().to_owned());
+    store.publish(identity);
+    info!(%id, serial, "identity read from files");
+}
+
+/// The content of the files.
+struct Texts {
+    cert: String,
+    key: String,
+    bundles: Vec<String>,
+}
+
+impl Texts {
+    fn identity(&self, files: &IdentityFiles) -> Result<Identity, IdentityError> {
+        let svid = Svid::from_pem(&self.cert, &self.key).map_err(|error| match error {
+            IdentityError::Unreadable { what, why } => {
+                let path = if what == "private key" { &files.key } else { &files.cert };
+                unreadable(format!("{what} in {}", path.display()), why)
+            }
+            IdentityError::KeyMismatch { id } => IdentityError::KeyMismatch {
+                id: format!("{id} (key in {}, certificate in {})", files.key.display(), files.cert.display()),
+            },
+            error => error,
+        })?;
+        let names = files.bundles.iter().map(|(name, _)| name.as_str());
+        let bundles = Bundles::from_pem(names.zip(self.bundles.iter().map(String::as_str)))?;
+        Ok(Identity { svid, bundles })
+    }
+}
+
+/// Stands for the content of the files, or for the way in which they could not be read; keeps no key in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    fn of(texts: &Result<Texts, IdentityError>) -> Self {
+        let mut content = Vec::new();
+        match texts {
+            Ok(texts) => {
+                for text in [&texts.cert, &texts.key].into_iter().chain(&texts.bundles) {
+                    content.extend_from_slice(&crypto::sha256(text.as_bytes()));
+                }
+            }
+            Err(error) => content.extend_from_slice(error.to_string().as_bytes()),
+        }
+        Self(crypto::sha256(&content))
+    }
+}
+
+fn read(path: &Path) -> Result<String, IdentityError> {
+    let what = || path.display().to_string();
+    let length = std::fs::metadata(path).map_err(|why| unreadable(what(), why))?.len();
+    if length > FILE_LEN_MAX {
+        return Err(unreadable(what(), format!("it has {length} bytes; at most {FILE_LEN_MAX} are read")));
+    }
+    std::fs::read_to_string(path).map_err(|why| unreadable(what(), why))
+}
+
+// A second behind a rotation that happens at half life is nothing; three small reads a second are nothing either.
+const POLL: Duration = Duration::from_secs(1);
+
+// A bundle of a hundred roots has 200 KiB.
+const FILE_LEN_MAX: u64 = 4 << 20;

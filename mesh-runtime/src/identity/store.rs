@@ -1,16 +1,34 @@
 //! The identity in force, and the TLS configurations that follow from it: one per generation and rule, built on first
 //! use, each with its own session cache, never one per connection.
+//!
+//! A session is resumed only under the very configuration it was opened with: a new SVID, new bundles or another peer
+//! rule means a full handshake. What a resumed handshake leaves unchecked, [`IdentityStore::verified_peer`] checks.
 
-use super::{Identity, IdentityError};
-use arc_swap::ArcSwapOption;
+use super::{
+    Bundles, Identity, IdentityError, Side, SvidError, VerifiedPeer, WallClock,
+    handshake::{ClientVerifier, ServerVerifier},
+};
+use crate::crypto;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::identity::PeerRule;
-use std::{fmt, sync::Arc};
+use rustls::{
+    ClientConfig, CommonState, ServerConfig, client::Resumption, server::ServerSessionMemoryCache,
+    sign::SingleCertAndKey,
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
 use tokio::sync::watch;
 
 /// The identity in force.
 pub struct IdentityStore {
-    current: ArcSwapOption<Identity>,
+    current: ArcSwapOption<Generation>,
     changed: watch::Sender<u64>,
+    /// Why there is none, while there is none.
+    missing: ArcSwap<String>,
+    clock: WallClock,
 }
 
 /// The protocols offered to an endpoint.
@@ -25,21 +43,46 @@ pub enum Alpn {
     Http2,
 }
 
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+}
+
 impl IdentityStore {
     /// Returns a store without an identity.
     pub fn empty() -> Self {
-        Self { current: ArcSwapOption::empty(), changed: watch::channel(0).0 }
+        Self::with_clock(WallClock::default())
     }
 
-    /// Returns the identity in force.
+    /// Returns a store without an identity, that judges validity by `clock`.
+    pub fn with_clock(clock: WallClock) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            changed: watch::channel(0).0,
+            missing: ArcSwap::from_pointee("none has arrived yet".to_owned()),
+            clock,
+        }
+    }
+
+    /// Returns the identity in force. It may have expired; the configurations are not given out then.
     pub fn current(&self) -> Option<Arc<Identity>> {
-        self.current.load_full()
+        self.current.load().as_ref().map(|generation| Arc::clone(&generation.identity))
     }
 
     /// Puts `identity` in force for new handshakes; connections that stand are left alone.
     pub fn publish(&self, identity: Identity) {
-        self.current.store(Some(Arc::new(identity)));
+        self.current.store(Some(Arc::new(Generation::new(identity))));
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Says why there is no identity yet, for the error of whoever asks for one.
+    pub fn explain_missing(&self, why: impl Into<String>) {
+        self.missing.store(Arc::new(why.into()));
     }
 
     /// Returns a receiver that sees every publication.
@@ -47,18 +90,19 @@ impl IdentityStore {
         self.changed.subscribe()
     }
 
-    /// Returns the configuration for connecting to a peer that satisfies `peers`.
+    /// Returns the clock by which validity is judged.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
+    /// Returns the configuration for connecting to a peer that satisfies `peers`. The server name given to the
+    /// connection plays no part in whom it accepts.
     ///
     /// # Errors
     ///
     /// Returns why there is no usable identity: missing or expired.
-    pub fn client_config(
-        &self,
-        peers: &PeerRule,
-        alpn: Alpn,
-    ) -> Result<Arc<rustls::ClientConfig>, IdentityError> {
-        let _ = (peers, alpn);
-        todo!()
+    pub fn client_config(&self, peers: &PeerRule, alpn: Alpn) -> Result<Arc<ClientConfig>, IdentityError> {
+        self.usable()?.client_config(peers, alpn, &self.clock)
     }
 
     /// Returns the configuration for accepting peers; a peer without a certificate passes the handshake only if
@@ -67,14 +111,137 @@ impl IdentityStore {
     /// # Errors
     ///
     /// Returns why there is no usable identity: missing or expired.
-    pub fn server_config(&self, anonymous: bool) -> Result<Arc<rustls::ServerConfig>, IdentityError> {
-        let _ = anonymous;
-        todo!()
+    pub fn server_config(&self, anonymous: bool) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.usable()?.server_config(anonymous, &self.clock)
+    }
+
+    /// Returns the peer of a connection made with a configuration of this store; `None` if it showed no certificate. To
+    /// be called after *every* handshake, and the connection closed on an error: a resumed handshake skips the
+    /// verifiers, and only here is the peer's certificate found to have expired, or its bundle gone, since the first.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the peer is no longer to be believed.
+    pub fn verified_peer(&self, tls: &CommonState, side: Side) -> Result<Option<VerifiedPeer>, SvidError> {
+        VerifiedPeer::of(tls, &self.bundles(), side, self.clock.unix())
+    }
+
+    /// Verifies again a peer whose connection stands, against the bundles in force: to be called for every connection
+    /// after a publication, so that a bundle that was taken away ends what it let in.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the peer is no longer to be believed.
+    pub fn recheck(&self, peer: &VerifiedPeer) -> Result<(), SvidError> {
+        peer.verify_again(&self.bundles(), self.clock.unix())
+    }
+
+    fn usable(&self) -> Result<Arc<Generation>, IdentityError> {
+        let generation = self.current.load_full();
+        let generation = generation.ok_or_else(|| IdentityError::Missing(self.missing.load().to_string()))?;
+        generation.identity.svid.check_expiry(self.clock.now())?;
+        Ok(generation)
+    }
+
+    fn bundles(&self) -> Bundles {
+        self.current.load().as_ref().map(|generation| generation.identity.bundles.clone()).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for IdentityStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdentityStore").field("current", &*self.current.load()).finish_non_exhaustive()
+        f.debug_struct("IdentityStore").field("current", &self.current()).finish_non_exhaustive()
     }
 }
+
+/// One identity and the configurations built from it so far.
+struct Generation {
+    identity: Arc<Identity>,
+    resolver: Arc<SingleCertAndKey>,
+    servers: [OnceLock<Arc<ServerConfig>>; 2],
+    clients: RwLock<HashMap<PeerRule, HashMap<Alpn, Arc<ClientConfig>>>>,
+}
+
+impl Generation {
+    fn new(identity: Identity) -> Self {
+        Self {
+            resolver: Arc::new(SingleCertAndKey::from(identity.svid.certified())),
+            identity: Arc::new(identity),
+            servers: Default::default(),
+            clients: RwLock::default(),
+        }
+    }
+
+    fn server_config(&self, anonymous: bool, clock: &WallClock) -> Result<Arc<ServerConfig>, IdentityError> {
+        let slot = &self.servers[usize::from(anonymous)];
+        if let Some(config) = slot.get() {
+            return Ok(Arc::clone(config));
+        }
+        let built = Arc::new(self.build_server_config(anonymous, clock)?);
+        Ok(Arc::clone(slot.get_or_init(|| built)))
+    }
+
+    fn build_server_config(&self, anonymous: bool, clock: &WallClock) -> Result<ServerConfig, IdentityError> {
+        let verifier = ClientVerifier { bundles: self.identity.bundles.clone(), anonymous };
+        let mut config = ServerConfig::builder_with_details(crypto::provider(), Arc::new(clock.clone()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| IdentityError::Tls(error.to_string()))?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::clone(&self.resolver) as _);
+        config.alpn_protocols = Alpn::Any.protocols();
+        config.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX);
+        Ok(config)
+    }
+
+    fn client_config(
+        &self,
+        peers: &PeerRule,
+        alpn: Alpn,
+        clock: &WallClock,
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
+        let found = |clients: &HashMap<PeerRule, HashMap<Alpn, Arc<ClientConfig>>>| {
+            clients.get(peers).and_then(|by_alpn| by_alpn.get(&alpn)).cloned()
+        };
+        // What a panic could leave behind is a map without the entry, so a poisoned lock is as good as any.
+        if let Some(config) = found(&self.clients.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(config);
+        }
+        let built = Arc::new(self.build_client_config(peers, alpn, clock)?);
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = found(&clients) {
+            return Ok(config);
+        }
+        if clients.len() >= CLIENT_RULES_MAX {
+            clients.clear();
+        }
+        clients.entry(peers.clone()).or_default().insert(alpn, Arc::clone(&built));
+        Ok(built)
+    }
+
+    fn build_client_config(
+        &self,
+        peers: &PeerRule,
+        alpn: Alpn,
+        clock: &WallClock,
+    ) -> Result<ClientConfig, IdentityError> {
+        let verifier = ServerVerifier { bundles: self.identity.bundles.clone(), expected: peers.clone() };
+        let mut config = ClientConfig::builder_with_details(crypto::provider(), Arc::new(clock.clone()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| IdentityError::Tls(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::clone(&self.resolver) as _);
+        config.alpn_protocols = alpn.protocols();
+        config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+        Ok(config)
+    }
+}
+
+// About 2 KiB each, with the peer's chain: 2 MiB at most, and enough for the callers of one workload.
+const SERVER_SESSIONS_MAX: usize = 1024;
+
+// rustls' own default: 32 endpoints of one rule with 8 tickets each.
+const CLIENT_SESSIONS_MAX: usize = 256;
+
+// One rule per service that is called. Whoever calls more pays with full handshakes when the table starts anew.
+const CLIENT_RULES_MAX: usize = 1024;
