@@ -16,7 +16,6 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -152,7 +151,8 @@ impl PinnedCa {
              make a new token)"
                 .to_owned()
         })?;
-        let bundles = Bundles(BTreeMap::from([(trust_domain(leaf)?, vec![ca.clone().into_owned()])]));
+        let bundles = Bundles::from_roots([(trust_domain(leaf)?, vec![ca.clone().into_owned()])]);
+        let bundles = bundles.map_err(|e| e.to_string())?;
         let id = verify_svid(leaf, chain, &bundles, Side::Server, now).map_err(|e| e.to_string())?;
         if id.path() == CONTROL_ID_PATH {
             Ok(id)

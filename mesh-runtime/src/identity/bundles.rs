@@ -27,13 +27,28 @@ impl Bundles {
     pub fn from_pem<'a>(
         bundles: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, IdentityError> {
+        let roots = bundles.into_iter().map(|(name, text)| {
+            let domain: TrustDomain = name.parse().map_err(|why| unreadable(what(name), why))?;
+            let roots = pem::certificates(text).map_err(|why| unreadable(what(name), why))?;
+            Ok((domain, roots))
+        });
+        Self::from_roots(roots.collect::<Result<Vec<_>, IdentityError>>()?)
+    }
+
+    /// As [`Bundles::from_pem`], from DER.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundles::from_pem`].
+    pub fn from_roots(
+        bundles: impl IntoIterator<Item = (TrustDomain, Vec<CertificateDer<'static>>)>,
+    ) -> Result<Self, IdentityError> {
         let mut read = BTreeMap::new();
-        for (name, text) in bundles {
-            let what = || format!("bundle of trust domain `{name}`");
-            let domain: TrustDomain = name.parse().map_err(|why| unreadable(what(), why))?;
-            let bundle = Bundle::from_pem(text).map_err(|why| unreadable(what(), why))?;
+        for (domain, roots) in bundles {
+            let what = what(domain.as_str());
+            let bundle = Bundle::new(roots).map_err(|why| unreadable(&what, why))?;
             if read.insert(domain, bundle).is_some() {
-                return Err(unreadable(what(), "it is given twice; bundles are never merged"));
+                return Err(unreadable(what, "it is given twice; bundles are never merged"));
             }
         }
         Ok(Self(Arc::new(read)))
@@ -58,8 +73,7 @@ impl Bundles {
 }
 
 impl Bundle {
-    fn from_pem(text: &str) -> Result<Self, String> {
-        let roots = pem::certificates(text)?;
+    fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, String> {
         let (mut anchors, mut facts) = (Vec::new(), Vec::new());
         for (index, root) in roots.iter().enumerate() {
             let wrong = |why: String| format!("certificate {}: {why}", index + 1);
@@ -82,6 +96,10 @@ impl Bundle {
         let index = self.anchors.iter().position(|candidate| std::ptr::eq(candidate, anchor))?;
         self.facts.get(index)
     }
+}
+
+fn what(trust_domain: &str) -> String {
+    format!("bundle of trust domain `{trust_domain}`")
 }
 
 impl PartialEq for Bundles {
