@@ -1,31 +1,74 @@
 //! The whole stack as one service.
 
-use crate::{Error, ResponseBody};
+use crate::{
+    Error, ResponseBody,
+    balance::Balance,
+    body::{BoxError, RequestBody},
+    breaker::Breaker,
+    endpoint::Endpoint,
+    error::Cause,
+    plan::Plans,
+    pool::{Connector, Pools, Protocol},
+    retry::Retry,
+    route::Route,
+    step::Step,
+    timeout::Timeout,
+    trace::Trace,
+};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use mesh_runtime::Workload;
 use std::{
     fmt,
     pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// A client that calls through the mesh. Clones share everything; it is always ready.
+///
+/// Hosts are the services of the mesh, by any of their names: `http://reviews/`, `http://reviews.shop:9080/`. Limits
+/// answer in the call, by an [`Error`] that says which.
 #[derive(Clone, Debug)]
 pub struct MeshClient {
-    workload: Workload,
+    shared: Arc<Shared>,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+#[derive(Debug)]
+struct Shared {
+    plans: Arc<Plans>,
+    stack: Trace,
+    maintained: AtomicBool,
+}
+
+/// Settings of a [`MeshClient`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MeshClientBuilder {
+    workload: Workload,
+    protocol: Protocol,
+}
 
 impl MeshClient {
     /// Returns a client of `workload`.
     pub fn new(workload: &Workload) -> Self {
-        Self { workload: workload.clone() }
+        Self::builder(workload).build()
+    }
+
+    /// Returns a builder for a client of `workload`.
+    pub fn builder(workload: &Workload) -> MeshClientBuilder {
+        MeshClientBuilder { workload: workload.clone(), protocol: Protocol::default() }
     }
 
     /// Sends `request` and returns the answer's head; its body is still to come.
+    ///
+    /// The call ends by the deadline of the [`mesh_runtime::Context`] it is made in, if that has one. Dropping the
+    /// future, or the answer, gives back everything the call holds.
     ///
     /// # Errors
     ///
@@ -35,8 +78,8 @@ impl MeshClient {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let _ = (request, &self.workload);
-        todo!()
+        self.maintain();
+        self.shared.stack.run(request.map(RequestBody::new), ()).await
     }
 
     /// Sends a GET without a body.
@@ -45,8 +88,49 @@ impl MeshClient {
     ///
     /// As [`Self::send`]; also if `url` does not parse.
     pub async fn get(&self, url: &str) -> Result<Response<ResponseBody>, Error> {
-        let _ = url;
-        todo!()
+        let uri = Uri::try_from(url)
+            .map_err(|error| Error::new(Cause::Request, format!("{url:?} is no URL: {error}")))?;
+        let mut request = Request::new(RequestBody::empty());
+        *request.uri_mut() = uri;
+        self.send(request).await
+    }
+
+    /// Starts, once, the task that closes idle connections and those of endpoints that left. It ends with the client.
+    fn maintain(&self) {
+        if !self.shared.maintained.load(Relaxed) && !self.shared.maintained.swap(true, Relaxed) {
+            tokio::spawn(maintain(Arc::downgrade(&self.shared)));
+        }
+    }
+}
+
+async fn maintain(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.plans.sweep();
+    }
+}
+
+impl MeshClientBuilder {
+    /// Sets which HTTP is spoken to endpoints. Default: HTTP/2 between mesh peers, HTTP/1.1 in plaintext.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Returns the client.
+    pub fn build(self) -> MeshClient {
+        let workload = self.workload;
+        let connector = Connector {
+            identity: Arc::clone(workload.identity()),
+            clock: workload.clock(),
+            protocol: self.protocol,
+        };
+        let plans = Arc::new(Plans::new(Arc::clone(workload.config()), Pools::new(Arc::new(connector))));
+        let endpoint = Endpoint { plans: Arc::clone(&plans) };
+        let below = Timeout { inner: Retry { inner: Breaker { inner: Balance { inner: endpoint } } } };
+        let stack = Trace { inner: Route { plans: Arc::clone(&plans), workload, below } };
+        MeshClient { shared: Arc::new(Shared { plans, stack, maintained: AtomicBool::new(false) }) }
     }
 }
 
@@ -65,11 +149,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let client = self.clone();
+        let request = request.map(RequestBody::new);
         ResponseFuture(Box::pin(async move { client.send(request).await }))
     }
 }
 
-/// The future of [`MeshClient`] as a Tower service.
+/// The future of [`MeshClient`] as a Tower service: the one box on the way.
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>);
 
 impl Future for ResponseFuture {
@@ -85,3 +170,6 @@ impl fmt::Debug for ResponseFuture {
         f.write_str("ResponseFuture")
     }
 }
+
+/// Often enough that a connection outlives its idle timeout by little, rarely enough to cost nothing.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);

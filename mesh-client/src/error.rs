@@ -1,8 +1,15 @@
-//! Why a call failed: whose fault it is, and whether it may be repeated.
+//! Why a call failed: whose fault it is, whether it may be repeated, and what Envoy would have answered.
+//!
+//! It decides nothing: what is retried is `retry`'s business, which reads the [`Cause`].
 
-use crate::body::CallInfo;
+use crate::{body::CallInfo, journal::Account};
 use bytes::Bytes;
-use std::{error::Error as StdError, fmt, sync::Arc};
+use http::{HeaderValue, Response, StatusCode, header};
+use mesh_core::{
+    event::{Flag, Flags},
+    health::Overflow,
+};
+use std::{error::Error as StdError, fmt, fmt::Write as _, sync::Arc};
 
 /// What kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,23 +41,196 @@ pub enum ErrorKind {
     Protocol,
     /// The caller's own request body failed.
     Body,
+    /// The service below failed, where a layer is used alone.
+    Service,
 }
 
 /// Why a call failed.
+///
+/// It says [what kind](Self::kind) of failure, [where](Self::call_info), and whether the request
+/// [may have been executed](Self::may_have_been_sent); [`Self::into_response`] is Envoy's answer to the same failure.
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    kind: ErrorKind,
+    cause: Cause,
     message: String,
+    /// What the operating system or TLS said, as Envoy's "transport failure reason".
+    transport: Option<String>,
     info: CallInfo,
     sent: bool,
+    /// Whether a connection that had served before ended under the request, without a byte of an answer.
+    stale: bool,
+    grpc: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
+/// What went wrong, in the words of Envoy's local replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    NotReady,
+    Request,
+    NoRoute,
+    NoCluster,
+    Blocked,
+    NoEndpoints,
+    Overflow(Overflow),
+    /// Not connected; it may be a TLS failure.
+    Connect {
+        tls: bool,
+    },
+    ConnectTimeout,
+    /// The connection ended before an answer began.
+    Termination,
+    RemoteReset,
+    RefusedStream,
+    LocalReset,
+    Protocol,
+    RouteTimeout,
+    TryTimeout,
+    Body,
+    Service,
+}
+
+impl ErrorKind {
+    /// Returns the kind as one lower-case word or two, for logs and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotReady => "not-ready",
+            Self::Request => "request",
+            Self::NoRoute => "no-route",
+            Self::NoCluster => "no-cluster",
+            Self::Blocked => "blocked",
+            Self::NoEndpoints => "no-endpoints",
+            Self::Overload => "overload",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::Body => "body",
+            Self::Service => "service",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Cause {
+    /// Returns kind, status, flag and reset reason.
+    // spec: istio-semantics 3.1
+    const fn reply(self) -> (ErrorKind, StatusCode, Option<Flag>, Said) {
+        use Said::{Nothing, Reset, Text};
+        const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Self::NotReady => (ErrorKind::NotReady, UNAVAILABLE, None, Nothing),
+            Self::Request => (ErrorKind::Request, StatusCode::BAD_REQUEST, None, Nothing),
+            Self::NoRoute => (ErrorKind::NoRoute, StatusCode::NOT_FOUND, Some(Flag::NR), Nothing),
+            Self::NoCluster => (ErrorKind::NoCluster, UNAVAILABLE, Some(Flag::NC), Nothing),
+            Self::Blocked => (ErrorKind::Blocked, StatusCode::BAD_GATEWAY, None, Nothing),
+            Self::NoEndpoints => {
+                (ErrorKind::NoEndpoints, UNAVAILABLE, Some(Flag::UH), Text("no healthy upstream"))
+            }
+            Self::Overflow(_) => (ErrorKind::Overload, UNAVAILABLE, Some(Flag::UO), Reset("overflow")),
+            Self::Connect { tls } => {
+                let kind = if tls { ErrorKind::Tls } else { ErrorKind::Connect };
+                (kind, UNAVAILABLE, Some(Flag::UF), Reset("remote connection failure"))
+            }
+            Self::ConnectTimeout => {
+                (ErrorKind::Connect, UNAVAILABLE, Some(Flag::UF), Reset("connection timeout"))
+            }
+            Self::Termination => {
+                (ErrorKind::Reset, UNAVAILABLE, Some(Flag::UC), Reset("connection termination"))
+            }
+            Self::RemoteReset => (ErrorKind::Reset, UNAVAILABLE, Some(Flag::UR), Reset("remote reset")),
+            Self::RefusedStream => {
+                (ErrorKind::Reset, UNAVAILABLE, Some(Flag::UR), Reset("remote refused stream reset"))
+            }
+            Self::LocalReset => (ErrorKind::Reset, UNAVAILABLE, Some(Flag::LR), Reset("local reset")),
+            Self::Protocol => {
+                (ErrorKind::Protocol, StatusCode::BAD_GATEWAY, Some(Flag::UPE), Reset("protocol error"))
+            }
+            Self::RouteTimeout | Self::TryTimeout => {
+                let text = Text("upstream request timeout");
+                (ErrorKind::Timeout, StatusCode::GATEWAY_TIMEOUT, Some(Flag::UT), text)
+            }
+            Self::Body => (ErrorKind::Body, UNAVAILABLE, Some(Flag::LR), Reset("local reset")),
+            Self::Service => (ErrorKind::Service, UNAVAILABLE, None, Nothing),
+        }
+    }
+
+    /// Returns Envoy's flag for it.
+    pub(crate) const fn flag(self) -> Option<Flag> {
+        self.reply().2
+    }
+}
+
+/// What the body of a local reply says.
+#[derive(Clone, Copy)]
+enum Said {
+    Nothing,
+    Text(&'static str),
+    Reset(&'static str),
+}
+
 impl Error {
+    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            cause,
+            message: message.into(),
+            transport: None,
+            info: CallInfo::default(),
+            sent: false,
+            stale: false,
+            grpc: false,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_source(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    pub(crate) fn with_transport(mut self, reason: impl Into<String>) -> Self {
+        self.0.transport = Some(reason.into());
+        self
+    }
+
+    pub(crate) fn after_sending(mut self, sent: bool, stale: bool) -> Self {
+        self.0.sent = sent;
+        self.0.stale = stale;
+        self
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.0.stale
+    }
+
+    pub(crate) fn in_grpc(mut self, grpc: bool) -> Self {
+        self.0.grpc = grpc;
+        self
+    }
+
+    /// Notes what is known of the call as a whole.
+    pub(crate) fn settle(mut self, account: Account, grpc: bool) -> Self {
+        let flags = self.0.cause.flag().map_or(account.info.flags, |flag| account.info.flags.with(flag));
+        self.0.info = CallInfo { flags, ..account.info };
+        self.0.sent |= account.sent;
+        self.0.grpc = grpc;
+        self
+    }
+
+    pub(crate) fn cause(&self) -> Cause {
+        self.0.cause
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.0.cause.reply().0
     }
 
     /// Returns how the call went until then.
@@ -58,16 +238,145 @@ impl Error {
         &self.0.info
     }
 
+    /// Returns the cluster the call was for, `outbound|port|subset|host`.
+    pub fn cluster(&self) -> Option<&str> {
+        self.0.info.cluster.as_deref()
+    }
+
+    /// Returns the endpoint last tried, as `IP:PORT`.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.info.endpoint.as_deref()
+    }
+
+    /// Returns how many attempts were made; 0 if none was.
+    pub fn attempts(&self) -> u32 {
+        self.0.info.attempts
+    }
+
+    /// Returns Envoy's response flags.
+    pub fn flags(&self) -> Flags {
+        self.0.info.flags
+    }
+
     /// Returns whether a byte of the request may have reached the server: then it may have been executed.
     pub fn may_have_been_sent(&self) -> bool {
         self.0.sent
     }
 
-    /// Returns Envoy's answer to the same failure: status, headers and body exactly.
-    // spec: istio-semantics 3.1
-    pub fn into_response(self) -> http::Response<Bytes> {
-        todo!()
+    /// Returns whether no answer came in time.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
     }
+
+    /// Returns whether no connection could be made, for whatever reason.
+    pub fn is_connect(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Connect | ErrorKind::Tls)
+    }
+
+    /// Returns whether the TLS handshake failed, or the peer was not who was expected.
+    pub fn is_tls(&self) -> bool {
+        self.kind() == ErrorKind::Tls
+    }
+
+    /// Returns whether there was no endpoint to send to.
+    pub fn is_no_endpoints(&self) -> bool {
+        self.kind() == ErrorKind::NoEndpoints
+    }
+
+    /// Returns whether a limit of ours refused the call.
+    pub fn is_overload(&self) -> bool {
+        self.kind() == ErrorKind::Overload
+    }
+
+    /// Returns whether the retries were used up.
+    pub fn is_retry_exhausted(&self) -> bool {
+        self.flags().contains(Flag::URX)
+    }
+
+    /// Returns whether the workload has no configuration or identity yet.
+    pub fn is_not_ready(&self) -> bool {
+        self.kind() == ErrorKind::NotReady
+    }
+
+    /// Returns whether the connection or stream broke off.
+    pub fn is_reset(&self) -> bool {
+        self.kind() == ErrorKind::Reset
+    }
+
+    /// Returns Envoy's answer to the same failure: status, headers and body exactly.
+    ///
+    /// A gRPC request gets HTTP 200 with `grpc-status` and `grpc-message`.
+    // spec: istio-semantics 3.1
+    pub fn into_response(self) -> Response<Bytes> {
+        let (_, status, _, said) = self.0.cause.reply();
+        let text = self.reply_text(said);
+        let mut response = if self.0.grpc { grpc_reply(status, &text) } else { http_reply(status, text) };
+        if matches!(self.0.cause, Cause::Overflow(_)) {
+            response.headers_mut().insert("x-envoy-overloaded", HeaderValue::from_static("true"));
+        }
+        response
+    }
+
+    fn reply_text(&self, said: Said) -> String {
+        match said {
+            Said::Nothing => String::new(),
+            Said::Text(text) => text.to_owned(),
+            Said::Reset(reason) => {
+                let retried = if self.attempts() > 1 { "retried and the latest " } else { "" };
+                let mut text = format!(
+                    "upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"
+                );
+                if let Some(transport) = &self.0.transport {
+                    // Writing into a String cannot fail.
+                    let _ = write!(text, ", transport failure reason: {transport}");
+                }
+                text
+            }
+        }
+    }
+}
+
+fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
+    let length = text.len();
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    if length > 0 {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+// spec: envoy source/common/grpc/common.cc and status.cc httpToGrpcStatus
+fn grpc_reply(status: StatusCode, text: &str) -> Response<Bytes> {
+    let code = match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    };
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(code));
+    if let (false, Ok(message)) = (text.is_empty(), HeaderValue::try_from(percent_encoded(text))) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+// spec: grpc PROTOCOL-HTTP2.md "Status-Message": %x20-%x24 and %x26-%x7E pass
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b' '..=b'$' | b'&'..=b'~' => encoded.push(char::from(byte)),
+            // Writing into a String cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+        encoded
+    })
 }
 
 impl fmt::Display for Error {
@@ -79,8 +388,9 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
-            .field("kind", &self.0.kind)
+            .field("kind", &self.kind())
             .field("message", &self.0.message)
+            .field("info", &self.0.info)
             .finish_non_exhaustive()
     }
 }

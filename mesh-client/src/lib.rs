@@ -1,9 +1,40 @@
 //! The calling side of the mesh: [`MeshClient`], and each of its layers for use alone.
+//!
+//! A request takes these steps, outermost first, and its answer the same way back: `trace` → `route` → `timeout` →
+//! `retry` → `breaker` → `balance` → `endpoint`, which takes a connection from a `pool`. Each step hands on the request
+//! and borrows what was decided; what happened on the way stands in the call's `journal`.
+
+mod client;
+pub mod layer;
+mod step;
+
+mod trace;
+
+mod route;
+
+mod local;
+mod outside;
+mod path;
+mod plan;
+
+mod timeout;
+
+mod retry;
+
+mod breaker;
+
+mod balance;
+
+mod endpoint;
+
+mod pool;
+mod wire;
 
 mod body;
-mod client;
 mod error;
+mod journal;
 
-pub use body::{CallInfo, ResponseBody};
-pub use client::{MeshClient, ResponseFuture};
+pub use body::{CallInfo, RequestBody, ResponseBody};
+pub use client::{MeshClient, MeshClientBuilder, ResponseFuture};
 pub use error::{Error, ErrorKind};
+pub use pool::Protocol;

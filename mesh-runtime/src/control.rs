@@ -3,10 +3,9 @@
 //! old answer outlives a new one, `cache` what survives without the endpoint.
 
 mod backoff;
-pub(crate) mod cache;
-mod carry;
+pub mod cache;
 pub(crate) mod http;
-pub(crate) mod link;
+pub mod link;
 pub mod token;
 mod trust;
 pub mod wire;

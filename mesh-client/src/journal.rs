@@ -1,0 +1,92 @@
+//! What has happened to one call so far.
+//!
+//! It stands beside the call, so that a step which cancels the steps below it (a timeout) still knows how far they
+//! came.
+
+use crate::body::CallInfo;
+use mesh_core::{balance::Tried, event::Flag};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The journal of one call; written by the steps, read at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Journal(Mutex<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    account: Account,
+    tried: Tried,
+    stale: bool,
+}
+
+/// What the call amounts to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) info: CallInfo,
+    /// Whether a byte of any attempt may have reached a server.
+    pub(crate) sent: bool,
+}
+
+impl Journal {
+    /// Returns a journal of a call to `cluster`.
+    pub(crate) fn of(cluster: Option<Arc<str>>) -> Self {
+        let mut notes = Notes::default();
+        notes.account.info.cluster = cluster;
+        Self(Mutex::new(notes))
+    }
+
+    /// An attempt begins; returns its number, from 1.
+    pub(crate) fn on_attempt(&self) -> u32 {
+        let mut notes = self.lock();
+        notes.account.info.attempts += 1;
+        notes.account.info.attempts
+    }
+
+    /// Chooses an endpoint with what was tried in mind, and notes the choice.
+    pub(crate) fn choose(&self, pick: impl FnOnce(&Tried) -> Option<usize>) -> Option<usize> {
+        let mut notes = self.lock();
+        let index = pick(&notes.tried)?;
+        notes.tried.on_attempt(index);
+        Some(index)
+    }
+
+    /// The attempt goes to `endpoint`.
+    pub(crate) fn on_endpoint(&self, endpoint: &Arc<str>) {
+        self.lock().account.info.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// From here on a byte of the request may be on the wire. Returns whether that was so before.
+    pub(crate) fn on_sending(&self) -> bool {
+        std::mem::replace(&mut self.lock().account.sent, true)
+    }
+
+    /// A connection took nothing of the request after all: it is as `before`.
+    pub(crate) fn on_unsent(&self, before: bool) {
+        self.lock().account.sent = before;
+    }
+
+    /// A connection that had served before ended under the request: others may be about to end too.
+    pub(crate) fn on_stale(&self) {
+        self.lock().stale = true;
+    }
+
+    /// Returns whether connections that served before are to be avoided.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.lock().stale
+    }
+
+    /// Adds a response flag.
+    pub(crate) fn on_flag(&self, flag: Flag) {
+        let mut notes = self.lock();
+        notes.account.info.flags = notes.account.info.flags.with(flag);
+    }
+
+    /// Returns what the call amounts to so far.
+    pub(crate) fn account(&self) -> Account {
+        self.lock().account.clone()
+    }
+
+    // Poison is no danger here: every section above leaves the notes whole.
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

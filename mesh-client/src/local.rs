@@ -1,0 +1,108 @@
+//! Answers that a route gives by itself: redirects and direct responses.
+
+use crate::body::{CallInfo, ResponseBody};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use mesh_core::route::{Head, Redirect, Route, RouteAction};
+
+/// Returns the answer of `route` to the request with `head`.
+pub(crate) fn answer(head: &Head<'_>, route: &Route) -> Response<ResponseBody> {
+    let mut response = match &route.action {
+        RouteAction::Redirect(redirect) => redirected(head, redirect),
+        RouteAction::Direct { status, body } => direct(*status, body.clone()),
+        // A route that forwards is not answered here, and kinds of action that are not known yet are nobody's.
+        _ => direct(StatusCode::NOT_FOUND, Bytes::new()),
+    };
+    route.response_headers.apply(response.headers_mut());
+    response
+}
+
+fn direct(status: StatusCode, body: Bytes) -> Response<ResponseBody> {
+    let length = body.len();
+    let mut response = Response::new(ResponseBody::local(body, CallInfo::default()));
+    *response.status_mut() = status;
+    if length > 0 {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+fn redirected(head: &Head<'_>, redirect: &Redirect) -> Response<ResponseBody> {
+    let mut response = direct(redirect.status, Bytes::new());
+    if let Ok(location) = HeaderValue::try_from(location(head, redirect)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+// spec: istio-semantics 2.1, "redirect"
+fn location(head: &Head<'_>, redirect: &Redirect) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or(head.scheme);
+    let authority = redirect.authority.as_deref().unwrap_or(head.authority);
+    let authority = match (redirect.port, redirect.scheme.is_some()) {
+        (Some(port), _) => with_port(authority, scheme, port),
+        // A port that was the default of the old scheme means nothing under a new one.
+        (None, true) => without_default_port(authority),
+        (None, false) => authority.to_owned(),
+    };
+    let path = match (&redirect.uri, head.path_and_query.split_once('?')) {
+        (None, _) => head.path_and_query.to_owned(),
+        (Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
+        (Some(uri), _) => uri.clone(),
+    };
+    format!("{scheme}://{authority}{path}")
+}
+
+fn with_port(authority: &str, scheme: &str, port: u16) -> String {
+    let host = host_of(authority);
+    let default = if scheme == "https" { 443 } else { 80 };
+    if port == default { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+fn without_default_port(authority: &str) -> String {
+    let host = host_of(authority);
+    let default = matches!(&authority[host.len()..], ":80" | ":443");
+    if default { host.to_owned() } else { authority.to_owned() }
+}
+
+/// Returns `authority` without its port; brackets of an IPv6 address stay.
+fn host_of(authority: &str) -> &str {
+    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    authority[end..].find(':').map_or(authority, |colon| &authority[..end + colon])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, Method};
+
+    #[test]
+    fn a_redirect_replaces_what_it_names_and_keeps_the_rest() {
+        let none =
+            Redirect { status: StatusCode::FOUND, uri: None, authority: None, port: None, scheme: None };
+        let some = |text: &str| Some(text.to_owned());
+        let table = [
+            (none.clone(), "http://shop:8080/a?q=1"),
+            (Redirect { uri: some("/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
+            (Redirect { uri: some("/b?x"), ..none.clone() }, "http://shop:8080/b?x"),
+            (Redirect { authority: some("other"), ..none.clone() }, "http://other/a?q=1"),
+            (Redirect { port: Some(80), ..none.clone() }, "http://shop/a?q=1"),
+            (Redirect { port: Some(81), ..none.clone() }, "http://shop:81/a?q=1"),
+            (Redirect { scheme: some("https"), ..none.clone() }, "https://shop:8080/a?q=1"),
+            (Redirect { scheme: some("https"), authority: some("o:80"), ..none.clone() }, "https://o/a?q=1"),
+            (Redirect { authority: some("[::1]:80"), port: Some(81), ..none }, "http://[::1]:81/a?q=1"),
+        ];
+        let headers = HeaderMap::new();
+        let head = Head {
+            method: &Method::GET,
+            scheme: "http",
+            authority: "shop:8080",
+            path_and_query: "/a?q=1",
+            headers: &headers,
+        };
+        for (redirect, expected) in table {
+            assert_eq!(location(&head, &redirect), expected, "{redirect:?}");
+        }
+    }
+}

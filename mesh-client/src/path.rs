@@ -1,0 +1,83 @@
+//! What the route decided for one call, and what the steps below need besides the request.
+//!
+//! It borrows from the plan that the call loaded once; no step asks a second time.
+
+use crate::{
+    breaker::Limited,
+    journal::Journal,
+    plan::Plan,
+    retry::Retried,
+    timeout::{Bounded, Bounds},
+};
+use http::uri::Authority;
+use mesh_core::{
+    event::Flag,
+    health::{ClusterState, Limits},
+    retry::{Ceiling, RetryPolicy},
+    route::{ClusterId, Forward},
+    snapshot::Cluster,
+    time::Time,
+};
+use mesh_runtime::Clock;
+use std::sync::Arc;
+
+/// The way of one call.
+#[derive(Debug)]
+pub(crate) struct Path<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) id: ClusterId,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) forward: &'a Forward,
+    pub(crate) authority: Authority,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Clock,
+    pub(crate) bounds: Bounds,
+    /// By when the answer must be complete if the request ends at once; what endpoints are told.
+    pub(crate) until: Time,
+    /// By when it must be complete in any case; no retry begins later.
+    pub(crate) deadline: Time,
+    pub(crate) grpc: bool,
+}
+
+impl Bounded for Path<'_> {
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+}
+
+impl Retried for Path<'_> {
+    fn policy(&self) -> &RetryPolicy {
+        &self.forward.retry
+    }
+
+    fn ceiling(&self) -> Ceiling<'_> {
+        let cluster = self.cluster;
+        Ceiling { budget: Some(&cluster.budget), cluster: &cluster.state, limits: &cluster.limits }
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    fn on_give_up(&self, flag: Flag) {
+        self.journal.on_flag(flag);
+    }
+}
+
+impl Limited for Path<'_> {
+    fn limits(&self) -> &Limits {
+        &self.cluster.limits
+    }
+
+    fn in_use(&self) -> &Arc<ClusterState> {
+        &self.cluster.state
+    }
+
+    fn name(&self) -> &str {
+        &self.cluster.name
+    }
+}

@@ -1,0 +1,456 @@
+//! The connections to one endpoint: who gets one, when another is made, and when one is no longer used.
+//!
+//! A request takes a connection that has room, or waits in line; connections are made by tasks of their own, so a
+//! caller that goes away does not undo a handshake that others wait for. The pool knows nothing of balancing or
+//! retries.
+
+mod connect;
+mod http1;
+mod http2;
+mod lease;
+mod table;
+
+pub(crate) use connect::{Connected, Connector};
+pub(crate) use http1::One;
+pub(crate) use http2::Two;
+pub(crate) use lease::{Lease, Lent};
+pub(crate) use table::{Key, Pools};
+
+use crate::{Error, breaker::overflow, error::Cause};
+use mesh_core::{
+    health::{ClusterState, Limits, Overflow, Permit},
+    snapshot::Cluster,
+    time::Time,
+};
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// Which HTTP a client speaks to endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP/2 where the TLS handshake agrees on it, else HTTP/1.1. Plaintext is HTTP/1.1.
+    #[default]
+    Any,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only, in plaintext with prior knowledge.
+    Http2,
+}
+
+/// A new connection.
+pub(crate) enum New {
+    One(One),
+    Two(Arc<Two>),
+}
+
+/// The terms of a cluster by which its connections are used.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    /// 0 is unlimited.
+    pub(crate) requests_max: u32,
+    pub(crate) limits: Limits,
+    pub(crate) state: Arc<ClusterState>,
+}
+
+impl Terms {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self {
+            connect_timeout: cluster.connect_timeout,
+            idle_timeout: cluster.idle_timeout,
+            requests_max: cluster.max_requests_per_connection,
+            limits: cluster.limits,
+            state: Arc::clone(&cluster.state),
+        }
+    }
+}
+
+/// The connections to one endpoint with one kind of security.
+pub(crate) struct Pool {
+    key: Key,
+    connector: Arc<Connector>,
+    draining: AtomicBool,
+    /// How many wait, readable without the lock.
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Connections for one request at a time; the one used last is taken first, so that those not needed grow old.
+    idle: Vec<One>,
+    /// Connections for many.
+    shared: Vec<Arc<Two>>,
+    waiters: VecDeque<Waiter>,
+    /// Connections being made.
+    connecting: usize,
+    /// Connections that live, busy or not.
+    open: usize,
+    /// As the cluster said when a connection was last asked for.
+    idle_timeout: Duration,
+    /// Whether the last handshake agreed on HTTP/2; `None` before the first.
+    h2: Option<bool>,
+}
+
+struct Waiter {
+    to: oneshot::Sender<Result<Lease, ConnectError>>,
+    terms: Terms,
+}
+
+impl Pool {
+    pub(crate) fn new(key: Key, connector: Arc<Connector>) -> Self {
+        Self {
+            key,
+            connector,
+            draining: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Returns a connection to send one request on: one that has room, else the first that gets room.
+    pub(crate) async fn checkout(self: &Arc<Self>, terms: &Terms) -> Result<Lease, Error> {
+        loop {
+            let mut lease = match self.take(terms) {
+                Some(lease) => lease,
+                None => self.wait(terms).await?,
+            };
+            if lease.is_ready().await {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// Returns a connection on which nothing was sent yet.
+    pub(crate) async fn checkout_fresh(self: &Arc<Self>, terms: &Terms) -> Result<Lease, Error> {
+        let place = terms.state.admit_always(Overflow::Connections);
+        let connected =
+            self.connector.connect(&self.key, terms.connect_timeout).await.map_err(Error::from)?;
+        Ok(match self.adopt(connected, place) {
+            New::One(one) => Lease::new(Arc::clone(self), Lent::One(one), terms),
+            New::Two(two) => {
+                let mut state = self.lock();
+                let _ = two.open();
+                state.shared.push(Arc::clone(&two));
+                drop(state);
+                Lease::new(Arc::clone(self), Lent::Two(two, false), terms)
+            }
+        })
+    }
+
+    fn take(self: &Arc<Self>, terms: &Terms) -> Option<Lease> {
+        let now = self.connector.clock.now();
+        self.lock().take(now, terms).map(|lent| Lease::new(Arc::clone(self), lent, terms))
+    }
+
+    async fn wait(self: &Arc<Self>, terms: &Terms) -> Result<Lease, Error> {
+        let _pending = terms
+            .state
+            .admit(Overflow::Pending, &terms.limits)
+            .map_err(|limit| overflow(limit, &self.key.cluster, &terms.limits))?;
+        let (to, lease) = oneshot::channel();
+        let waiting = Waiting::new(self);
+        {
+            let mut state = self.lock();
+            state.waiters.push_back(Waiter { to, terms: terms.clone() });
+            self.connect_for_waiters(&mut state);
+        }
+        // Between the look at the connections and the place in line one may have become free.
+        self.settle();
+        let lease = lease.await;
+        drop(waiting);
+        lease.unwrap_or_else(|_| Err(ConnectError::gone(&self.key))).map_err(Error::from)
+    }
+
+    /// Starts as many connections as those in line need and the limits allow.
+    // spec: istio-semantics 4 "Breakers": one connection per pool is always allowed
+    fn connect_for_waiters(self: &Arc<Self>, state: &mut State) {
+        let Some(terms) = state.waiters.back().map(|waiter| waiter.terms.clone()) else { return };
+        let each = if state.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };
+        while state.connecting < state.waiters.len().div_ceil(each) {
+            let place = match terms.state.admit(Overflow::Connections, &terms.limits) {
+                Ok(place) => place,
+                Err(_) if state.open + state.connecting == 0 => {
+                    terms.state.admit_always(Overflow::Connections)
+                }
+                Err(_) => return,
+            };
+            state.connecting += 1;
+            let (pool, terms) = (Arc::clone(self), terms.clone());
+            tokio::spawn(async move {
+                let attempt = Connecting(Some(Arc::clone(&pool)));
+                let outcome = pool.connector.connect(&pool.key, terms.connect_timeout).await;
+                attempt.on_outcome(outcome, place);
+            });
+        }
+    }
+
+    fn on_connected(self: &Arc<Self>, connected: Connected, place: Permit) {
+        let new = self.adopt(connected, place);
+        {
+            let mut state = self.lock();
+            state.connecting -= 1;
+            state.h2 = Some(matches!(new, New::Two(_)));
+            match new {
+                New::One(one) => state.idle.push(one),
+                New::Two(two) => state.shared.push(two),
+            }
+        }
+        self.settle();
+        if self.draining.load(Relaxed) {
+            self.drain();
+        }
+    }
+
+    /// Takes a new connection in and has it driven.
+    fn adopt(self: &Arc<Self>, connected: Connected, place: Permit) -> New {
+        let Connected { new, driver } = connected;
+        self.lock().open += 1;
+        let closed = Closed(Arc::downgrade(self));
+        tokio::spawn(async move {
+            let (_closed, _place) = (closed, place);
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        new
+    }
+
+    /// Connections that live or are being made will serve some of those in line; the others get `error`.
+    fn on_failed(self: &Arc<Self>, error: &ConnectError) {
+        let failed: Vec<_> = {
+            let mut state = self.lock();
+            state.connecting -= 1;
+            let served = match state.h2 {
+                Some(false) => state.connecting + state.open,
+                _ if state.connecting + state.shared.len() > 0 => usize::MAX,
+                _ => 0,
+            };
+            let failed = state.waiters.len().saturating_sub(served);
+            state.waiters.drain(..failed).collect()
+        };
+        for waiter in failed {
+            // Nobody waits any more: nobody needs to know.
+            let _ = waiter.to.send(Err(error.clone()));
+        }
+    }
+
+    fn on_closed(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.open = state.open.saturating_sub(1);
+        state.idle.retain(|one| !one.sender.is_closed());
+        state.shared.retain(|two| two.is_usable(Time::ZERO, 0));
+        self.connect_for_waiters(&mut state);
+    }
+
+    /// Takes back a connection that can carry another request.
+    pub(crate) fn give_back(self: &Arc<Self>, mut one: One) {
+        if self.draining.load(Relaxed) && self.waiting.load(Relaxed) == 0 {
+            return;
+        }
+        one.since = self.connector.clock.now();
+        self.lock().idle.push(one);
+        if self.waiting.load(Relaxed) > 0 {
+            self.settle();
+        }
+    }
+
+    /// A stream of a shared connection has ended.
+    pub(crate) fn on_stream_end(self: &Arc<Self>, two: &Two) {
+        let last = two.on_end(self.connector.clock.now());
+        if self.waiting.load(Relaxed) > 0 {
+            self.settle();
+        }
+        if last && self.draining.load(Relaxed) {
+            self.drain();
+        }
+    }
+
+    /// Gives connections with room to those in line, in the order of the line.
+    fn settle(self: &Arc<Self>) {
+        let now = self.connector.clock.now();
+        loop {
+            let (waiter, lent) = {
+                let mut state = self.lock();
+                state.waiters.retain(|waiter| !waiter.to.is_closed());
+                let Some(waiter) = state.waiters.pop_front() else { return };
+                let Some(lent) = state.take(now, &waiter.terms) else {
+                    state.waiters.push_front(waiter);
+                    self.connect_for_waiters(&mut state);
+                    return;
+                };
+                (waiter, lent)
+            };
+            // If its receiver is gone by now, the lease comes back by its drop.
+            let _ = waiter.to.send(Ok(Lease::new(Arc::clone(self), lent, &waiter.terms)));
+        }
+    }
+
+    /// No new connections are kept from now on; requests in flight finish.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        let mut state = self.lock();
+        let idle = std::mem::take(&mut state.idle);
+        state.shared.retain(|two| !two.is_idle());
+        drop(state);
+        drop(idle);
+    }
+
+    /// Closes connections that were not used for the idle timeout, or may not be used any more.
+    pub(crate) fn sweep(&self, now: Time) {
+        let mut state = self.lock();
+        let idle_timeout = state.idle_timeout;
+        state.idle.retain(|one| one.is_usable(now, 0) && now.since(one.since) < idle_timeout);
+        state.shared.retain(|two| {
+            two.is_usable(now, 0) && two.idle_since().is_none_or(|since| now.since(since) < idle_timeout)
+        });
+    }
+
+    /// Returns whether it has no connection and makes none.
+    pub(crate) fn is_unused(&self) -> bool {
+        let state = self.lock();
+        state.open + state.connecting == 0
+    }
+
+    // Poison is no danger here: a panic inside a section can only leave a connection unused.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a connection with room.
+    fn take(&mut self, now: Time, terms: &Terms) -> Option<Lent> {
+        self.idle_timeout = terms.idle_timeout;
+        let mut found = None;
+        self.shared.retain(|two| {
+            let usable = two.is_usable(now, terms.requests_max);
+            if usable && found.is_none() {
+                found = two.open().map(|reused| Lent::Two(Arc::clone(two), reused));
+            }
+            usable
+        });
+        if found.is_some() {
+            return found;
+        }
+        while let Some(one) = self.idle.pop() {
+            if one.is_usable(now, terms.requests_max) && now.since(one.since) < terms.idle_timeout {
+                return Some(Lent::One(one));
+            }
+        }
+        None
+    }
+}
+
+/// Counts a place in the line as long as it lives.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn new(pool: &'a Pool) -> Self {
+        pool.waiting.fetch_add(1, Relaxed);
+        Self(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection being made; if its task ends without an outcome, that is one too.
+struct Connecting(Option<Arc<Pool>>);
+
+impl Connecting {
+    fn on_outcome(mut self, outcome: Result<Connected, ConnectError>, place: Permit) {
+        let Some(pool) = self.0.take() else { return };
+        match outcome {
+            Ok(connected) => pool.on_connected(connected, place),
+            Err(error) => {
+                drop(place);
+                tracing::debug!(error = error.message, "no connection");
+                pool.on_failed(&error);
+            }
+        }
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.on_failed(&ConnectError::gone(&pool.key));
+        }
+    }
+}
+
+/// Tells the pool that a connection has ended, however its task ended.
+struct Closed(Weak<Pool>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.on_closed();
+        }
+    }
+}
+
+/// Why there is no connection; everybody who waited for it gets the same.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectError {
+    cause: Cause,
+    message: String,
+    transport: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl ConnectError {
+    fn new(cause: Cause, message: String, transport: Option<String>) -> Self {
+        Self { cause, message, transport, source: None }
+    }
+
+    fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    fn gone(key: &Key) -> Self {
+        let message = format!("the task that connects to {} was ended (UF)", key.address);
+        Self::new(Cause::Connect { tls: false }, message, None)
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        let mut this = Self::new(error.cause, error.message);
+        if let Some(transport) = error.transport {
+            this = this.with_transport(transport);
+        }
+        if let Some(source) = error.source {
+            this = this.with_source(source);
+        }
+        this
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Pool")
+            .field("key", &self.key)
+            .field("idle", &state.idle.len())
+            .field("shared", &state.shared.len())
+            .field("open", &state.open)
+            .finish_non_exhaustive()
+    }
+}

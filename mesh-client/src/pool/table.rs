@@ -1,0 +1,101 @@
+//! Every pool of a client, by what it connects to.
+
+use super::{Connector, Pool, Terms};
+use mesh_core::{balance::Security, registry::Address};
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What a pool connects to. Other TLS settings are another key: their connections are never shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) cluster: Arc<str>,
+    pub(crate) address: Address,
+    pub(crate) security: Security,
+}
+
+// Without the security: an endpoint has rarely more than one, and equality tells them apart.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.cluster.hash(state);
+        self.address.hash(state);
+    }
+}
+
+/// Every pool of a client.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) connector: Arc<Connector>,
+    mesh: Mutex<HashMap<Key, Arc<Pool>>>,
+    /// Pools to hosts outside of the mesh; bounded, as their names come from the caller's requests.
+    outside: Mutex<HashMap<Key, Arc<Pool>>>,
+    outside_terms: Terms,
+}
+
+impl Pools {
+    pub(crate) fn new(connector: Arc<Connector>) -> Self {
+        Self { connector, mesh: Mutex::default(), outside: Mutex::default(), outside_terms: Terms::outside() }
+    }
+
+    /// Returns the pool for `key`, the same one for as long as its endpoint is in the snapshot.
+    pub(crate) fn get(&self, key: Key) -> Arc<Pool> {
+        Arc::clone(lock(&self.mesh).entry(key).or_insert_with_key(|key| self.open(key)))
+    }
+
+    /// Returns the pool for a host outside of the mesh. Beyond [`OUTSIDE_MAX`] hosts the connections to another one are
+    /// closed for it.
+    pub(crate) fn outside(&self, key: Key) -> Arc<Pool> {
+        let mut pools = lock(&self.outside);
+        if pools.len() >= OUTSIDE_MAX
+            && !pools.contains_key(&key)
+            && let Some(other) = pools.keys().next().cloned()
+            && let Some(pool) = pools.remove(&other)
+        {
+            pool.drain();
+        }
+        Arc::clone(pools.entry(key).or_insert_with_key(|key| self.open(key)))
+    }
+
+    pub(crate) fn outside_terms(&self) -> &Terms {
+        &self.outside_terms
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.mesh).is_empty()
+    }
+
+    /// Drains the pools that `keep` does not want. Requests that have one already finish on it.
+    pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
+        lock(&self.mesh).retain(|key, pool| {
+            let keep = keep(key);
+            if !keep {
+                tracing::debug!(cluster = %key.cluster, address = %key.address, "endpoint left, draining its connections");
+                pool.drain();
+            }
+            keep
+        });
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(crate) fn sweep(&self) {
+        let now = self.connector.clock.now();
+        lock(&self.mesh).values().for_each(|pool| pool.sweep(now));
+        lock(&self.outside).retain(|_, pool| {
+            pool.sweep(now);
+            !pool.is_unused()
+        });
+    }
+
+    fn open(&self, key: &Key) -> Arc<Pool> {
+        Arc::new(Pool::new(key.clone(), Arc::clone(&self.connector)))
+    }
+}
+
+fn lock(pools: &Mutex<HashMap<Key, Arc<Pool>>>) -> MutexGuard<'_, HashMap<Key, Arc<Pool>>> {
+    pools.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hosts outside of the mesh to which connections are kept at a time.
+const OUTSIDE_MAX: usize = 256;

@@ -1,0 +1,168 @@
+//! Makes a failed attempt again, if `mesh_core::retry` says so: it only waits, and sends the same bytes once more.
+
+mod replay;
+
+pub(crate) use replay::{Replay, ReplayBody};
+
+use crate::{Error, body::RequestBody, error::Cause, step::Step};
+use http::{Method, Request, Response, request::Parts};
+use http_body::Body;
+use mesh_core::{
+    event::Flag,
+    retry::{Attempt, Ceiling, GiveUp, Outcome, RetryPolicy, Underway, Verdict},
+    time::Time,
+};
+use mesh_runtime::{Clock, ThreadDice};
+use tokio::time::sleep_until;
+
+/// Where the rules for a call's retries come from.
+pub(crate) trait Retried {
+    /// Returns the policy.
+    fn policy(&self) -> &RetryPolicy;
+
+    /// Returns what limits the retries of all calls together.
+    fn ceiling(&self) -> Ceiling<'_>;
+
+    /// Returns the clock.
+    fn clock(&self) -> Clock;
+
+    /// Returns by when the call must be complete.
+    fn deadline(&self) -> Time;
+
+    /// The last attempt stands; `flag` says why it is not made again, if that is remarkable.
+    fn on_give_up(&self, flag: Flag);
+}
+
+/// The step that makes failed attempts again.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry<S> {
+    pub(crate) inner: S,
+}
+
+impl<'a, D, S> Step<&'a D> for Retry<S>
+where
+    D: Retried + Sync,
+    S: Step<&'a D>,
+    S::Body: Send,
+{
+    type Body = S::Body;
+
+    async fn run(&self, request: Request<RequestBody>, beside: &'a D) -> Result<Response<S::Body>, Error> {
+        let (policy, ceiling) = (beside.policy(), beside.ceiling());
+        if let Some(budget) = ceiling.budget {
+            budget.deposit(beside.clock().now());
+        }
+        if policy.retries_max == 0 {
+            return self.inner.run(request, beside).await;
+        }
+        let mut draft = Draft::of(request);
+        let mut retries = 0;
+        let mut resent = false;
+        let mut underway: Option<Underway> = None;
+        loop {
+            let result = self.inner.run(draft.copy(), beside).await;
+            if !resent && draft.may_resend(&result) {
+                resent = true;
+                continue;
+            }
+            let outcome = outcome_of(&result);
+            let attempt = Attempt {
+                outcome: &outcome,
+                method: draft.method(),
+                retries,
+                replayable: draft.is_replayable(),
+            };
+            let now = beside.clock().now();
+            match policy.decide(&attempt, &ceiling, now, beside.deadline(), &mut ThreadDice) {
+                Verdict::GiveUp(reason) => {
+                    if let Some(flag) = reason.flag() {
+                        beside.on_give_up(flag);
+                    }
+                    if let Some(retry) = underway.take_if(|_| is_success(&outcome, reason)) {
+                        retry.on_success();
+                    }
+                    return result;
+                }
+                Verdict::Retry { at, reservation, condition } => {
+                    tracing::debug!(?outcome, %condition, retry = retries + 1, "retrying");
+                    // What the failed attempt holds is given back before the wait, not after it.
+                    drop((result, underway.take()));
+                    sleep_until(beside.clock().instant(at)).await;
+                    underway = Some(reservation.begin());
+                    retries += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The request, kept to be sent again.
+struct Draft {
+    head: Parts,
+    body: Option<Replay>,
+}
+
+impl Draft {
+    fn of(request: Request<RequestBody>) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head, body: (!body.is_end_stream()).then(|| Replay::of(body)) }
+    }
+
+    fn copy(&mut self) -> Request<RequestBody> {
+        let body = self.body.as_ref().map_or_else(RequestBody::empty, Replay::attempt);
+        Request::from_parts(self.head.clone(), body)
+    }
+
+    fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    fn is_replayable(&self) -> bool {
+        self.body.as_ref().is_none_or(Replay::is_replayable)
+    }
+
+    /// Whether the peer closed an idle connection in the moment in which it was used again: that is no failure of the
+    /// call, and no policy is asked.
+    // spec: rfc9112 9.3.1: a client may retry an idempotent method by itself when a connection closed early
+    fn may_resend<B>(&self, result: &Result<Response<B>, Error>) -> bool {
+        let stale = result.as_ref().is_err_and(Error::is_stale);
+        stale && self.head.method.is_idempotent() && self.is_replayable()
+    }
+}
+
+fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
+    match result {
+        Ok(response) => Outcome::of_head(response.status(), response.headers()),
+        Err(error) => error.outcome(),
+    }
+}
+
+fn is_success(outcome: &Outcome, reason: GiveUp) -> bool {
+    matches!(outcome, Outcome::Answer { status, .. } if !status.is_server_error())
+        && reason == GiveUp::NotNamed
+}
+
+impl Error {
+    /// Returns what it says of the attempt that it ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let sent = self.may_have_been_sent();
+        match self.cause() {
+            Cause::Connect { .. } | Cause::ConnectTimeout => Outcome::ConnectFailure,
+            Cause::RefusedStream => Outcome::RefusedStream,
+            Cause::Termination | Cause::RemoteReset | Cause::LocalReset => Outcome::Reset { sent },
+            Cause::Protocol => Outcome::Protocol,
+            Cause::TryTimeout => Outcome::PerTryTimeout { sent },
+            Cause::RouteTimeout => Outcome::Timeout,
+            Cause::Overflow(_) => Outcome::Overflow,
+            Cause::Body => Outcome::Body,
+            // Whatever the service below did, it may have done it.
+            Cause::Service => Outcome::Reset { sent: true },
+            Cause::NotReady
+            | Cause::Request
+            | Cause::NoRoute
+            | Cause::NoCluster
+            | Cause::Blocked
+            | Cause::NoEndpoints => Outcome::Refused,
+        }
+    }
+}

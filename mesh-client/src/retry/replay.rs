@@ -1,0 +1,231 @@
+//! A request body that can be sent again: an append-only log of chunks, and a cursor per attempt.
+//!
+//! The cursor is a place in the log, never a flag "is replayed": an attempt that was refused before it polled its body
+//! leaves the log as it was, and the next attempt reads the same bytes in the same order. It keeps at most
+//! [`LOG_BYTES_MAX`]; beyond that the body streams on and cannot be sent again.
+
+use crate::body::{BoxError, RequestBody};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+/// The caller's body, from which the body of each attempt is made.
+#[derive(Clone)]
+pub(crate) struct Replay(Arc<Mutex<Log>>);
+
+struct Log {
+    /// What was read of `source`, unless `lost`.
+    chunks: Vec<Bytes>,
+    weight: usize,
+    source: RequestBody,
+    end: Option<End>,
+    /// Whether bytes were handed out that are not in the log.
+    lost: bool,
+    /// The attempt that may read; those before it were superseded.
+    attempt: u32,
+    /// How long the whole body is, if that was known before it was read.
+    length: Option<u64>,
+}
+
+/// How the source ended.
+enum End {
+    Clean(Option<HeaderMap>),
+    Failed,
+}
+
+/// Why an attempt's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    #[error("a later attempt took over this request body")]
+    Superseded,
+    #[error("the request body failed in an earlier attempt")]
+    Failed,
+    #[error("the request body is larger than {LOG_BYTES_MAX} bytes and was not kept for another attempt")]
+    Lost,
+}
+
+impl Replay {
+    /// Returns `source` as something to send several times.
+    pub(crate) fn of(source: RequestBody) -> Self {
+        let hint = source.size_hint();
+        Self(Arc::new(Mutex::new(Log {
+            chunks: Vec::new(),
+            weight: 0,
+            source,
+            end: None,
+            lost: false,
+            attempt: 0,
+            length: hint.exact(),
+        })))
+    }
+
+    /// Returns the body for a new attempt; the bodies of earlier ones fail from now on.
+    pub(crate) fn attempt(&self) -> RequestBody {
+        let mut log = lock(&self.0);
+        log.attempt += 1;
+        let attempt = log.attempt;
+        drop(log);
+        RequestBody::replay(ReplayBody {
+            log: Arc::clone(&self.0),
+            attempt,
+            cursor: 0,
+            bytes: 0,
+            trailers_sent: false,
+        })
+    }
+
+    /// Returns whether another attempt would send the same bytes.
+    pub(crate) fn is_replayable(&self) -> bool {
+        let log = lock(&self.0);
+        !log.lost && !matches!(log.end, Some(End::Failed))
+    }
+}
+
+/// The body of one attempt.
+pub(crate) struct ReplayBody {
+    log: Arc<Mutex<Log>>,
+    attempt: u32,
+    /// How many chunks of the log this attempt has sent.
+    cursor: usize,
+    /// How many bytes this attempt has sent.
+    bytes: u64,
+    trailers_sent: bool,
+}
+
+impl Body for ReplayBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut log = lock(&this.log);
+        if log.attempt != this.attempt {
+            return Poll::Ready(Some(Err(ReplayError::Superseded.into())));
+        }
+        if this.cursor < log.chunks.len() {
+            let chunk = log.chunks[this.cursor].clone();
+            this.cursor += 1;
+            this.bytes += chunk.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if log.lost && this.bytes == 0 {
+            return Poll::Ready(Some(Err(ReplayError::Lost.into())));
+        }
+        if log.end.is_none() {
+            match ready!(log.read(cx)) {
+                Ok(Some(chunk)) => {
+                    this.cursor = log.chunks.len();
+                    this.bytes += chunk.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        Poll::Ready(match &log.end {
+            Some(End::Failed) => Some(Err(ReplayError::Failed.into())),
+            Some(End::Clean(Some(trailers))) if !this.trailers_sent => {
+                this.trailers_sent = true;
+                Some(Ok(Frame::trailers(trailers.clone())))
+            }
+            Some(End::Clean(_)) | None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let log = lock(&self.log);
+        self.cursor == log.chunks.len()
+            && match &log.end {
+                Some(End::Clean(trailers)) => trailers.is_none() || self.trailers_sent,
+                Some(End::Failed) | None => false,
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let log = lock(&self.log);
+        log.length
+            .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(self.bytes)))
+    }
+}
+
+impl Log {
+    /// Reads the next chunk of the source and keeps it; `None` at the end.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BoxError>> {
+        loop {
+            let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+                None => {
+                    self.end(End::Clean(None));
+                    return Poll::Ready(Ok(None));
+                }
+                Some(Err(error)) => {
+                    self.end(End::Failed);
+                    return Poll::Ready(Err(error));
+                }
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(chunk) if chunk.is_empty() => {}
+                Ok(chunk) => {
+                    self.keep(&chunk);
+                    if self.source.is_end_stream() {
+                        self.end(End::Clean(None));
+                    }
+                    return Poll::Ready(Ok(Some(chunk)));
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.end(End::Clean(Some(trailers)));
+                        return Poll::Ready(Ok(None));
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, chunk: &Bytes) {
+        // The handle counts too: a body of single bytes would otherwise cost 33 times its cap.
+        let weight = self.weight + chunk.len() + size_of::<Bytes>();
+        self.lost |=
+            weight > LOG_BYTES_MAX || self.length.is_some_and(|length| length > LOG_BYTES_MAX as u64);
+        if self.lost {
+            self.chunks = Vec::new();
+        } else {
+            self.weight = weight;
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    /// Ends the log and drops the source, which may hold resources of the caller.
+    fn end(&mut self, end: End) {
+        self.end = Some(end);
+        self.source = RequestBody::empty();
+    }
+}
+
+// A panic inside the caller's body leaves the log whole: chunks are added after the body has answered.
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = lock(&self.0);
+        f.debug_struct("Replay")
+            .field("chunks", &log.chunks.len())
+            .field("lost", &log.lost)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of a body is kept for another attempt: 1 MiB, Envoy's default stream buffer.
+// spec: envoy per_connection_buffer_limit_bytes, default 1 MiB
+pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
