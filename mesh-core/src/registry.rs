@@ -72,8 +72,8 @@ pub struct Instance {
     pub address: String,
     /// Port name to listening port.
     pub ports: BTreeMap<String, u16>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
+    /// Labels; shared with the endpoints made of it.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Locality.
     pub locality: Locality,
     /// Relative weight, at least 1.
@@ -261,7 +261,7 @@ fn instance(entry: &WorkloadEntry, namespace: &Arc<str>) -> Instance {
     Instance {
         address: entry.address.value.clone(),
         ports: entry.ports.clone(),
-        labels: entry.labels.clone(),
+        labels: Arc::new(entry.labels.clone()),
         locality: Locality::parse(&entry.locality),
         weight: entry.weight.unwrap_or(1).max(1),
         namespace: Arc::clone(namespace),
@@ -273,7 +273,7 @@ fn by_name(host: &str, namespace: &Arc<str>) -> Instance {
     Instance {
         address: host.to_owned(),
         ports: BTreeMap::new(),
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
         locality: Locality::default(),
         weight: 1,
         namespace: Arc::clone(namespace),

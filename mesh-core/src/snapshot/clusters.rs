@@ -25,6 +25,7 @@ pub(super) struct Clusters<'a> {
     states: &'a States,
     numbers: HashMap<(Arc<str>, u16, Arc<str>), ClusterId>,
     built: Vec<Arc<Cluster>>,
+    last: Option<Arc<Mutual>>,
     pub(super) findings: Vec<Diagnostic>,
 }
 
@@ -39,7 +40,7 @@ struct Plan<'a> {
 
 impl<'a> Clusters<'a> {
     pub(super) fn new(view: &'a View<'a>, states: &'a States) -> Self {
-        Self { view, states, numbers: HashMap::new(), built: Vec::new(), findings: Vec::new() }
+        Self { view, states, numbers: HashMap::new(), built: Vec::new(), last: None, findings: Vec::new() }
     }
 
     pub(super) fn finish(self) -> Box<[Arc<Cluster>]> {
@@ -113,7 +114,7 @@ impl<'a> Clusters<'a> {
     fn endpoint(&mut self, plan: &Plan<'_>, instance: &Instance, cluster: &str) -> Endpoint {
         let address = plan.service.address(instance, plan.port);
         Endpoint {
-            labels: Arc::new(instance.labels.clone()),
+            labels: Arc::clone(&instance.labels),
             locality: instance.locality.clone(),
             weight: instance.weight,
             security: self.security(plan, instance, &address),
@@ -166,8 +167,16 @@ impl<'a> Clusters<'a> {
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
-            Ok(peers) => Security::Mutual(Arc::new(Mutual { sni: plan.name("_").into(), peers })),
+            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.name("_").into(), peers })),
             Err(why) => self.refuse(plan, &why),
+        }
+    }
+
+    /// The endpoints of a cluster mostly have the same settings: those are held once.
+    fn shared(&mut self, mutual: Mutual) -> Arc<Mutual> {
+        match &self.last {
+            Some(last) if **last == mutual => Arc::clone(last),
+            _ => Arc::clone(self.last.insert(Arc::new(mutual))),
         }
     }
 
