@@ -5,7 +5,7 @@ use super::{
     IdentityError, Svid,
     der::{tag, value},
     pem,
-    svid::unreadable,
+    svid::{self, unreadable},
 };
 use crate::crypto::{self, backend};
 use backend::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -46,9 +46,9 @@ impl KeyPair {
     ///
     /// Returns what is wrong with it, never a byte of it.
     pub fn from_pem(text: &str) -> Result<Self, IdentityError> {
-        match pem::private_key(text).map_err(|why| unreadable("private key", why))? {
+        match pem::private_key(text).map_err(|why| unreadable(svid::KEY, why))? {
             PrivateKeyDer::Pkcs8(pkcs8) => Self::from_pkcs8(pkcs8),
-            _ => Err(unreadable("private key", "it is not PKCS#8 (`-----BEGIN PRIVATE KEY-----`)")),
+            _ => Err(unreadable(svid::KEY, "it is not PKCS#8 (`-----BEGIN PRIVATE KEY-----`)")),
         }
     }
 
@@ -56,7 +56,7 @@ impl KeyPair {
         let signer = crypto::provider()
             .key_provider
             .load_private_key(PrivateKeyDer::Pkcs8(pkcs8.clone_key()))
-            .map_err(|_| unreadable("private key", "it is no key that the TLS provider can use"))?;
+            .map_err(|_| unreadable(svid::KEY, "it is no key that the TLS provider can use"))?;
         Ok(Self { pkcs8, signer })
     }
 
@@ -98,7 +98,7 @@ impl KeyPair {
     ///
     /// Returns what is wrong with the chain, or that it is of another key.
     pub fn certified(&self, chain: &str) -> Result<Svid, IdentityError> {
-        let chain = pem::certificates(chain).map_err(|why| unreadable("certificate", why))?;
+        let chain = pem::certificates(chain).map_err(|why| unreadable(svid::CERTIFICATE, why))?;
         Svid::new(chain, PrivateKeyDer::Pkcs8(self.pkcs8.clone_key()))
     }
 }

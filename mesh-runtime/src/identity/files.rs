@@ -1,7 +1,10 @@
 //! Identity from PEM files, polled for change. Knows nothing of where the files come from: ConfigMap-style symlink
 //! swaps, bind mounts and NFS look alike.
 
-use super::{Bundles, Identity, IdentityError, IdentityStore, Svid, svid::unreadable};
+use super::{
+    Bundles, Identity, IdentityError, IdentityStore, Svid,
+    svid::{self, unreadable},
+};
 use crate::crypto;
 use std::{
     path::{Path, PathBuf},
@@ -99,19 +102,30 @@ struct Texts {
 impl Texts {
     fn identity(&self, files: &IdentityFiles) -> Result<Identity, IdentityError> {
         let svid = Svid::from_pem(&self.cert, &self.key).map_err(|error| match error {
-            IdentityError::Unreadable { what, why } => {
-                let path = if what == "private key" { &files.key } else { &files.cert };
-                unreadable(format!("{what} in {}", path.display()), why)
-            }
+            IdentityError::Unreadable { what, why } if what == svid::KEY => in_file(&files.key, &what, why),
+            IdentityError::Unreadable { what, why } => in_file(&files.cert, &what, why),
             IdentityError::KeyMismatch { id } => IdentityError::KeyMismatch {
                 id: format!("{id} (key in {}, certificate in {})", files.key.display(), files.cert.display()),
             },
             error => error,
         })?;
-        let names = files.bundles.iter().map(|(name, _)| name.as_str());
-        let bundles = Bundles::from_pem(names.zip(self.bundles.iter().map(String::as_str)))?;
-        Ok(Identity { svid, bundles })
+        let bundles = || {
+            let bundles = files.bundles.iter().zip(&self.bundles);
+            bundles.map(|((name, path), text)| (path, (name.as_str(), text.as_str())))
+        };
+        // Each by itself, so that the error can name the file, before all together.
+        for (path, bundle) in bundles() {
+            Bundles::from_pem([bundle]).map_err(|error| match error {
+                IdentityError::Unreadable { what, why } => in_file(path, &what, why),
+                error => error,
+            })?;
+        }
+        Ok(Identity { svid, bundles: Bundles::from_pem(bundles().map(|(_, bundle)| bundle))? })
     }
+}
+
+fn in_file(path: &Path, what: &str, why: String) -> IdentityError {
+    unreadable(format!("{what} in {}", path.display()), why)
 }
 
 /// Stands for the content of the files, or for the way in which they could not be read; keeps no key in memory.
@@ -147,3 +161,28 @@ const POLL: Duration = Duration::from_secs(1);
 
 // A bundle of a hundred roots has 200 KiB.
 const FILE_LEN_MAX: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_files_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = IdentityFiles {
+            cert: dir.path().join("cert.pem"),
+            key: dir.path().join("key.pem"),
+            bundles: Vec::new(),
+        };
+        let (missing, told) = files.look(None);
+        assert!(matches!(told, Some(Err(_))));
+        let (still_missing, told) = files.look(Some(missing));
+        assert!(missing == still_missing && told.is_none());
+        for file in [&files.cert, &files.key] {
+            std::fs::write(file, "nonsense").unwrap();
+        }
+        let (nonsense, told) = files.look(Some(missing));
+        assert!(matches!(told, Some(Err(_))));
+        assert!(files.look(Some(nonsense)).1.is_none());
+    }
+}

@@ -70,8 +70,8 @@ impl Svid {
     ///
     /// Returns what is wrong with either, never a byte of the key.
     pub fn from_pem(chain: &str, key: &str) -> Result<Self, IdentityError> {
-        let chain = pem::certificates(chain).map_err(|why| unreadable("certificate", why))?;
-        let key = pem::private_key(key).map_err(|why| unreadable("private key", why))?;
+        let chain = pem::certificates(chain).map_err(|why| unreadable(CERTIFICATE, why))?;
+        let key = pem::private_key(key).map_err(|why| unreadable(KEY, why))?;
         Self::new(chain, key)
     }
 
@@ -84,14 +84,14 @@ impl Svid {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, IdentityError> {
-        let leaf = chain.first().ok_or_else(|| unreadable("certificate", "the chain is empty"))?;
-        let leaf = Leaf::parse(leaf).map_err(|why| unreadable("certificate", why))?;
-        let id = verify::spiffe_id(&leaf).map_err(|why| unreadable("certificate", why))?;
-        verify::check_leaf(&id, &leaf).map_err(|why| unreadable("certificate", why))?;
+        let leaf = chain.first().ok_or_else(|| unreadable(CERTIFICATE, "the chain is empty"))?;
+        let leaf = Leaf::parse(leaf).map_err(|why| unreadable(CERTIFICATE, why))?;
+        let id = verify::spiffe_id(&leaf).map_err(|why| unreadable(CERTIFICATE, why))?;
+        verify::check_leaf(&id, &leaf).map_err(|why| unreadable(CERTIFICATE, why))?;
         let key = crypto::provider()
             .key_provider
             .load_private_key(key)
-            .map_err(|_| unreadable("private key", "it is no key that the TLS provider can use"))?;
+            .map_err(|_| unreadable(KEY, "it is no key that the TLS provider can use"))?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) => Ok(Self { id, certified: Arc::new(certified), leaf: Arc::new(leaf) }),
@@ -164,3 +164,8 @@ impl Identity {
 pub(super) fn unreadable(what: impl Into<String>, why: impl fmt::Display) -> IdentityError {
     IdentityError::Unreadable { what: what.into(), why: why.to_string() }
 }
+
+/// What does not read, in the words of [`IdentityError::Unreadable`].
+pub(super) const CERTIFICATE: &str = "certificate";
+/// Likewise.
+pub(super) const KEY: &str = "private key";

@@ -26,16 +26,16 @@ pub enum SvidError {
     #[error("the peer showed no certificate")]
     NoCertificate,
     /// The leaf does not read.
-    #[error("the peer's certificate does not read: {0}")]
+    #[error("the certificate does not read: {0}")]
     Malformed(#[from] LeafError),
     /// The leaf has no URI SAN.
-    #[error("the peer's certificate has no URI SAN, and so no SPIFFE ID")]
+    #[error("the certificate has no URI SAN, and so no SPIFFE ID")]
     NoUri,
     /// The leaf has more than one URI SAN.
-    #[error("the peer's certificate has {0} URI SANs; an SVID has exactly one")]
+    #[error("the certificate has {0} URI SANs; an SVID has exactly one")]
     SeveralUris(usize),
     /// The URI SAN is no SPIFFE ID.
-    #[error("the peer's certificate is no SVID: {0}")]
+    #[error("the certificate is no SVID: {0}")]
     NotSpiffe(#[from] SpiffeIdError),
     /// The leaf is an authority's certificate.
     #[error("the certificate of {0} is that of an authority (cA is set), not of a workload")]
