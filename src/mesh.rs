@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use mesh_client::MeshClient;
 use mesh_runtime::{Settings, StartError, Workload, identity::IdentityFiles};
-use mesh_server::{Incoming, ServeError, Server};
+use mesh_server::{RequestBody, ServeError, Server};
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -97,7 +97,7 @@ impl Mesh {
     /// Returns why nothing could be served.
     pub async fn serve<S, B>(&self, address: &str, service: S) -> Result<(), Error>
     where
-        S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        S: tower_service::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
             + Clone
             + Send
             + 'static,
@@ -120,7 +120,7 @@ impl Mesh {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error>
     where
-        S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        S: tower_service::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
             + Clone
             + Send
             + 'static,

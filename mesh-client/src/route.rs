@@ -24,7 +24,7 @@ use mesh_core::{
     route::{Decision, Forward, Head, HeaderOps, Rewrite, Route as RouteRule, Target},
     time::Time,
 };
-use mesh_runtime::{Context, ThreadDice, Workload, workload::Readiness};
+use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
 use std::{sync::Arc, time::Duration};
 
 /// The steps below the route, in their order.

@@ -1,6 +1,8 @@
 //! The snapshot in force: compiled from whatever source, read once per request.
 
 mod files;
+pub(crate) mod intake;
+pub(crate) mod watched;
 
 pub use files::read_files;
 

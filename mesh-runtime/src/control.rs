@@ -3,9 +3,10 @@
 //! old answer outlives a new one, `cache` what survives without the endpoint.
 
 mod backoff;
-pub mod cache;
+pub(crate) mod cache;
+mod carry;
 pub(crate) mod http;
-pub mod link;
+pub(crate) mod link;
 pub mod token;
 mod trust;
 pub mod wire;

@@ -10,6 +10,7 @@ pub mod context;
 pub mod control;
 pub mod crypto;
 pub mod identity;
+mod progress;
 pub mod settings;
 mod task;
 pub mod telemetry;
@@ -17,5 +18,6 @@ pub mod workload;
 
 pub use clock::{Clock, ThreadDice};
 pub use context::Context;
+pub use progress::{InForce, Readiness};
 pub use settings::Settings;
 pub use workload::{StartError, Workload};

@@ -1,14 +1,28 @@
 //! One running workload: its settings, its configuration, its identity, and the tasks that keep them current.
 
 use crate::{
+    admin,
     clock::Clock,
-    config::ConfigStore,
+    config::{ConfigStore, intake::Intake, watched::WatchedFiles},
+    control::link::{self, Link, Registered},
     identity::{IdentityError, IdentityStore},
+    progress::{InForce, Progress, Readiness},
     settings::{Settings, SettingsError},
+    task::Task,
     telemetry::Telemetry,
 };
-use mesh_core::config::Diagnostic;
-use std::{net::SocketAddr, sync::Arc};
+use mesh_core::{
+    config::{Diagnostic, istio::MtlsMode},
+    identity::TrustDomain,
+    snapshot::{Snapshot, Viewer},
+};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// A running workload. Clones share it; when the last one is dropped its tasks end and its lease runs out.
 #[derive(Clone, Debug)]
@@ -19,10 +33,17 @@ pub struct Workload {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    instance: String,
     clock: Clock,
     config: Arc<ConfigStore>,
     identity: Arc<IdentityStore>,
     telemetry: Arc<Telemetry>,
+    progress: Arc<Progress>,
+    link: Option<Arc<Link>>,
+    admin: Option<SocketAddr>,
+    registrations: AtomicUsize,
+    /// None of them holds this struct, so they end with it.
+    _tasks: Vec<Task>,
 }
 
 /// Why a workload did not start.
@@ -48,33 +69,93 @@ pub enum StartError {
     },
 }
 
-/// Why a workload is not ready, for `/readyz` and for the error of a call made meanwhile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It has configuration, and an identity if one is due.
-    Ready,
-    /// Not yet (or no more): the reason.
-    NotReady(Arc<str>),
-}
-
 impl Workload {
-    /// Starts a workload: reads its sources, or its cache where the control endpoint does not answer, and keeps them
-    /// current from then on.
+    /// Starts a workload: takes what its cache holds, starts to ask its sources, and keeps both current from then on.
     ///
-    /// A control endpoint that does not answer is no error: the workload starts, is not ready, and fails calls at once
-    /// with the reason.
+    /// A control endpoint that does not answer is no error: the workload starts, is not ready unless its cache was
+    /// enough, and fails calls at once with the reason. Files are read before this returns.
     ///
     /// # Errors
     ///
     /// Returns what in the settings or the files makes a start pointless.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let _ = settings;
-        todo!()
+        settings.check()?;
+        let clock = Clock::start();
+        let due = settings.has_identity_source();
+        // Whoever can prove itself asks others for proof until policy says otherwise.
+        let first = Snapshot::empty(if due { MtlsMode::Strict } else { MtlsMode::Permissive });
+        let config = Arc::new(ConfigStore::new(first));
+        let identity = Arc::new(IdentityStore::empty());
+        let progress = Arc::new(Progress::new(Arc::clone(&identity), due));
+        let intake = Arc::new(Intake::new(Arc::clone(&config), Arc::clone(&progress), viewer(&settings)));
+        let instance = format!("{}-{:010x}", settings.service, fastrand::u64(..1 << 40));
+        let telemetry = Arc::new(Telemetry::new(&settings));
+        let mut tasks = Vec::new();
+
+        if let Some(files) = settings.identity_files.clone() {
+            identity.publish(files.read()?);
+            tasks.push(Task::spawn(files.follow(Arc::clone(&identity))));
+        }
+        let mut link = None;
+        if let Some(control) = settings.control.clone() {
+            let parts = link::Parts {
+                settings: settings.clone(),
+                control,
+                instance: instance.clone(),
+                identity: Arc::clone(&identity),
+                progress: Arc::clone(&progress),
+                intake,
+            };
+            let (started, conversations) = Link::start(parts).await?;
+            tasks.extend(conversations);
+            link = Some(started);
+        } else {
+            let domain = trust_domain(&settings, &identity)?;
+            let files =
+                WatchedFiles::open(&settings.config, intake, domain).await.map_err(StartError::Config)?;
+            if !settings.config.is_empty() {
+                tasks.push(Task::spawn(files.run()));
+            }
+        }
+        let mut admin = None;
+        if let Some(address) = settings.admin {
+            let sources = admin::Sources {
+                clock,
+                config: Arc::clone(&config),
+                identity: Arc::clone(&identity),
+                telemetry: Arc::clone(&telemetry),
+                progress: Arc::clone(&progress),
+            };
+            let listen = |source| StartError::Listen { address, source };
+            let (bound, listener) = admin::listen(address, sources).await.map_err(listen)?;
+            tasks.push(listener);
+            admin = Some(bound);
+        }
+        let registrations = AtomicUsize::new(0);
+        let inner = Inner {
+            settings,
+            instance,
+            clock,
+            config,
+            identity,
+            telemetry,
+            progress,
+            link,
+            admin,
+            registrations,
+            _tasks: tasks,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Returns its settings.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// Returns the name of this instance, new with each start: `{service}-{ten hexadecimal digits}`.
+    pub fn instance(&self) -> &str {
+        &self.inner.instance
     }
 
     /// Returns its clock.
@@ -87,6 +168,11 @@ impl Workload {
         &self.inner.config
     }
 
+    /// Returns which configuration is in force since when, and what was found in it; `None` before the first.
+    pub fn in_force(&self) -> Option<InForce> {
+        self.inner.progress.facts().in_force
+    }
+
     /// Returns the identity in force.
     pub fn identity(&self) -> &Arc<IdentityStore> {
         &self.inner.identity
@@ -97,36 +183,69 @@ impl Workload {
         &self.inner.telemetry
     }
 
+    /// Returns where the admin listener listens, if there is one.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.inner.admin
+    }
+
     /// Returns whether it is ready, and if not, why.
     pub fn readiness(&self) -> Readiness {
-        todo!()
+        self.inner.progress.readiness()
     }
 
     /// Waits until it is ready.
     pub async fn ready(&self) {
-        todo!()
+        self.inner.progress.ready().await;
     }
 
     /// Registers this workload as an endpoint that listens on `listening`, and renews the lease until the returned
     /// registration is withdrawn. Without a control endpoint it does nothing.
+    ///
+    /// Does not wait for the control endpoint: the lease is taken as soon as there is an identity to take it with. What
+    /// others are told to dial is `MESH_ADVERTISE`, else `listening`, else (where that is every address) the one from
+    /// which the control endpoint is reached.
     pub async fn register(&self, listening: SocketAddr) -> Registration {
-        let _ = listening;
-        todo!()
+        // A process that serves on several ports is several endpoints.
+        let instance = match self.inner.registrations.fetch_add(1, Relaxed) {
+            0 => self.inner.instance.clone(),
+            n => format!("{}-{}", self.inner.instance, n + 1),
+        };
+        let lease = self.inner.link.as_ref().map(|link| link.register(listening, instance));
+        Registration { lease }
     }
 
     /// Marks the workload as draining: not ready from now on.
     pub fn drain(&self) {
-        todo!()
+        self.inner.progress.on_drain();
     }
 }
 
-/// A lease that is kept alive.
+/// A lease that is kept alive. Dropped without being withdrawn, it runs out by itself.
 #[derive(Debug)]
-pub struct Registration {}
+pub struct Registration {
+    lease: Option<Registered>,
+}
 
 impl Registration {
-    /// Takes the endpoint out of the registry, before the drain.
+    /// Takes the endpoint out of the registry, before the drain. Takes at most two seconds.
     pub async fn withdraw(self) {
-        todo!()
+        if let Some(lease) = self.lease {
+            lease.withdraw().await;
+        }
     }
+}
+
+fn viewer(settings: &Settings) -> Viewer {
+    Viewer {
+        namespace: settings.namespace.clone(),
+        service: Some(settings.service.clone()),
+        labels: settings.labels.clone(),
+    }
+}
+
+/// Without a control endpoint to say so, the trust domain is the one set, else the certificate's, else Istio's default.
+fn trust_domain(settings: &Settings, identity: &IdentityStore) -> Result<TrustDomain, SettingsError> {
+    let own = identity.current().map(|identity| identity.svid.id().trust_domain().to_owned());
+    let name = settings.trust_domain.clone().or(own).unwrap_or_else(|| "cluster.local".to_owned());
+    name.parse().map_err(|e| SettingsError { variable: "trust domain", why: format!("`{name}`: {e}") })
 }

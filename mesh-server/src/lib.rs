@@ -1,8 +1,43 @@
 //! The called side of the mesh: [`Server`] accepts mutual TLS, proves who calls, and serves any Tower service.
+//!
+//! The way of a connection: `accept` (the loop) → `connection` (its life) → `entrance` (`room`: who waits is bounded;
+//! `sniff`: TLS or not; handshake, admission) → `stream` (no wait without end) → `protocol` (hyper) → `inbound` (its
+//! requests) → its end. The way of a
+//! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` → the handler. Each of these
+//! is a [`Step`], and usable alone as a Tower layer ([`StepLayer`], [`ContextLayer`]).
 
+mod accept;
+mod activity;
+mod authorize;
+mod body;
+mod connection;
+mod context;
+mod entrance;
+mod handler;
+mod hygiene;
+mod inbound;
+mod limits;
+mod normalise;
 mod peer;
+mod protocol;
+mod reply;
+mod room;
 mod server;
+mod sniff;
+mod stall;
+mod step;
+mod stream;
+mod turned_away;
 
-pub use hyper::body::Incoming;
+pub use authorize::Authorize;
+pub use body::{BodyError, RequestBody};
+pub use context::{ContextLayer, ContextService, ReadContext, Scoped, ScopedAnswer};
+pub use hygiene::StripSpoofable;
+pub use limits::Limits;
+pub use normalise::Normalise;
+#[cfg(feature = "axum")]
+pub use peer::NoPeer;
 pub use peer::Peer;
+pub use reply::{Reply, ReplyOr};
 pub use server::{ServeError, Server, shutdown_signal};
+pub use step::{Step, StepFuture, StepLayer, StepService};

@@ -1,17 +1,25 @@
 //! The server as a whole: bind, register, accept, serve, drain.
 
+use crate::{accept::Reception, body::RequestBody, connection::Shared, limits::Limits, normalise::Normalise};
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use mesh_runtime::Workload;
-use std::{convert::Infallible, net::SocketAddr};
+use mesh_core::config::istio::MtlsMode;
+use mesh_runtime::{Workload, workload::Registration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use tokio::{net::TcpListener, time::timeout};
 use tower_service::Service;
 
 /// A mesh server that is about to serve.
+///
+/// Nothing needs to be set: every wait for a client is bounded ([`Limits`]), and paths are normalised ([`Normalise`]).
 #[derive(Debug)]
+#[must_use = "a server does nothing until it serves"]
 pub struct Server {
     workload: Workload,
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
+    address: SocketAddr,
+    limits: Limits,
+    normalise: Normalise,
 }
 
 /// Why a server does not serve.
@@ -38,19 +46,41 @@ impl Server {
     ///
     /// Returns that the address could not be bound.
     pub async fn bind(workload: &Workload, address: &str) -> Result<Self, ServeError> {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(|source| ServeError::Listen { address: address.to_owned(), source })?;
-        Ok(Self { workload: workload.clone(), listener })
+        let failed = |source| ServeError::Listen { address: address.to_owned(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            workload: workload.clone(),
+            listener,
+            address: bound,
+            limits: Limits::default(),
+            normalise: Normalise::default(),
+        })
     }
 
     /// Returns the address it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.address
+    }
+
+    /// Changes how long and how much a client may take: `.limits(|limits| limits.idle = Duration::from_secs(60))`.
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Sets how paths and hosts are spelled before policy and handler see them.
+    pub fn normalise(mut self, normalise: Normalise) -> Self {
+        self.normalise = normalise;
+        self
     }
 
     /// Registers the workload and serves `service` until `shutdown` is done, then drains: not ready, out of the
     /// registry, GOAWAY or `connection: close`, requests in flight finished, the rest aborted at the drain limit.
+    ///
+    /// Any Tower service will do, an axum `Router` among them. A handler is dropped when its caller goes away or the
+    /// caller's deadline passes; one that panics answers 500 and disturbs no other request. A connection that was
+    /// upgraded (a WebSocket, say) is its handler's own: the drain does not wait for it.
     ///
     /// # Errors
     ///
@@ -61,17 +91,102 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _ = (service, shutdown, self.workload, self.listener);
-        todo!()
+        let Self { workload, listener, address, limits, normalise } = self;
+        let shared = Shared::new(workload.clone(), limits, normalise, address.port());
+        require_identity(&shared)?;
+        tracing::info!(%address, mode = ?shared.mode(), "serving");
+
+        let mut reception = Reception::new(listener, shared.clone(), service);
+        let registration = reception.admit_until(registered_until(&workload, address, shutdown)).await;
+        tracing::info!(%address, "draining");
+        workload.drain();
+        shared.leave();
+        reception.admit_until(withdrawn(registration, shared.limits.drain_delay)).await;
+        reception.close().await;
+        tracing::info!(%address, "drained");
+        Ok(())
     }
 }
 
+/// Refuses to start where no connection could ever be accepted.
+fn require_identity(shared: &Shared) -> Result<(), ServeError> {
+    let settings = shared.workload.settings();
+    let source = settings.join_token.is_some() || settings.identity_files.is_some();
+    if source || shared.workload.identity().current().is_some() || shared.mode() != MtlsMode::Strict {
+        return Ok(());
+    }
+    Err(ServeError::NoIdentity(
+        "set MESH_JOIN_TOKEN, or MESH_CERT, MESH_KEY and MESH_BUNDLES, or a PeerAuthentication that is not STRICT"
+            .to_owned(),
+    ))
+}
+
+/// Registers, and waits for `shutdown`, which may come first.
+async fn registered_until(
+    workload: &Workload,
+    address: SocketAddr,
+    shutdown: impl Future<Output = ()>,
+) -> Option<Registration> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    let registration = tokio::select! {
+        biased;
+        () = shutdown.as_mut() => return None,
+        registration = workload.register(address) => registration,
+    };
+    shutdown.await;
+    Some(registration)
+}
+
+/// Takes the endpoint out of the registry and leaves callers the time to see it.
+async fn withdrawn(registration: Option<Registration>, delay: Duration) {
+    let withdrawal = async {
+        if let Some(registration) = registration {
+            registration.withdraw().await;
+        }
+    };
+    if timeout(WITHDRAWAL_MAX, withdrawal).await.is_err() {
+        tracing::warn!("the control endpoint did not confirm the withdrawal within {WITHDRAWAL_MAX:?}");
+    }
+    tokio::time::sleep(delay).await;
+}
+
+/// A control endpoint that is gone must not hold up the drain: the lease ends by itself.
+const WITHDRAWAL_MAX: Duration = Duration::from_secs(2);
+
 /// Waits for SIGTERM or SIGINT.
 pub async fn shutdown_signal() {
-    todo!()
+    tokio::select! {
+        () = interrupt() => {}
+        () = terminate() => {}
+    }
+}
+
+async fn interrupt() {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::warn!(%error, "cannot listen for SIGINT");
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(unix)]
+async fn terminate() {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for SIGTERM");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminate() {
+    std::future::pending::<()>().await;
 }

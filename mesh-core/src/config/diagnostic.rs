@@ -69,6 +69,8 @@ impl Code {
     pub const TOO_LARGE: Self = Self("MESH0008");
     /// Outlier detection that can never eject an endpoint.
     pub const NEVER_EJECTS: Self = Self("MESH0009");
+    /// A push that lacks what it should not lack: every object, every workload, or the endpoints of a service.
+    pub const EMPTY_PUSH: Self = Self("MESH0010");
 
     /// Returns the code as text.
     pub const fn as_str(self) -> &'static str {

@@ -1,1 +1,253 @@
 //! The last good state on disk: files of mode 0600 in one locked directory per namespace, service, account and version.
+//!
+//! A file is written whole or not at all. One that does not read is reported and ignored: the cache is a convenience for
+//! the day the control endpoint is gone, never a reason not to start.
+
+mod lock;
+
+use self::lock::Lock;
+use super::carry::Items;
+use crate::settings::Settings;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// The cache of one workload. It is nobody else's until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+/// What a cache file holds.
+pub(crate) trait Cached: Serialize + DeserializeOwned {
+    const FILE: &'static str;
+}
+
+/// The configuration in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CachedResources {
+    pub(crate) version: String,
+    /// Missing if what is in force is not exactly what the endpoint sent.
+    pub(crate) etag: Option<String>,
+    pub(crate) trust_domain: String,
+    pub(crate) items: Items,
+}
+
+/// An SVID with its key, and what came with it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CachedIdentity {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+    pub(crate) bundles: BTreeMap<String, String>,
+    pub(crate) renewal: Option<String>,
+}
+
+/// Shows nothing of what it holds.
+impl fmt::Debug for CachedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CachedIdentity(..)")
+    }
+}
+
+impl Cached for CachedResources {
+    const FILE: &'static str = "resources.json";
+}
+
+impl Cached for CachedIdentity {
+    const FILE: &'static str = "identity.json";
+}
+
+impl Cache {
+    /// Opens the directory of this workload below `root`, creating it.
+    ///
+    /// A second process with the same names gets a directory of its own beside it.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no directory could be made or locked.
+    pub(crate) fn open(root: &Path, settings: &Settings) -> io::Result<Self> {
+        create_private(root)?;
+        for slot in 1..=SLOTS_MAX {
+            let directory = root.join(directory_name(settings, slot));
+            create_private(&directory)?;
+            if let Some(lock) = Lock::take(&directory.join("lock"))? {
+                return Ok(Self { directory, _lock: lock });
+            }
+        }
+        Err(io::Error::other(format!(
+            "all {SLOTS_MAX} caches of this workload are in use by other processes"
+        )))
+    }
+
+    #[cfg(test)]
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Reads a file; `None` if it was never written.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it does not read, to be reported.
+    pub(crate) fn load<T: Cached>(&self) -> Result<Option<T>, String> {
+        let path = self.directory.join(T::FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(format!("{}: {e}", path.display())),
+        };
+        // serde_json's errors name places, not content: the file may hold a key.
+        serde_json::from_slice(&text).map(Some).map_err(|e| {
+            let (line, column) = (e.line(), e.column());
+            format!("{}:{line}:{column}: not what this version of the mesh writes", path.display())
+        })
+    }
+
+    /// Writes a file whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it could not be written; what was there stays.
+    pub(crate) fn store<T: Cached>(&self, value: &T) -> io::Result<()> {
+        let path = self.directory.join(T::FILE);
+        let next = path.with_extension("next");
+        let write = || {
+            let mut file = private_file(&next)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            // Else a crash of the machine may leave the new name with no content.
+            file.sync_data()?;
+            fs::rename(&next, &path)
+        };
+        write().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+    }
+}
+
+/// Names cannot hold a `+`, and a label value no `/`, so no two workloads share a name and none leaves the root.
+fn directory_name(settings: &Settings, slot: usize) -> String {
+    let Settings { namespace, service, service_account, labels, .. } = settings;
+    let version = labels.get("version").map_or("", String::as_str);
+    let suffix = if slot == 1 { String::new() } else { format!("+{slot}") };
+    format!("{namespace}+{service}+{service_account}+{version}{suffix}")
+}
+
+fn create_private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
+}
+
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    // A leftover of a crash may have another mode, which opening would not change.
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// More replicas of one version on one machine than this are no cache's business.
+const SLOTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_is_loaded_by_the_next_process() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(&root);
+        assert!(cache.load::<CachedResources>().unwrap().is_none());
+        cache.store(&resources("1")).unwrap();
+        cache.store(&resources("2")).unwrap();
+        drop(cache);
+        assert_eq!(open(&root).load::<CachedResources>().unwrap().unwrap().version, "2");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_a_key() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(&root);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::write(cache.directory().join("identity.next"), "left over").unwrap();
+        cache.store(&identity()).unwrap();
+        assert_eq!(mode(&cache.directory().join("identity.json")), 0o600);
+        assert_eq!(mode(cache.directory()), 0o700);
+    }
+
+    #[test]
+    fn a_second_holder_gets_a_directory_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let (first, second) = (open(&root), open(&root));
+        assert_ne!(first.directory(), second.directory());
+        let place = first.directory().to_owned();
+        drop(first);
+        assert_eq!(open(&root).directory(), place);
+    }
+
+    #[test]
+    fn different_workloads_never_share_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for (namespace, service, version) in
+            [("a", "b", ""), ("a", "b", "v1"), ("a.b", "b", ""), ("a", "b.v1", ""), ("a", "b", "..")]
+        {
+            let mut settings = Settings::for_service(service);
+            settings.namespace = namespace.to_owned();
+            settings.labels.insert("version".to_owned(), version.to_owned());
+            names.insert(Cache::open(root.path(), &settings).unwrap().directory().to_owned());
+        }
+        assert_eq!(names.len(), 5);
+        assert!(names.iter().all(|name| name.parent() == Some(root.path())));
+    }
+
+    #[test]
+    fn a_file_that_does_not_read_is_reported_without_its_content() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(&root);
+        for content in ["", "{", "null", "{\"chain\":\"SECRET", "[\"SECRET\"]"] {
+            fs::write(cache.directory().join("identity.json"), content).unwrap();
+            let error = cache.load::<CachedIdentity>().unwrap_err();
+            assert!(error.contains("identity.json:") && !error.contains("SECRET"), "{error}");
+        }
+        fs::write(cache.directory().join("resources.json"), [0xff, 0xfe]).unwrap();
+        assert!(cache.load::<CachedResources>().is_err());
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_an_error_with_its_path() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Cache::open(file.path(), &Settings::for_service("a")).unwrap_err();
+        assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
+    }
+
+    fn open(root: &tempfile::TempDir) -> Cache {
+        Cache::open(root.path(), &Settings::for_service("checkout")).unwrap()
+    }
+
+    fn resources(version: &str) -> CachedResources {
+        CachedResources {
+            version: version.to_owned(),
+            etag: None,
+            trust_domain: "cluster.local".to_owned(),
+            items: Items::new(),
+        }
+    }
+
+    fn identity() -> CachedIdentity {
+        CachedIdentity { chain: String::new(), key: String::new(), bundles: BTreeMap::new(), renewal: None }
+    }
+}

@@ -65,6 +65,12 @@ pub(crate) enum CallError {
     Broken(String),
     #[error("refused with {status}{}: {message}", if .code.is_empty() { String::new() } else { format!(" {code}") })]
     Refused { status: u16, code: String, message: String },
+    #[error(
+        "cannot be asked: the certificate has expired (or there never was one), and there is no join token"
+    )]
+    Unproven,
+    #[error("cannot be asked: {0}")]
+    Unaskable(String),
     #[error("sent what cannot be used: {0}")]
     Unreadable(String),
 }

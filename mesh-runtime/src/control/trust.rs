@@ -18,7 +18,6 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
 };
 
 /// What a workload shows of itself.
@@ -79,7 +78,10 @@ impl Trust {
     /// Returns what can be shown, the best first. The token stays useful after the first contact: it joins a workload
     /// anew whose endpoint lost its CA.
     pub(crate) fn proofs(&self) -> Vec<Proof> {
-        let usable = self.identity.current().filter(|identity| SystemTime::now() < identity.svid.not_after());
+        let usable = self
+            .identity
+            .current()
+            .filter(|identity| self.identity.clock().now() < identity.svid.not_after());
         let lasting = match usable {
             Some(_) if self.plain => self.renewal().map(Proof::Bearer),
             Some(identity) => Some(Proof::Svid(identity.svid.serial().to_owned())),

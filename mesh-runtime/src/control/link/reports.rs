@@ -1,0 +1,68 @@
+//! What this workload has in force and what it refused, for the endpoint's status: when it changes, and as a heartbeat.
+
+use super::{Link, Talk, jitter};
+use crate::{
+    control::{
+        http::Ask,
+        wire::{Rejection, Report},
+    },
+    progress::InForce,
+};
+use http::Method;
+use mesh_core::config::Diagnostic;
+use std::{sync::Arc, time::Duration};
+
+/// Reports for ever.
+pub(super) async fn run(link: Arc<Link>) {
+    let mut talk = Talk::new(Arc::clone(&link));
+    let mut facts = link.progress.subscribe();
+    loop {
+        link.identified().await;
+        link.reached().await;
+        let in_force = facts.borrow_and_update().in_force.clone();
+        if let Some(in_force) = in_force {
+            let ask = Ask::send(Method::POST, "/v1/reports", &report(&link, &in_force));
+            match talk.ask(&ask).await {
+                Ok(_) => talk.backoff.on_answer(),
+                Err(error) => {
+                    // Nobody's request depends on it, and the long poll says louder what is wrong.
+                    tracing::debug!("report not delivered: {}", talk.describe(&error));
+                    talk.back_off(&error, HEARTBEAT).await;
+                    continue;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEARTBEAT - jitter(HEARTBEAT / 10)) => {}
+            _ = facts.changed() => {}
+        }
+    }
+}
+
+fn report(link: &Link, in_force: &InForce) -> Report {
+    Report {
+        service: link.settings.service.clone(),
+        instance: link.instance.clone(),
+        version: in_force.version.to_string(),
+        rejected: in_force.rejected().take(REJECTIONS_MAX).map(rejection).collect(),
+    }
+}
+
+fn rejection(finding: &Diagnostic) -> Rejection {
+    let location = finding.location.as_ref();
+    let help = finding.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+    let path = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
+    Rejection {
+        resource: finding.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
+        file: location.map(|location| location.file.to_string()).unwrap_or_default(),
+        line: location.map_or(0, |location| location.line),
+        column: location.map_or(0, |location| location.column),
+        code: finding.code.to_string(),
+        message: format!("{path}{}{help}", finding.message),
+        kept: finding.kept.clone().unwrap_or_default(),
+    }
+}
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Who refused a hundred objects has one problem, not a hundred.
+const REJECTIONS_MAX: usize = 100;

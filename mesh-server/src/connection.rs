@@ -1,0 +1,227 @@
+//! One connection: its first byte, its handshake, its admission, its requests, its end.
+//!
+//! ```text
+//! accepted --first byte--> [TLS handshake] --admitted--> serving --leaving, forbidden, idle--> closing --> closed
+//!     \__________________________\______________________/ turned away: closed without a byte of HTTP
+//! ```
+
+use crate::{
+    activity::Activity,
+    entrance::{Entered, Standing, enter},
+    handler::Handler,
+    inbound::Inbound,
+    limits::Limits,
+    normalise::Normalise,
+    protocol::{self, Conversation},
+    room::Room,
+    stream::Stream,
+    turned_away::{Log, TurnedAway},
+};
+use mesh_core::config::istio::MtlsMode;
+use mesh_runtime::Workload;
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+
+/// What the connections of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) workload: Workload,
+    pub(crate) limits: Limits,
+    pub(crate) normalise: Normalise,
+    /// The workload port, by which policy speaks of it.
+    pub(crate) port: u16,
+    pub(crate) turned_away: Log,
+    pub(crate) silent: Arc<Room>,
+    pub(crate) handshakes: Arc<Room>,
+    leaving: AtomicBool,
+}
+
+/// What connections are told. Each change is seen by every one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// How often the configuration changed.
+    pub(crate) configurations: u64,
+    /// How often the identity, and with it perhaps a bundle, changed.
+    pub(crate) identities: u64,
+    /// The server closes: finish what is in flight.
+    pub(crate) closing: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(workload: Workload, limits: Limits, normalise: Normalise, port: u16) -> Arc<Self> {
+        Arc::new(Self {
+            turned_away: Log::new(workload.clock()),
+            // A silent connection has earned nothing: it makes room whatever its age.
+            silent: Room::new(limits.silent_max, Duration::ZERO),
+            handshakes: Room::new(limits.handshakes_max, limits.handshake_patience),
+            leaving: AtomicBool::new(false),
+            workload,
+            limits,
+            normalise,
+            port,
+        })
+    }
+
+    /// The server is about to leave: HTTP/1.1 answers say `connection: close` from now on.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Returns the mutual TLS mode in force.
+    pub(crate) fn mode(&self) -> MtlsMode {
+        self.workload.config().current().inbound().mode(self.port)
+    }
+}
+
+/// Serves one accepted connection to its end.
+pub(crate) async fn run<H: Handler>(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    handler: H,
+    mut notices: watch::Receiver<Notice>,
+) {
+    let entered = tokio::select! {
+        biased;
+        entered = enter(&shared, stream) => entered,
+        () = told_to_close(&mut notices) => return,
+    };
+    match entered {
+        Ok(entered) => entered.serve(shared, address, handler, notices).await,
+        Err(why) => shared.turned_away.on(&why, address),
+    }
+}
+
+/// Waits until the server closes, and then as long as somebody who has just connected may take to say why.
+async fn told_to_close(notices: &mut watch::Receiver<Notice>) {
+    // An error is a server that is gone: that is closing, too.
+    let _ = notices.wait_for(|notice| notice.closing).await;
+    tokio::time::sleep(LAST_WORD).await;
+}
+
+/// How long a connection on which nothing has been asked yet may stay when the server closes: its caller opened it
+/// because it was about to ask.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+impl Entered {
+    async fn serve<H: Handler>(
+        self,
+        shared: Arc<Shared>,
+        address: SocketAddr,
+        handler: H,
+        notices: watch::Receiver<Notice>,
+    ) {
+        let Self { transport, http2, standing, admitted } = self;
+        let activity = Activity::new(shared.workload.clock());
+        let stream = Stream::new(transport, http2, Arc::clone(&activity), &shared.limits);
+        let inbound = Inbound::new(handler, &admitted, address, Arc::clone(&shared), Arc::clone(&activity));
+        let serving = Serving { shared, address, standing, activity, notices };
+        if http2 {
+            let conversation = protocol::http2(stream, inbound, &serving.shared.limits);
+            serving.drive(conversation).await;
+        } else {
+            let conversation = protocol::http1(stream, inbound, &serving.shared.limits);
+            serving.drive(conversation).await;
+        }
+    }
+}
+
+/// A connection that is being served.
+struct Serving {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    standing: Standing,
+    activity: Arc<Activity>,
+    notices: watch::Receiver<Notice>,
+}
+
+/// Why a connection is closed that its caller would have kept.
+enum Closing {
+    /// The server leaves.
+    Leaving,
+    /// What it was admitted on holds no longer.
+    Forbidden(TurnedAway),
+    /// Nobody has asked anything for long.
+    Idle,
+}
+
+impl Serving {
+    async fn drive(mut self, conversation: impl Conversation) {
+        let mut conversation = pin!(conversation);
+        let closing = tokio::select! {
+            biased;
+            // First what the client has sent: a request that has arrived is not one for a closed connection.
+            _ = conversation.as_mut() => return,
+            closing = self.closing() => closing,
+        };
+        match &closing {
+            Closing::Forbidden(why) => {
+                self.activity.forbid();
+                self.shared.turned_away.on(why, self.address);
+            }
+            Closing::Leaving => self.last_word(conversation.as_mut()).await,
+            Closing::Idle => {}
+        }
+        conversation.as_mut().close();
+        // What outlasts the limit is dropped with the connection.
+        let _ = timeout(self.shared.limits.drain, conversation).await;
+    }
+
+    /// Waits for a reason to close.
+    async fn closing(&mut self) -> Closing {
+        let mut seen = Notice::default();
+        loop {
+            let notice = *self.notices.borrow_and_update();
+            if notice.closing {
+                return Closing::Leaving;
+            }
+            if let Err(why) = self.check(seen, notice) {
+                return Closing::Forbidden(why);
+            }
+            seen = notice;
+            let idle_end = self.activity.idle_since() + self.shared.limits.idle;
+            let clock = self.shared.workload.clock();
+            if idle_end <= clock.now() {
+                return Closing::Idle;
+            }
+            tokio::select! {
+                changed = self.notices.changed() => if changed.is_err() { return Closing::Leaving },
+                () = tokio::time::sleep_until(clock.instant(idle_end)) => {}
+            }
+        }
+    }
+
+    /// Checks what may have changed between two notices.
+    fn check(&self, seen: Notice, notice: Notice) -> Result<(), TurnedAway> {
+        self.standing.judge(&self.shared)?;
+        if seen.identities != notice.identities {
+            self.standing.verify_again(&self.shared)?;
+        }
+        Ok(())
+    }
+
+    /// Serves a connection that has only just been opened until its first request has begun.
+    async fn last_word(&self, mut conversation: Pin<&mut impl Conversation>) {
+        let first_request = std::future::poll_fn(|cx| {
+            let ended = conversation.as_mut().poll(cx).is_ready();
+            if ended || self.activity.started() > 0 {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        });
+        let _ = timeout(LAST_WORD, first_request).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Answers that the mesh gives in the handler's place, byte for byte as Envoy words them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Why the handler was not asked, or its answer not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The path cannot be judged: an escaped slash, backslash or NUL in it.
+    BadPath,
+    /// No host, two hosts, or one that does not read.
+    BadHost,
+    /// More header fields than allowed.
+    TooManyHeaders,
+    /// Policy forbids the request.
+    Denied,
+    /// The caller's deadline passed while the handler ran.
+    DeadlinePassed,
+    /// The handler panicked.
+    Panicked,
+}
+
+impl Reply {
+    /// Returns the HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadPath | Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::DeadlinePassed => StatusCode::GATEWAY_TIMEOUT,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the body.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad path",
+            Self::BadHost => "bad host",
+            Self::TooManyHeaders => "too many headers",
+            // spec: istio local replies, "authz deny": 19 bytes, no newline
+            Self::Denied => "RBAC: access denied",
+            Self::DeadlinePassed => "upstream request timeout",
+            Self::Panicked => "internal error",
+        }
+    }
+
+    /// Returns the gRPC status.
+    ///
+    /// Envoy maps HTTP statuses (504 to UNAVAILABLE); a passed deadline is DEADLINE_EXCEEDED here, which is what gRPC
+    /// asks of a *server* and what no client retries.
+    // spec: envoy common/grpc/status.cc httpToGrpcStatus; grpc doc/statuscodes.md
+    fn grpc_status(self) -> &'static str {
+        match self {
+            Self::BadPath | Self::BadHost | Self::Panicked => "13",
+            Self::TooManyHeaders => "2",
+            Self::Denied => "7",
+            Self::DeadlinePassed => "4",
+        }
+    }
+
+    /// Returns the answer, in gRPC's form if `grpc`.
+    pub fn into_response<B>(self, grpc: bool) -> Response<ReplyOr<B>> {
+        let body = if grpc { "" } else { self.text() };
+        let mut response = Response::new(ReplyOr::reply(body));
+        if grpc {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+            headers.insert("grpc-message", HeaderValue::from_static(self.text()));
+        } else {
+            *response.status_mut() = self.status();
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        response
+    }
+}
+
+/// Returns whether these are the headers of a gRPC request.
+// spec: envoy common/grpc/common.cc Common::hasGrpcContentType
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(rest) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+    else {
+        return false;
+    };
+    matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+pin_project! {
+    /// The body of a handler's answer, or the text of a [`Reply`].
+    #[derive(Debug)]
+    pub struct ReplyOr<B> {
+        #[pin]
+        body: Either<B>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = EitherProjected]
+    enum Either<B> {
+        Reply { text: Option<Bytes> },
+        Handler { #[pin] body: B },
+    }
+}
+
+impl<B> ReplyOr<B> {
+    /// Wraps a handler's body.
+    pub(crate) fn handler(body: B) -> Self {
+        Self { body: Either::Handler { body } }
+    }
+
+    fn reply(text: &'static str) -> Self {
+        Self { body: Either::Reply { text: (!text.is_empty()).then(|| Bytes::from_static(text.as_bytes())) } }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ReplyOr<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().body.project() {
+            EitherProjected::Reply { text } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            EitherProjected::Handler { body } => Poll::Ready(ready!(body.poll_frame(cx))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Either::Reply { text } => text.is_none(),
+            Either::Handler { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Either::Reply { text } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Either::Handler { body } => body.size_hint(),
+        }
+    }
+}
