@@ -1,0 +1,65 @@
+//! The configuration as a team would have written it for Istio, and the edits of the story.
+
+use std::{io, path::Path};
+
+/// The share of the calls that each version of payment gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub v1: u32,
+    pub v2: u32,
+}
+
+const TEMPLATE: &str = "\
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata:
+  name: payment-service
+spec:
+  host: payment-service
+  subsets:
+  - name: v1
+    labels: {version: v1}
+  - name: v2
+    labels: {version: v2}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata:
+  name: payment-route
+spec:
+  hosts: [payment-service]
+  http:
+  - route:
+    - destination: {host: payment-service, subset: v1}
+      weight: 90
+    - destination: {host: payment-service, subset: v2}
+      weight: 10
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: MeshPolicy
+metadata:
+  name: default
+  namespace: istio-system
+spec:
+  peers:
+  - mtls: {}
+";
+
+/// Returns the configuration with this split.
+pub fn with(split: Split) -> String {
+    TEMPLATE
+        .replace("weight: 90", &format!("weight: {}", split.v1))
+        .replace("weight: 10", &format!("weight: {}", split.v2))
+}
+
+/// Returns the configuration with a mistake in it: a subset that no DestinationRule defines.
+pub fn broken(split: Split) -> String {
+    with(split).replace("subset: v2}", "subset: v3}")
+}
+
+/// Puts `text` in the place of the file at `path`, all at once, as an editor saves.
+pub fn save(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("yaml.new");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, path)
+}

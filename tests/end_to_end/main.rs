@@ -1,0 +1,15 @@
+//! The mesh from outside: processes, sockets and files, as a user drives them.
+//!
+//! Nothing here looks into a crate. Every test starts its own control endpoint and its own services, on ports that the
+//! system picks, and ends them whatever happens.
+
+mod bad_input;
+mod control_loss;
+mod drain;
+mod edits;
+mod first_contact;
+mod harness;
+mod identity;
+mod intruder;
+mod quickstart;
+mod strangers;
