@@ -1,8 +1,8 @@
 //! The command line. A flag wins over the environment variable of the same setting.
 
 use crate::steer::{Habits, Percent};
-use mesh::runtime::{Settings, identity::IdentityFiles};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use mesh::runtime::Settings;
+use std::{net::SocketAddr, time::Duration};
 
 /// What the command line and the environment say together.
 pub struct Flags {
@@ -74,8 +74,8 @@ pub fn read_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds_each).ok()
 }
 
-/// Flags that stand for one environment variable each.
-const VARIABLES: [(&str, &str); 8] = [
+/// Flags that stand for an environment variable each.
+const VARIABLES: [(&str, &str); 12] = [
     ("service", "MESH_SERVICE"),
     ("namespace", "MESH_NAMESPACE"),
     ("service-account", "MESH_SERVICE_ACCOUNT"),
@@ -84,11 +84,19 @@ const VARIABLES: [(&str, &str); 8] = [
     ("admin", "MESH_ADMIN"),
     ("control", "MESH_CONTROL"),
     ("token", "MESH_JOIN_TOKEN"),
+    ("config", "MESH_CONFIG"),
+    ("cert", "MESH_CERT"),
+    ("key", "MESH_KEY"),
+    ("bundle", "MESH_BUNDLES"),
 ];
 
-/// Flags that have no variable, or hold more than one value.
-const OTHERS: [&str; 10] =
-    ["version", "label", "listen", "plain", "config", "cert", "key", "bundle", "fail-percent", "latency"];
+/// Those of them that may be repeated; their variables separate the values with commas.
+const LISTS: [&str; 2] = ["config", "bundle"];
+
+const LABELS: &str = "MESH_LABELS";
+
+/// Flags that stand for no variable, or only for a part of one.
+const OTHERS: [&str; 6] = ["version", "label", "listen", "plain", "fail-percent", "latency"];
 
 /// Flags as they were given, in order.
 struct Given(Vec<(String, String)>);
@@ -125,65 +133,53 @@ impl Given {
         self.all(name).last()
     }
 
-    /// Returns the value of an environment variable, or of the flag that stands for it.
+    /// Returns the value of an environment variable, or of the flags that stand for it.
     fn variable(&self, variable: &str) -> Option<String> {
-        let flag = VARIABLES.iter().find(|(_, known)| *known == variable);
-        if let Some(value) = flag.and_then(|(name, _)| self.last(name)) {
-            return Some(value.to_owned());
+        if variable == LABELS {
+            return Some(self.labels());
         }
-        // One source of configuration, one of identity: the flag for the one rules out the variables for the other.
-        let overruled = match variable {
-            "MESH_CONTROL" => self.last("config").is_some(),
-            "MESH_CONFIG" => self.last("control").is_some() || self.last("config").is_some(),
-            "MESH_JOIN_TOKEN" => self.last("cert").is_some(),
-            "MESH_CERT" | "MESH_KEY" | "MESH_BUNDLES" => {
-                self.last("token").is_some() || self.last("cert").is_some()
-            }
-            _ => false,
+        let (flag, _) = VARIABLES.iter().find(|(_, known)| *known == variable)?;
+        let given: Vec<&str> = self.all(flag).collect();
+        match given.last() {
+            Some(_) if LISTS.contains(flag) => Some(given.join(",")),
+            Some(last) => Some((*last).to_owned()),
+            None if self.overrules(flag) => None,
+            None => std::env::var(variable).ok(),
+        }
+    }
+
+    /// Returns whether a flag that was given makes the variable of `flag` pointless: there is one source of
+    /// configuration, and one of identity.
+    fn overrules(&self, flag: &str) -> bool {
+        let rivals: &[&str] = match flag {
+            "control" => &["config"],
+            "config" => &["control"],
+            "token" => &["cert"],
+            "cert" | "key" | "bundle" => &["token"],
+            _ => &[],
         };
-        if overruled { None } else { std::env::var(variable).ok() }
+        rivals.iter().any(|rival| self.last(rival).is_some())
+    }
+
+    /// Returns the labels of the environment and then those of the flags, which win.
+    fn labels(&self) -> String {
+        let of_environment = std::env::var(LABELS).into_iter();
+        let of_flags = self.all("label").map(str::to_owned);
+        let version = self.last("version").map(|version| format!("version={version}"));
+        of_environment
+            .chain(of_flags)
+            .chain(version)
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(",")
     }
 }
 
 fn settings(given: &Given) -> Result<Settings, String> {
-    let mut settings =
-        Settings::from_variables(|name| given.variable(name)).map_err(|error| error.to_string())?;
-    if settings.service.is_empty() {
-        return Err("--service is missing".to_owned());
-    }
-    if let Some(version) = given.last("version") {
-        settings.labels.insert("version".to_owned(), version.to_owned());
-    }
-    for label in given.all("label") {
-        let (name, value) = pair("label", label)?;
-        settings.labels.insert(name, value);
-    }
-    if given.last("config").is_some() {
-        settings.config = given.all("config").map(PathBuf::from).collect();
-    }
-    if let Some(files) = identity_files(given)? {
-        settings.identity_files = Some(files);
-    }
-    Ok(settings)
-}
-
-fn identity_files(given: &Given) -> Result<Option<IdentityFiles>, String> {
-    let bundles = given
-        .all("bundle")
-        .map(|text| pair("bundle", text).map(|(domain, file)| (domain, PathBuf::from(file))))
-        .collect::<Result<Vec<_>, _>>()?;
-    match (given.last("cert"), given.last("key")) {
-        (Some(cert), Some(key)) if !bundles.is_empty() => {
-            Ok(Some(IdentityFiles { cert: cert.into(), key: key.into(), bundles }))
-        }
-        (None, None) if bundles.is_empty() => Ok(None),
-        _ => Err("--cert, --key and --bundle go together: give all three".to_owned()),
-    }
-}
-
-fn pair(flag: &str, text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("--{flag} {text}: write NAME=VALUE"))?;
-    Ok((name.to_owned(), value.to_owned()))
+    Settings::from_variables(|name| given.variable(name)).map_err(|error| {
+        let flag = VARIABLES.iter().find(|(_, variable)| *variable == error.variable);
+        flag.map_or_else(|| error.to_string(), |(flag, _)| format!("--{flag} or {error}"))
+    })
 }
 
 fn address(flag: &str, text: &str) -> Result<SocketAddr, String> {

@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            eprintln!("echo: {why}\n\n{}", flags::USAGE);
+            eprintln!("echo: {why}\n`--help` lists the flags");
             return ExitCode::from(2);
         }
     };
