@@ -9,41 +9,7 @@ pub struct Split {
     pub v2: u32,
 }
 
-const TEMPLATE: &str = "\
-apiVersion: networking.istio.io/v1alpha3
-kind: DestinationRule
-metadata:
-  name: payment-service
-spec:
-  host: payment-service
-  subsets:
-  - name: v1
-    labels: {version: v1}
-  - name: v2
-    labels: {version: v2}
----
-apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
-metadata:
-  name: payment-route
-spec:
-  hosts: [payment-service]
-  http:
-  - route:
-    - destination: {host: payment-service, subset: v1}
-      weight: 90
-    - destination: {host: payment-service, subset: v2}
-      weight: 10
----
-apiVersion: networking.istio.io/v1alpha3
-kind: MeshPolicy
-metadata:
-  name: default
-  namespace: istio-system
-spec:
-  peers:
-  - mtls: {}
-";
+const TEMPLATE: &str = include_str!("../../docs/mesh.yaml");
 
 /// Returns the configuration with this split.
 pub fn with(split: Split) -> String {
