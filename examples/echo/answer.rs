@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The service behind the mesh port.
 #[derive(Clone)]
-pub struct Echo(Arc<Inner>);
+pub(crate) struct Echo(Arc<Inner>);
 
 struct Inner {
     mesh: Mesh,
@@ -50,12 +50,12 @@ struct Answer {
 
 impl Echo {
     /// Returns the service of `mesh`; what it handles is counted in `seen`.
-    pub fn new(mesh: &Mesh, seen: &Arc<Seen>, habits: Habits) -> Self {
+    pub(crate) fn new(mesh: &Mesh, seen: &Arc<Seen>, habits: Habits) -> Self {
         Self(Arc::new(Inner { mesh: mesh.clone(), seen: Arc::clone(seen), habits }))
     }
 
     /// Returns it as something to serve.
-    pub fn into_service(self) -> Router {
+    pub(crate) fn into_service(self) -> Router {
         Router::new().fallback(handle).with_state(self)
     }
 }
@@ -114,7 +114,7 @@ impl Inner {
 }
 
 /// Returns headers as JSON shows them: every value of a name, in order.
-pub fn shown(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn shown(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut shown = BTreeMap::<String, Vec<String>>::new();
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();

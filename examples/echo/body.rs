@@ -11,7 +11,7 @@ use std::{
 
 /// A body whose first frame is an error: hyper resets the stream (HTTP/2) or closes the connection (HTTP/1.1) before
 /// the head is sent.
-pub struct Broken;
+pub(crate) struct Broken;
 
 impl Body for Broken {
     type Data = Bytes;
@@ -26,7 +26,7 @@ impl Body for Broken {
 }
 
 /// This many bytes of text still to come.
-pub struct Filler(pub u64);
+pub(crate) struct Filler(pub(crate) u64);
 
 static LINES: &[u8] = &[b'.'; 16 * 1024];
 

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Instant};
 /// How one call went.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outcome {
+pub(crate) struct Outcome {
     status: u16,
     body: Value,
     headers: BTreeMap<String, Vec<String>>,
@@ -35,19 +35,19 @@ struct Failure {
 
 /// A call to make.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// The URL.
-    pub url: String,
+    pub(crate) url: String,
     /// The method.
-    pub method: http::Method,
+    pub(crate) method: http::Method,
     /// Headers to add.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// Calls `url` with GET.
-pub async fn get(mesh: &Mesh, url: &str) -> Outcome {
+pub(crate) async fn get(mesh: &Mesh, url: &str) -> Outcome {
     let call = Call {
         url: url.to_owned(),
         method: http::Method::GET,
@@ -58,7 +58,7 @@ pub async fn get(mesh: &Mesh, url: &str) -> Outcome {
 }
 
 /// Makes `call` and reads the answer to its end.
-pub async fn make(mesh: &Mesh, call: &Call) -> Outcome {
+pub(crate) async fn make(mesh: &Mesh, call: &Call) -> Outcome {
     let begun = Instant::now();
     let answer = match request(call) {
         Ok(request) => exchange(mesh, request).await,

@@ -5,18 +5,18 @@ use mesh::runtime::Settings;
 use std::{net::SocketAddr, time::Duration};
 
 /// What the command line and the environment say together.
-pub struct Flags {
+pub(crate) struct Flags {
     /// The workload.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Where the mesh server listens.
-    pub listen: String,
+    pub(crate) listen: String,
     /// Where plain HTTP is served, if anywhere.
-    pub plain: Option<SocketAddr>,
+    pub(crate) plain: Option<SocketAddr>,
     /// How it behaves when the request does not say.
-    pub habits: Habits,
+    pub(crate) habits: Habits,
 }
 
-pub const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 usage: echo --service NAME --version V [flag]...
 
   --service NAME          the service it is (MESH_SERVICE)
@@ -44,7 +44,7 @@ usage: echo --service NAME --version V [flag]...
 /// # Errors
 ///
 /// Returns which flag or variable does not read, and why.
-pub fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Flags>, String> {
+pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Flags>, String> {
     let Some(given) = Given::read(arguments)? else { return Ok(None) };
     let settings = settings(&given)?;
     Ok(Some(Flags {
@@ -59,7 +59,7 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Flags>, St
 }
 
 /// Reads `250ms`, `1.5s`, `2m`.
-pub fn read_duration(text: &str) -> Option<Duration> {
+pub(crate) fn read_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit_at);
     let seconds_each = match unit {

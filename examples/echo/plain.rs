@@ -30,7 +30,7 @@ struct Plain {
 /// # Errors
 ///
 /// Returns that the address could not be bound.
-pub async fn serve(
+pub(crate) async fn serve(
     address: SocketAddr,
     mesh: &Mesh,
     seen: &Arc<Seen>,

@@ -12,12 +12,12 @@ const REST: &str = "(other)";
 
 /// The requests whose handler ran, since the start or the last reset.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<Counts>);
+pub(crate) struct Seen(Mutex<Counts>);
 
 /// The counts as `/mesh/seen` shows them.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Counts {
+pub(crate) struct Counts {
     total: u64,
     by_method: BTreeMap<String, u64>,
     by_path: BTreeMap<String, u64>,
@@ -26,7 +26,7 @@ pub struct Counts {
 
 impl Seen {
     /// Counts one request; `peer` is its SPIFFE ID, or `none`.
-    pub fn add(&self, method: &str, path: &str, peer: &str) {
+    pub(crate) fn add(&self, method: &str, path: &str, peer: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total += 1;
         count(&mut counts.by_method, method);
@@ -35,12 +35,12 @@ impl Seen {
     }
 
     /// Returns the counts.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Forgets everything.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Counts::default();
     }
 }

@@ -5,35 +5,35 @@ use std::time::Duration;
 
 /// How the service behaves when the request does not say.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Habits {
+pub(crate) struct Habits {
     /// How often to answer 503.
-    pub fail: Option<Percent>,
+    pub(crate) fail: Option<Percent>,
     /// How long to wait before every answer.
-    pub latency: Option<Duration>,
+    pub(crate) latency: Option<Duration>,
 }
 
 /// What one request will get, with all dice rolled.
 #[derive(Debug, Default, PartialEq)]
-pub struct Steering {
+pub(crate) struct Steering {
     /// Answer with this status.
-    pub status: Option<http::StatusCode>,
+    pub(crate) status: Option<http::StatusCode>,
     /// Wait this long first.
-    pub delay: Option<Duration>,
+    pub(crate) delay: Option<Duration>,
     /// Answer this many bytes of text instead of JSON.
-    pub size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// Reset the stream instead of answering.
-    pub abort: bool,
+    pub(crate) abort: bool,
     /// Call this URL through the mesh first.
-    pub call: Option<String>,
+    pub(crate) call: Option<String>,
 }
 
 /// A share of requests, from 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percent(f64);
+pub(crate) struct Percent(f64);
 
 impl Percent {
     /// Reads a number from 0 to 100.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let number: f64 = text.parse().ok()?;
         (0.0..=100.0).contains(&number).then_some(Self(number))
     }
@@ -50,7 +50,7 @@ impl Steering {
     /// # Errors
     ///
     /// Returns which parameter does not read, and what to write.
-    pub fn read(
+    pub(crate) fn read(
         query: &[(String, String)],
         habits: Habits,
         mut draw: impl FnMut() -> f64,

@@ -16,10 +16,10 @@ const CALLERS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// The tally, as callers, screen and story share it.
-pub type SharedTally = Arc<Mutex<Tally>>;
+pub(crate) type SharedTally = Arc<Mutex<Tally>>;
 
 /// The callers at work.
-pub struct Load {
+pub(crate) struct Load {
     tally: SharedTally,
     stop: watch::Sender<bool>,
     callers: JoinSet<()>,
@@ -27,7 +27,7 @@ pub struct Load {
 
 impl Load {
     /// Starts calling payment through `checkout`.
-    pub fn start(checkout: &Mesh) -> Self {
+    pub(crate) fn start(checkout: &Mesh) -> Self {
         let (tally, stop) = (SharedTally::default(), watch::channel(false).0);
         let mut callers = JoinSet::new();
         for number in 0..CALLERS {
@@ -38,12 +38,12 @@ impl Load {
     }
 
     /// Returns the tally.
-    pub fn tally(&self) -> SharedTally {
+    pub(crate) fn tally(&self) -> SharedTally {
         Arc::clone(&self.tally)
     }
 
     /// Ends after the calls that are under way.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.send_replace(true);
         self.callers.join_all().await;
     }

@@ -19,7 +19,7 @@ const BAR: usize = 20;
 
 /// Standard output. Clones share it.
 #[derive(Clone)]
-pub struct Screen(Arc<Mutex<Inner>>);
+pub(crate) struct Screen(Arc<Mutex<Inner>>);
 
 struct Inner {
     style: Style,
@@ -37,7 +37,7 @@ struct Style {
 
 /// The meaning of a colour.
 #[derive(Clone, Copy)]
-pub enum Tone {
+pub(crate) enum Tone {
     Plain,
     Strong,
     Quiet,
@@ -47,7 +47,7 @@ pub enum Tone {
 
 impl Screen {
     /// Returns the screen, having looked at what stdout is.
-    pub fn on_stdout() -> Self {
+    pub(crate) fn on_stdout() -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let live = std::io::stdout().is_terminal() && std::env::var("TERM").is_ok_and(|term| term != "dumb");
         let style = Style { live, colour: live && !is_set("NO_COLOR") };
@@ -55,7 +55,7 @@ impl Screen {
     }
 
     /// Shows `tally` from now on, until the program ends.
-    pub fn follow(&self, tally: SharedTally) {
+    pub(crate) fn follow(&self, tally: SharedTally) {
         let screen = self.clone();
         let period = Duration::from_millis(if screen.inner().style.live { 200 } else { 1000 });
         tokio::spawn(async move {
@@ -69,7 +69,7 @@ impl Screen {
     }
 
     /// Writes a line that stays.
-    pub fn say(&self, tone: Tone, line: &str) {
+    pub(crate) fn say(&self, tone: Tone, line: &str) {
         let mut inner = self.inner();
         inner.erase();
         let line = inner.style.paint(tone, line);
@@ -163,7 +163,7 @@ impl Style {
 }
 
 /// Returns a duration in milliseconds, as wide as all others.
-pub fn millis(duration: Duration) -> String {
+pub(crate) fn millis(duration: Duration) -> String {
     format!("{:>6.2} ms", duration.as_secs_f64() * 1e3)
 }
 

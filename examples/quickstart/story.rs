@@ -26,7 +26,7 @@ const EDIT_MAX: Duration = Duration::from_secs(2);
 const RETURN_MAX: Duration = Duration::from_secs(10);
 
 /// The narrator.
-pub struct Story {
+pub(crate) struct Story {
     world: World,
     load: Load,
     tally: SharedTally,
@@ -36,13 +36,13 @@ pub struct Story {
 
 impl Story {
     /// Returns the story of `world` under `load`, told on `screen`.
-    pub fn new(world: World, load: Load, screen: Screen) -> Self {
+    pub(crate) fn new(world: World, load: Load, screen: Screen) -> Self {
         let tally = load.tally();
         Self { world, load, tally, screen, held: true }
     }
 
     /// Tells it to the end and returns whether every step held.
-    pub async fn tell(mut self, stay: bool) -> Result<bool, Failed> {
+    pub(crate) async fn tell(mut self, stay: bool) -> Result<bool, Failed> {
         self.introduce();
         self.as_written().await;
         self.edit(2, "edit the weights to 50/50", Split { v1: 50, v2: 50 }).await?;

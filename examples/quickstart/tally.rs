@@ -10,30 +10,30 @@ const RECENT_MAX: usize = 4096;
 
 /// How one call ended.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// When it began: it belongs to the configuration of that moment.
-    pub begun: Instant,
+    pub(crate) begun: Instant,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// The version that answered and whom it was called by, or why nobody answered.
-    pub end: Result<Answer, String>,
+    pub(crate) end: Result<Answer, String>,
 }
 
 /// An answer of payment.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub version: String,
-    pub caller: String,
+pub(crate) struct Answer {
+    pub(crate) version: String,
+    pub(crate) caller: String,
 }
 
 /// Everything counted.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub versions: BTreeMap<String, u64>,
-    pub callers: BTreeMap<String, BTreeSet<String>>,
-    pub answered: u64,
-    pub failed: u64,
-    pub first_failure: Option<String>,
+pub(crate) struct Tally {
+    pub(crate) versions: BTreeMap<String, u64>,
+    pub(crate) callers: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
+    pub(crate) first_failure: Option<String>,
     /// The calls of the last moments, in the order in which they ended.
     recent: VecDeque<Call>,
     /// How long every call took, in microseconds: 20 s of calls are 16 KiB.
@@ -42,16 +42,16 @@ pub struct Tally {
 
 /// What was counted of the calls that began in one stretch of time.
 #[derive(Clone, Debug, Default)]
-pub struct Stretch {
-    pub calls: u64,
-    pub versions: BTreeMap<String, u64>,
-    pub p50: Duration,
-    pub p99: Duration,
+pub(crate) struct Stretch {
+    pub(crate) calls: u64,
+    pub(crate) versions: BTreeMap<String, u64>,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
 }
 
 impl Tally {
     /// Counts `call`.
-    pub fn add(&mut self, call: Call) {
+    pub(crate) fn add(&mut self, call: Call) {
         match &call.end {
             Ok(answer) => {
                 self.answered += 1;
@@ -73,7 +73,7 @@ impl Tally {
     }
 
     /// Returns the calls that began at or after `since`.
-    pub fn since(&self, since: Instant) -> Stretch {
+    pub(crate) fn since(&self, since: Instant) -> Stretch {
         let mut stretch = Stretch::default();
         let mut micros = Vec::new();
         for call in self.recent.iter().filter(|call| call.begun >= since) {
@@ -89,26 +89,26 @@ impl Tally {
     }
 
     /// Returns the median and the 99th percentile of all calls.
-    pub fn latency(&self) -> (Duration, Duration) {
+    pub(crate) fn latency(&self) -> (Duration, Duration) {
         let mut micros = self.micros.clone();
         micros.sort_unstable();
         (quantile(&micros, 50), quantile(&micros, 99))
     }
 
     /// Returns the share of answers among all calls, in percent.
-    pub fn success(&self) -> f64 {
+    pub(crate) fn success(&self) -> f64 {
         100.0 * self.answered as f64 / (self.answered + self.failed).max(1) as f64
     }
 }
 
 impl Stretch {
     /// Returns the share of `version`, in percent.
-    pub fn share(&self, version: &str) -> f64 {
+    pub(crate) fn share(&self, version: &str) -> f64 {
         100.0 * self.count(version) as f64 / self.versions.values().sum::<u64>().max(1) as f64
     }
 
     /// Returns how many calls `version` answered.
-    pub fn count(&self, version: &str) -> u64 {
+    pub(crate) fn count(&self, version: &str) -> u64 {
         self.versions.get(version).copied().unwrap_or_default()
     }
 }

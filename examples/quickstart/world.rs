@@ -17,13 +17,13 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// What payment answers: which version it is, and who it was told is calling.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Receipt {
-    pub version: String,
-    pub caller: String,
+pub(crate) struct Receipt {
+    pub(crate) version: String,
+    pub(crate) caller: String,
 }
 
 /// The mesh of the story.
-pub struct World {
+pub(crate) struct World {
     config: PathBuf,
     data: PathBuf,
     control: Option<ControlEndpoint>,
@@ -37,7 +37,7 @@ pub struct World {
 
 impl World {
     /// Starts everything, with the weights 90 and 10, and returns when checkout can call.
-    pub async fn start() -> Result<Self, Failed> {
+    pub(crate) async fn start() -> Result<Self, Failed> {
         let directory = tempfile::Builder::new().prefix("mesh-quickstart-").tempdir()?;
         let (config, data) = (directory.path().join("mesh.yaml"), directory.path().join("data"));
         yaml::save(&config, &yaml::with(Split { v1: 90, v2: 10 }))?;
@@ -65,35 +65,35 @@ impl World {
     }
 
     /// Returns the workload that calls payment.
-    pub fn checkout(&self) -> &Mesh {
+    pub(crate) fn checkout(&self) -> &Mesh {
         &self.checkout
     }
 
     /// Returns the file to edit.
-    pub fn config(&self) -> &Path {
+    pub(crate) fn config(&self) -> &Path {
         &self.config
     }
 
     /// Returns the control endpoint, while there is one.
-    pub fn control(&self) -> Option<&ControlEndpoint> {
+    pub(crate) fn control(&self) -> Option<&ControlEndpoint> {
         self.control.as_ref()
     }
 
     /// Ends the control endpoint.
-    pub async fn lose_control(&mut self) {
+    pub(crate) async fn lose_control(&mut self) {
         if let Some(control) = self.control.take() {
             control.stop().await;
         }
     }
 
     /// Starts the control endpoint again, where it was and with what it had on disk.
-    pub async fn regain_control(&mut self) -> Result<(), Failed> {
+    pub(crate) async fn regain_control(&mut self) -> Result<(), Failed> {
         self.control = Some(ControlEndpoint::start(settings(&self.config, &self.data, self.address)).await?);
         Ok(())
     }
 
     /// Drains the services and ends everything.
-    pub async fn end(mut self) -> Result<(), Failed> {
+    pub(crate) async fn end(mut self) -> Result<(), Failed> {
         self.stop.send_replace(true);
         for payment in self.payments.drain(..) {
             payment.await??;
