@@ -4,6 +4,7 @@
 
 mod cargo;
 mod lexer;
+mod prose;
 mod purity;
 mod sources;
 mod steps;

@@ -1,6 +1,6 @@
 //! The steps in the order in which they run: the quick verdicts first.
 
-use crate::{Outcome, cargo::Cargo, purity, sources};
+use crate::{Outcome, cargo::Cargo, prose, purity, sources};
 use std::path::Path;
 
 /// One step of the check.
@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Step] = &[
         proves: "every file says what it is, every `// spec:` cites something",
         run: sources::check,
     },
+    Step { name: "prose", proves: "the documents name only files and tests that exist", run: prose::check },
     Step { name: "purity", proves: "mesh-core has no I/O, clock or dice of its own", run: purity::check },
     Step { name: "clippy", proves: "no lint warns", run: clippy },
     Step { name: "docs", proves: "rustdoc has no broken link", run: docs },
