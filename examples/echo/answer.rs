@@ -99,7 +99,7 @@ impl Inner {
             service: settings.service.clone(),
             version: settings.labels.get("version").cloned().unwrap_or_default(),
             namespace: settings.namespace.clone(),
-            instance: String::new(),
+            instance: workload.instance().to_owned(),
             method: request.method.to_string(),
             path: request.uri.path().to_owned(),
             query: request.uri.query().unwrap_or_default().to_owned(),

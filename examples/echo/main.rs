@@ -19,6 +19,9 @@ use tokio::sync::watch;
 /// From SIGTERM to the end; one second short of what whoever sent it is promised.
 const DRAIN_MAX: Duration = Duration::from_secs(19);
 
+/// A registration takes milliseconds, unless nobody is there to take it.
+const REGISTRATION_MAX: Duration = Duration::from_secs(2);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = match flags::read(std::env::args().skip(1)) {
@@ -73,9 +76,11 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Says `ready` once, when it is true.
+/// Says `ready` once, when it is true: it can call, and as far as the control endpoint answers, others find it.
 async fn announce(mesh: Mesh) {
     mesh.ready().await;
+    // Who starts from its cache is ready without having been registered.
+    let _ = tokio::time::timeout(REGISTRATION_MAX, mesh.workload().registered()).await;
     println!("ready");
 }
 

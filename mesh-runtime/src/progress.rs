@@ -46,6 +46,8 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) draining: bool,
+    /// Whether the control endpoint has taken a lease of this workload.
+    pub(crate) registered: bool,
     pub(crate) in_force: Option<InForce>,
     /// Why the configuration is not current; `None` while it is.
     pub(crate) config_trouble: Option<Arc<str>>,
@@ -70,6 +72,10 @@ impl Progress {
 
     pub(crate) fn on_drain(&self) {
         self.facts.send_modify(|facts| facts.draining = true);
+    }
+
+    pub(crate) fn on_registered(&self) {
+        self.facts.send_if_modified(|facts| !std::mem::replace(&mut facts.registered, true));
     }
 
     pub(crate) fn on_config(&self, in_force: InForce) {
@@ -110,6 +116,11 @@ impl Progress {
     pub(crate) fn readiness(&self) -> Readiness {
         let identity = self.identity.current();
         judge(&self.facts.borrow(), identity.as_deref(), self.identity_due, self.identity.clock().now())
+    }
+
+    pub(crate) async fn registered(&self) {
+        // The sender lives in `self`, so the wait ends only as it should.
+        let _ = self.facts.subscribe().wait_for(|facts| facts.registered).await;
     }
 
     pub(crate) async fn ready(&self) {

@@ -214,6 +214,14 @@ impl Workload {
         Registration { lease }
     }
 
+    /// Waits until the control endpoint has taken a lease of this workload, so that others can find it. Without a control
+    /// endpoint there is nothing to wait for; while it does not answer, this waits.
+    pub async fn registered(&self) {
+        if self.inner.link.is_some() {
+            self.inner.progress.registered().await;
+        }
+    }
+
     /// Marks the workload as draining: not ready from now on.
     pub fn drain(&self) {
         self.inner.progress.on_drain();

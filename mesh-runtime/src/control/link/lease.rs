@@ -106,6 +106,7 @@ impl Keeper {
         if self.last != Last::Registered(address) {
             tracing::info!(%address, instance = %self.instance, "registered");
             self.last = Last::Registered(address);
+            self.talk.link.progress.on_registered();
         }
         Ok(())
     }
