@@ -1,0 +1,54 @@
+//! What the performance lab tells a process by its environment (`LAB_*`), and how that becomes a workload.
+
+use mesh::{Mesh, core::identity::SpiffeId};
+use std::{env, error::Error, io::Write};
+use tempfile::NamedTempFile;
+
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Returns the variable, or says that it is missing.
+pub fn variable(name: &str) -> Result<String, BoxError> {
+    env::var(name).map_err(|_| format!("{name} is not set").into())
+}
+
+/// Returns a runtime with as many threads as the lab asks for.
+pub fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
+    let workers = env::var("LAB_WORKERS").map_or(Ok(2), |workers| workers.parse())?;
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?)
+}
+
+/// Starts the workload that `LAB_ID` names, with the identity in the lab's files and `resources` as its configuration.
+/// The configuration is a file that is watched, and gone when it is dropped.
+pub async fn start(
+    service: &str,
+    version: Option<&str>,
+    resources: &str,
+) -> Result<(Mesh, NamedTempFile), BoxError> {
+    let id: SpiffeId = variable("LAB_ID")?.parse()?;
+    let (namespace, account) = id.account().ok_or("LAB_ID is no spiffe://TRUST-DOMAIN/ns/NS/sa/SA")?;
+    let mut config = NamedTempFile::with_suffix(".yaml")?;
+    config.write_all(resources.as_bytes())?;
+    let mut builder = Mesh::builder(service)
+        .namespace(namespace)
+        .service_account(account)
+        .trust_domain(id.trust_domain())
+        .identity_files(variable("LAB_CERT")?, variable("LAB_KEY")?)
+        .bundle(id.trust_domain(), variable("LAB_CA")?)
+        .config(config.path());
+    if let Some(version) = version {
+        builder = builder.version(version);
+    }
+    let mesh = builder.start().await?;
+    mesh.ready().await;
+    Ok((mesh, config))
+}
+
+/// Writes the log to stderr; `RUST_LOG` chooses what, by default warnings.
+pub fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .init();
+}
