@@ -133,9 +133,9 @@ impl<'n> Decoder<'n> {
             // Writing to a string cannot fail.
             let _ = match step {
                 Step::Index(index) => write!(path, "[{index}]"),
-                Step::Field(name) if path.is_empty() => write!(path, "{name}"),
-                Step::Field(name) if name.contains(['.', '/']) => write!(path, "[{name}]"),
-                Step::Field(name) => write!(path, ".{name}"),
+                Step::Field(name) if is_plain(name) && path.is_empty() => write!(path, "{name}"),
+                Step::Field(name) if is_plain(name) => write!(path, ".{name}"),
+                Step::Field(name) => write!(path, "[{}]", shortened(name)),
             };
         }
         path
@@ -146,6 +146,11 @@ impl<'n> Step<'n> {
     fn key(key: &'n super::tree::Key) -> Self {
         Self::Field(&key.text)
     }
+}
+
+/// Returns whether `name` can stand behind a dot without confusion.
+fn is_plain(name: &str) -> bool {
+    name.len() <= TEXT_MAX && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
 }
 
 /// Returns `text` as far as it belongs into a message.

@@ -79,6 +79,15 @@ impl<'n> Fields<'_, 'n> {
         self.entries.iter().any(|(key, node)| is_called(&key.text, name) && !node.is_null())
     }
 
+    /// Returns how many items list `name` has as it is written, whether or not they read; `None` if it is no list.
+    pub(crate) fn count(&self, name: &str) -> Option<usize> {
+        let (_, node) = self.entries.iter().find(|(key, _)| is_called(&key.text, name))?;
+        match &node.value {
+            Value::Sequence(items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
     /// Returns the place of field `name`, or of the mapping if it is absent.
     pub(crate) fn place_of(&self, name: &str) -> Mark {
         self.entries.iter().find(|(key, _)| is_called(&key.text, name)).map_or(self.at, |(key, _)| key.at)

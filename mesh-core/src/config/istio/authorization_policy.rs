@@ -127,8 +127,8 @@ impl AuthorizationRule {
         });
         let to = fields.list("to", |decoder, node| only(decoder, node, "operation", Operation::read));
         fields.unsupported(&[("when", "the rule would match more requests than it says")]);
-        for (name, empty) in [("from", from.is_empty()), ("to", to.is_empty())] {
-            if fields.has(name) && empty {
+        for name in ["from", "to"] {
+            if fields.count(name) == Some(0) {
                 fields.refuse(name, format!("`{name}` must not be empty; leave it out to match everything"));
             }
         }

@@ -106,8 +106,7 @@ impl ServiceEntry {
 
     fn check(&self, fields: &mut Fields<'_, '_>) {
         for name in ["hosts", "ports"] {
-            let empty = if name == "hosts" { self.hosts.is_empty() } else { self.ports.is_empty() };
-            if fields.has(name) && empty {
+            if fields.count(name) == Some(0) {
                 fields.refuse(name, format!("at least one of {name} is required"));
             }
         }

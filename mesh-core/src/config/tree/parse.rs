@@ -104,18 +104,21 @@ impl<'t> Stream<'t> {
 
     fn on_event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
         let at = mark(&span.start);
+        let tagged = span.tag_start().as_ref().map_or(at, mark);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.admit(1, at)?;
-                let plain = plain(style, tag.as_deref(), at)?;
+                let plain = plain(style, tag.as_deref(), tagged)?;
                 let node = Node { at, value: Value::Scalar { text: text.into_owned(), plain } };
                 self.place(node, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.open(Content::Sequence(Vec::new()), anchor, tag.as_deref(), at)
+                plain(ScalarStyle::Plain, tag.as_deref(), tagged)?;
+                self.open(Content::Sequence(Vec::new()), anchor, at)
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.open(Content::Mapping { entries: Vec::new(), key: None }, anchor, tag.as_deref(), at)
+                plain(ScalarStyle::Plain, tag.as_deref(), tagged)?;
+                self.open(Content::Mapping { entries: Vec::new(), key: None }, anchor, at)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.building.close() {
                 Some((node, anchor)) => self.place(node, anchor),
@@ -131,9 +134,8 @@ impl<'t> Stream<'t> {
         }
     }
 
-    fn open(&mut self, content: Content, anchor: usize, tag: Option<&Tag>, at: Mark) -> Result<(), Fault> {
+    fn open(&mut self, content: Content, anchor: usize, at: Mark) -> Result<(), Fault> {
         self.admit(1, at)?;
-        plain(ScalarStyle::Plain, tag, at)?;
         if self.building.open.len() >= DEPTH_MAX {
             return Err(Fault::too_deep(at));
         }

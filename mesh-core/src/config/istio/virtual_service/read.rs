@@ -10,7 +10,7 @@ use crate::{
         diagnostic::{Code, Diagnostic},
         istio::common::{self, Destination, Headers, StringMatch},
         resource::At,
-        tree::{Key, Node},
+        tree::{Key, Node, Value},
     },
     retry::RetryOn,
 };
@@ -41,7 +41,7 @@ impl VirtualService {
     fn check_hosts<'n>(&self, decoder: &mut Decoder<'n>, node: &'n Node) {
         let Some(written) = node.get("hosts") else { return };
         decoder.within("hosts", |decoder| {
-            if self.hosts.is_empty() {
+            if matches!(&written.value, Value::Sequence(hosts) if hosts.is_empty()) {
                 decoder.refuse(written.at, "at least one host is required");
             }
             let in_mesh = self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh");
@@ -124,11 +124,12 @@ fn check_action(fields: &mut Fields<'_, '_>) {
 }
 
 fn check_weights(fields: &mut Fields<'_, '_>, route: &[RouteDestination]) {
-    if fields.take("route").is_some() && route.is_empty() {
+    if fields.count("route") == Some(0) {
         fields.refuse("route", "at least one destination is required");
     }
     let total: u64 = route.iter().map(|to| u64::from(to.weight.value)).sum();
-    if route.len() > 1 && total == 0 {
+    // Destinations that did not read have findings of their own.
+    if route.len() > 1 && fields.count("route") == Some(route.len()) && total == 0 {
         let finding = Diagnostic::error(Code::SCHEMA, "total destination weight = 0")
             .help("give at least one destination a `weight` above 0");
         fields.find("route", finding);
