@@ -12,7 +12,7 @@ pub mod load;
 pub mod resource;
 pub mod tree;
 
-pub use accept::{Accepted, SourceFile};
+pub use accept::{Accepted, LastGood, SourceFile};
 pub use diagnostic::{Code, Diagnostic, Level, Location};
 pub use load::{Loaded, Options, load};
 pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec};

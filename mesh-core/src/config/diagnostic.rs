@@ -1,5 +1,7 @@
 //! What is wrong with the configuration, where, what was kept instead, and what to write.
 
+mod render;
+
 use super::resource::{Mark, ResourceKey};
 use serde::Serialize;
 use std::{fmt, sync::Arc};

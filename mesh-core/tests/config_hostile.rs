@@ -1,0 +1,230 @@
+//! Whatever a file says: no panic, no endless work, and what is not understood is said.
+
+use mesh_core::config::{Accepted, Code, Loaded, Options, SourceFile, load};
+use proptest::prelude::*;
+
+const CANARY: &str = include_str!("fixtures/canary.yaml");
+const EVERY_FIELD: &str = include_str!("fixtures/every-field.yaml");
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let text = format!("{CANARY}---\n# {}\n", "x".repeat(10 * 1024 * 1024));
+    let loaded = read(&text);
+    assert_eq!(loaded.diagnostics.len(), 1);
+    assert_eq!(loaded.diagnostics[0].code, Code::TOO_LARGE);
+    assert!(loaded.diagnostics[0].message.contains("8388608"), "{}", loaded.diagnostics[0]);
+    assert!(!loaded.complete && loaded.resources.is_empty());
+}
+
+#[test]
+fn a_file_with_thousands_of_routes_is_read_whole() {
+    let mut text = String::new();
+    while text.len() < 1024 * 1024 {
+        let number = text.len();
+        text += &CANARY.split("---\n").nth(1).unwrap().replace("payment-route", &format!("r{number}"));
+        text += "---\n";
+    }
+    let loaded = read(&text);
+    assert!(loaded.complete && loaded.diagnostics.is_empty());
+    assert_eq!(loaded.resources.len(), text.matches("VirtualService").count());
+}
+
+/// Each is as large as a file may be, or grows beyond every bound when it is understood literally.
+#[test]
+fn input_made_to_exhaust_the_reader_is_refused_and_the_next_document_is_read() {
+    let fill = |unit: &str| unit.repeat(300_000 / unit.len());
+    let laughs: String = (1..40).fold("a0: &a0 [lol, lol, lol, lol]\n".to_owned(), |text, n| {
+        let alias = format!("*a{}", n - 1);
+        text + &format!(
+            "a{n}: &a{n} [{alias}, {alias}, {alias}, {alias}, {alias}, {alias}, {alias}, {alias}]\n"
+        )
+    });
+    let nested_anchors: String = (0..90).map(|n| format!("&n{n} [")).collect();
+    for hostile in [
+        fill("["),
+        fill("{"),
+        fill("{a: "),
+        fill("[{a: "),
+        fill("- "),
+        fill("? "),
+        fill("a: "),
+        fill("- - - - \n"),
+        fill("]"),
+        fill("\t"),
+        fill("\u{0}"),
+        fill("\""),
+        fill("'"),
+        fill("&a "),
+        fill("*a "),
+        fill("!a "),
+        fill("%a\n"),
+        fill(": : "),
+        fill("|\n"),
+        fill(">\n "),
+        fill("# x\n"),
+        fill("...\n"),
+        fill("---\n]\n"),
+        fill("\u{feff}"),
+        fill("a\n"),
+        fill("\"\\x\" "),
+        format!("a: |\n{}", fill("  x\n")),
+        (0..100_000).map(|n| format!("{}{}\n", " ".repeat(n % 90), "-")).collect(),
+        (0..90).map(|n| format!("{}a:\n", " ".repeat(n))).collect(),
+        (0..500).map(|n| format!("{}a:\n", " ".repeat(n))).collect(),
+        laughs,
+        nested_anchors,
+    ] {
+        let loaded = read(&format!("{hostile}\n---\n{CANARY}"));
+        let kinds = loaded.resources.len();
+        let too_large = loaded.diagnostics.iter().any(|finding| finding.code == Code::TOO_LARGE);
+        let gave_up = loaded.diagnostics.iter().any(|finding| finding.message.contains("the rest of"));
+        assert!(kinds == 3 || too_large || gave_up, "{:.40}: {:?}", hostile, loaded.diagnostics.first());
+        assert!(loaded.diagnostics.len() <= 1001);
+    }
+}
+
+#[test]
+fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
+    let nested = |depth: usize| {
+        format!("apiVersion: example.com/v1\nkind: Deep\nspec: {}{}\n", "[".repeat(depth), "]".repeat(depth))
+    };
+    assert!(read(&nested(95)).complete);
+    for depth in [96, 97, 300, 100_000] {
+        let loaded = read(&nested(depth));
+        assert_eq!(loaded.diagnostics[0].code, Code::TOO_LARGE, "{depth}");
+        assert!(!loaded.complete);
+    }
+}
+
+#[test]
+fn more_findings_than_anybody_reads_are_counted_instead_of_kept() {
+    let fields: String = (0..5000).map(|number| format!("  f{number}: 1\n")).collect();
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec:\n{fields}"
+    );
+    let loaded = read(&text);
+    assert!(loaded.diagnostics.len() < 100);
+    assert!(loaded.diagnostics.iter().any(|finding| finding.message.contains("more findings")));
+}
+
+#[test]
+fn aliases_stand_for_what_they_name() {
+    let text = CANARY.replace("{version: v1}", "&one {version: v1}").replace("{version: v2}", "*one");
+    let loaded = read(&text);
+    assert_eq!((loaded.resources.len(), loaded.diagnostics.len()), (3, 1));
+    let json = loaded.resources[0].document.to_json();
+    assert_eq!(json["spec"]["subsets"][1]["labels"]["version"], "v1");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_without_a_panic(text in any::<String>()) {
+        check(&text);
+    }
+
+    #[test]
+    fn any_text_of_yaml_letters_is_read_without_a_panic(text in "[ \\t\\n\\-:,?&*!|>'\"%@`{}\\[\\]#~a0.]{0,200}") {
+        check(&text);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_read_without_a_panic(cut in 0..EVERY_FIELD.len()) {
+        check(&EVERY_FIELD[..cut]);
+    }
+
+    /// Words of a good file replaced by others that are likely to mean something.
+    #[test]
+    fn a_mutated_file_is_read_without_a_panic_and_keeps_what_was_good(
+        mutations in prop::collection::vec((any::<prop::sample::Index>(), 0..TOKENS.len(), 0..20_usize), 1..6)
+    ) {
+        let mut text = EVERY_FIELD.to_owned();
+        for (place, token, length) in mutations {
+            let boundaries: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let first = place.index(boundaries.len());
+            let (start, end) = (boundaries[first], boundaries[(first + length).min(boundaries.len() - 1)]);
+            text.replace_range(start..end, TOKENS[token]);
+        }
+        check(&text);
+        let before = accept(&Accepted::default(), EVERY_FIELD);
+        let after = accept(&before, &text);
+        // Whatever happened to the file, no object is replaced by nothing because it does not read.
+        let whole = load("mesh.yaml", &text, &Options::default());
+        if !whole.complete {
+            let lost = before.resources.iter().filter(|old| !after.resources.iter().any(|new| new.key == old.key));
+            prop_assert_eq!(lost.count(), 0);
+        }
+        let again = accept(&after, &text);
+        prop_assert_eq!(again.resources, after.resources);
+    }
+
+    /// A broken document between two good ones costs neither of them.
+    #[test]
+    fn a_broken_document_costs_no_other(broken in "[ a-z:,&*!'\"{}\\[\\]\\n\\t]{0,80}") {
+        // A document can end only at a line that is `---` by itself.
+        let text = format!("{}---\n{broken}\n---\n{CANARY}", CANARY.split("---\n").next().unwrap().replace("payment-service", "first"));
+        let loaded = read(&text);
+        prop_assert_eq!(loaded.resources.len(), 4, "{:?}", loaded.diagnostics);
+    }
+}
+
+const TOKENS: [&str; 32] = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    ":",
+    "-",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "'",
+    "\"",
+    "#",
+    "&a ",
+    "*a",
+    "!!str ",
+    "|\n",
+    "~",
+    "null",
+    "-1",
+    "99999999999999999999",
+    "1.5",
+    "true",
+    "\u{0}",
+    "\u{feff}",
+    "é",
+    "---\n",
+    "...\n",
+    "spec:",
+    "kind: ",
+    "*",
+];
+
+fn check(text: &str) {
+    let loaded = read(text);
+    for finding in &loaded.diagnostics {
+        let location = finding.location.as_ref().unwrap();
+        assert!(location.line >= 1 && location.column >= 1);
+        assert!(finding.to_string().len() < 4000, "{finding}");
+        let _ = finding.render(Some(text));
+    }
+    // What was read is read again from what is served.
+    for resource in loaded.resources {
+        let served = load("served", &resource.document.to_json().to_string(), &Options::default());
+        assert_eq!(served.resources.len(), 1, "{:?}", served.diagnostics);
+        let alike = |a: &str, b: &str| a == b || a.starts_with('(') && b.starts_with('(');
+        assert!(alike(&served.resources[0].key.name, &resource.key.name));
+    }
+}
+
+fn accept(before: &Accepted, text: &str) -> Accepted {
+    before.update(&[SourceFile { name: "mesh.yaml".into(), text: Ok(text.into()) }], &Options::default())
+}
+
+fn read(text: &str) -> Loaded {
+    load("mesh.yaml", text, &Options::default())
+}
