@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// although the same CA issued their certificates.
 pub const CONTROL_ID_PATH: &str = "/mesh-control";
 
-/// The answer to `GET /v1/resources`.
+/// The answer to `GET /v1/resources`. A workload may add `?service=S&instance=I`, so that the status can name it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resources {
     /// The version; also the `ETag`.
@@ -100,7 +100,8 @@ pub struct BundleAnswer {
 /// The body of every error answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// A stable word: `bad_request`, `unauthenticated`, `forbidden`, `conflict`, `not_found`.
+    /// A stable word: `bad_request`, `unauthenticated`, `forbidden`, `conflict`, `not_found`, `method_not_allowed`,
+    /// `timeout`, `too_large`, `unavailable`.
     pub code: String,
     /// What is wrong and what to do.
     pub message: String,
