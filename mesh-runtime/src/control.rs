@@ -7,8 +7,10 @@ pub(crate) mod cache;
 mod carry;
 pub(crate) mod http;
 pub(crate) mod link;
+mod status;
 pub mod token;
 mod trust;
 pub mod wire;
 
+pub use status::{StatusError, status};
 pub use token::{JoinToken, TokenError};
