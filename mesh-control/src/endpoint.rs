@@ -1,6 +1,20 @@
-//! The endpoint as a whole: state, listener, tasks.
+//! The endpoint as a whole: what it is given, its listener, its tasks, its end.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use crate::{
+    ControlError, TokenAsk, authority::Authority, config_files::ConfigFiles, data::DataDir, listener,
+    plane::Plane, tls::Tls, token,
+};
+use mesh_core::identity::TrustDomain;
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet, spawn_blocking},
+};
 
 /// The settings of a control endpoint.
 #[derive(Clone, Debug)]
@@ -10,7 +24,7 @@ pub struct ControlSettings {
     pub config: Vec<PathBuf>,
     /// Where to listen. Default `127.0.0.1:15010`.
     pub listen: SocketAddr,
-    /// CA key, leases, last good objects; a temporary one that ends with the process if `None`.
+    /// CA key, leases, last good objects; a temporary one that ends with the endpoint if `None`.
     pub data: Option<PathBuf>,
     /// Plain HTTP; loopback only. Default false.
     pub insecure_http: bool,
@@ -34,30 +48,37 @@ impl Default for ControlSettings {
 }
 
 /// A running control endpoint; ends when dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), mesh_control::ControlError> {
+/// use mesh_control::{ControlEndpoint, ControlSettings};
+///
+/// let mut settings = ControlSettings::default();
+/// settings.listen = ([127, 0, 0, 1], 0).into();
+/// let endpoint = ControlEndpoint::start(settings).await?;
+/// assert!(endpoint.url().starts_with("https://127.0.0.1:"));
+/// endpoint.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ControlEndpoint {
     address: SocketAddr,
     insecure_http: bool,
+    plane: Arc<Plane>,
+    /// Aborted when dropped, and its connections with it.
+    listener: Aborting,
+    tasks: JoinSet<()>,
 }
 
-/// Why a control endpoint does not run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ControlError {
-    /// Plain HTTP was asked for on an address that others reach.
-    #[error("--insecure-http is for loopback only, and {0} is not")]
-    NotLoopback(SocketAddr),
-    /// A file or listener failed.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was being done, with the path or address.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The data directory holds something that does not read.
-    #[error("{0}")]
-    Data(String),
+#[derive(Debug)]
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl ControlEndpoint {
@@ -65,10 +86,40 @@ impl ControlEndpoint {
     ///
     /// # Errors
     ///
-    /// Returns why it cannot run.
+    /// Returns why it cannot run: a listen address that is taken or not loopback where it must be, a path of the
+    /// configuration that does not exist, or a data directory that cannot be used. A file whose content is wrong is no
+    /// reason: it is logged and shown in the status.
     pub async fn start(settings: ControlSettings) -> Result<Self, ControlError> {
-        let _ = settings;
-        todo!()
+        if settings.insecure_http && !settings.listen.ip().to_canonical().is_loopback() {
+            return Err(ControlError::NotLoopback(settings.listen));
+        }
+        let failed = |source| ControlError::Io { what: format!("listening on {}", settings.listen), source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let insecure_http = settings.insecure_http;
+
+        let opened = spawn_blocking(move || open(settings)).await;
+        let (plane, files) = opened.map_err(|error| ControlError::Data(error.to_string()))??;
+        let plane = Arc::new(plane);
+        let tls = if insecure_http {
+            None
+        } else {
+            Some(Arc::new(Tls::new(Arc::clone(&plane.authority), address.ip())?))
+        };
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let plane = Arc::clone(&plane);
+            async move { plane.run_publisher().await }
+        });
+        tasks.spawn({
+            let plane = Arc::clone(&plane);
+            async move { plane.run_sweeper().await }
+        });
+        tasks.spawn(Arc::clone(&plane).run_config(files));
+        tasks.spawn(Arc::clone(&plane).run_disk());
+        let listener = Aborting(tokio::spawn(listener::run(listener, Arc::clone(&plane), tls)));
+        Ok(Self { address, insecure_http, plane, listener, tasks })
     }
 
     /// Returns its URL, e.g. `https://127.0.0.1:15010`.
@@ -76,8 +127,43 @@ impl ControlEndpoint {
         format!("http{}://{}", if self.insecure_http { "" } else { "s" }, self.address)
     }
 
-    /// Stops it and waits until its port is free and its state is on disk.
-    pub async fn stop(self) {
-        todo!()
+    /// Makes a join token, as [`crate::mint_token`] does with the endpoint's data directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns which name in `ask` is not valid.
+    pub fn join_token(&self, ask: &TokenAsk) -> Result<String, ControlError> {
+        token::mint(&self.plane.token_key, self.plane.authority.pin(), ask, SystemTime::now())
     }
+
+    /// Stops it and waits until its port is free and its state is on disk.
+    pub async fn stop(mut self) {
+        self.plane.stop();
+        // It ends by itself within its drain limit; a panic in it is no reason to keep the state from the disk.
+        let _ = (&mut self.listener.0).await;
+        self.tasks.shutdown().await;
+        let plane = Arc::clone(&self.plane);
+        let _ = spawn_blocking(move || plane.flush()).await;
+    }
+}
+
+/// Reads the data directory and the configuration.
+fn open(settings: ControlSettings) -> Result<(Plane, ConfigFiles), ControlError> {
+    let domain: TrustDomain = settings.trust_domain.parse().map_err(|error| {
+        ControlError::Invalid(format!("--trust-domain {}: {error}", settings.trust_domain))
+    })?;
+    if settings.certificate_ttl < Duration::from_secs(1) {
+        return Err(ControlError::Invalid(format!("a certificate life of {:?}", settings.certificate_ttl)));
+    }
+    let data = match &settings.data {
+        Some(path) => DataDir::open(path)?,
+        None => DataDir::temporary()?,
+    };
+    let authority = Authority::open(&data, &domain, settings.certificate_ttl)?;
+    let mut files = ConfigFiles::open(settings.config, &data)?;
+    if files.poll() {
+        files.save(&data)?;
+    }
+    let plane = Plane::open(data, authority, &files, settings.insecure_http)?;
+    Ok((plane, files))
 }

@@ -2,8 +2,65 @@
 //!
 //! For one machine and for development; beyond that the answer is xDS, not a bigger control endpoint.
 
+mod api;
+mod authority;
+mod caller;
+mod certified;
+mod config_files;
+mod csr;
+mod data;
+mod der;
 mod endpoint;
+mod error;
+mod json;
+mod lease_entry;
+mod leases;
+mod listener;
+mod metrics;
+mod name;
+mod plane;
+mod roster;
+mod served;
+mod tls;
 mod token;
 
-pub use endpoint::{ControlEndpoint, ControlError, ControlSettings};
+pub use endpoint::{ControlEndpoint, ControlSettings};
+pub use error::ControlError;
 pub use token::{TokenAsk, mint_token};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use std::{
+    fmt::Write,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Returns the guard also after a panic elsewhere: every critical section here leaves its data whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns `N` random bytes.
+fn random<const N: usize>() -> Result<[u8; N], ControlError> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| ControlError::Data("the system gives no random numbers".to_owned()))?;
+    Ok(bytes)
+}
+
+/// Returns `N` random bytes in hex.
+fn random_hex<const N: usize>() -> Result<String, ControlError> {
+    random::<N>().map(|bytes| hex(&bytes))
+}
+
+/// Returns the SHA-256 of `bytes` in hex.
+fn sha256_hex(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

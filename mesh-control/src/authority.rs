@@ -1,0 +1,232 @@
+//! The certificate authority: one key, one self-signed root, and certificates that say what a SPIFFE verifier asks for.
+//!
+//! It certifies whatever it is told to; who may have which identity is decided in `api`.
+// spec: spiffe standards/X509-SVID.md sections 2 to 4
+
+use crate::{ControlError, data::DataDir, hex, sha256_hex};
+use mesh_core::identity::{SpiffeId, TrustDomain};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// The authority of a trust domain.
+pub(crate) struct Authority {
+    trust_domain: TrustDomain,
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+    root_pem: String,
+    root_not_after: SystemTime,
+    pin: String,
+    ttl: Duration,
+}
+
+/// A certificate that was just made.
+#[derive(Clone, Debug)]
+pub(crate) struct Issued {
+    pub(crate) leaf: CertificateDer<'static>,
+    /// Leaf and root: the root is in it so that a workload can compare it with the pin of its token.
+    pub(crate) chain_pem: String,
+    pub(crate) serial: String,
+    pub(crate) not_after: SystemTime,
+}
+
+/// Returns the SHA-256 of the public key of the authority in `data`, which is created if it is not there.
+pub(crate) fn pin(data: &DataDir) -> Result<String, ControlError> {
+    Ok(sha256_hex(&open_key(data)?.subject_public_key_info()))
+}
+
+impl Authority {
+    /// Opens the authority in `data`, or founds it.
+    ///
+    /// The root is made from the key: if only the certificate is lost, a new one serves, and every pin stays good.
+    pub(crate) fn open(
+        data: &DataDir,
+        trust_domain: &TrustDomain,
+        ttl: Duration,
+    ) -> Result<Self, ControlError> {
+        let key = open_key(data)?;
+        let spki = key.subject_public_key_info();
+        let params = root_params(trust_domain, &sha256_hex(&spki))?;
+        let path = data.path(ROOT_FILE);
+        let refused = |why: String| ControlError::Data(format!("{}: {why}", path.display()));
+
+        let pem = match data.read(ROOT_FILE)? {
+            Some(pem) => pem,
+            None => {
+                let root = params.self_signed(&key).map_err(|error| refused(error.to_string()))?;
+                data.create_secret(ROOT_FILE, root.pem().as_bytes())?
+            }
+        };
+        let root = CertificateDer::from_pem_slice(&pem)
+            .map_err(|error| refused(format!("{error}; delete it: it is made again from {KEY_FILE}")))?;
+        let (uris, root_spki) = read_root(&root).map_err(refused)?;
+        if root_spki != spki {
+            return Err(refused(format!(
+                "it does not belong to {}; put back the one that does, or delete this file: it is made again from the key",
+                data.path(KEY_FILE).display()
+            )));
+        }
+        let expected = format!("spiffe://{trust_domain}");
+        if uris != [expected.as_str()] {
+            return Err(refused(format!(
+                "it is the root of {uris:?}, and the trust domain asked for is {trust_domain}; give another --data or \
+                 --trust-domain"
+            )));
+        }
+        let not_after = root_not_after(&root).map_err(refused)?;
+        if not_after <= SystemTime::now() {
+            return Err(refused("it has expired; delete it: a new one is made from the same key".to_owned()));
+        }
+        let root_pem = String::from_utf8(pem).map_err(|_| refused("it is not text".to_owned()))?;
+        Ok(Self {
+            trust_domain: trust_domain.clone(),
+            pin: sha256_hex(&spki),
+            issuer: Issuer::new(params, key),
+            root,
+            root_pem,
+            root_not_after: not_after,
+            ttl,
+        })
+    }
+
+    /// Certifies that `key` belongs to `id`, from now on and for the authority's TTL or what is left of it.
+    ///
+    /// `also` are names beside the one URI; only the endpoint's own certificate has any.
+    pub(crate) fn issue(
+        &self,
+        key: &impl PublicKeyData,
+        id: &SpiffeId,
+        also: &[SanType],
+        now: SystemTime,
+    ) -> Result<Issued, ControlError> {
+        let failed = |error: rcgen::Error| ControlError::Data(format!("certificate of {id}: {error}"));
+        let serial = positive(crate::random::<16>()?);
+        // Clocks differ by seconds; a life shorter than ten minutes is a test's and keeps its half-life ahead.
+        let not_before = now - SKEW.min(self.ttl / 10);
+        let not_after = (now + self.ttl).min(self.root_not_after);
+
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        set_validity(&mut params, not_before, not_after);
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.subject_alt_names = std::iter::once(Ok(SanType::URI(id.as_str().try_into().map_err(failed)?)))
+            .chain(also.iter().cloned().map(Ok))
+            .collect::<Result<_, ControlError>>()?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+
+        let leaf = params.signed_by(key, &self.issuer).map_err(failed)?;
+        Ok(Issued {
+            chain_pem: format!("{}{}", leaf.pem(), self.root_pem),
+            leaf: leaf.der().clone(),
+            serial: hex(&serial),
+            // As the certificate has it.
+            not_after: UNIX_EPOCH + Duration::from_secs(crate::token::unix(not_after)),
+        })
+    }
+
+    /// Returns the PEM bundles by trust domain.
+    pub(crate) fn bundles(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(self.trust_domain.to_string(), self.root_pem.clone())])
+    }
+
+    /// Returns the root.
+    pub(crate) fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// Returns the trust domain.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Returns the SHA-256 of its public key, in hex.
+    pub(crate) fn pin(&self) -> &str {
+        &self.pin
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("trust_domain", &self.trust_domain).field("pin", &self.pin).finish()
+    }
+}
+
+fn open_key(data: &DataDir) -> Result<KeyPair, ControlError> {
+    let pem = match data.read_secret(KEY_FILE)? {
+        Some(pem) => pem,
+        None => {
+            let key = KeyPair::generate()
+                .map_err(|error| ControlError::Data(format!("making a CA key: {error}")))?;
+            data.create_secret(KEY_FILE, key.serialize_pem().as_bytes())?
+        }
+    };
+    let unreadable = |why: String| {
+        ControlError::Data(format!(
+            "{}: {why}; put back the key, or delete it: then every token and certificate must be made anew",
+            data.path(KEY_FILE).display()
+        ))
+    };
+    let pem = std::str::from_utf8(&pem).map_err(|error| unreadable(error.to_string()))?;
+    KeyPair::from_pem(pem).map_err(|error| unreadable(error.to_string()))
+}
+
+fn root_params(trust_domain: &TrustDomain, pin: &str) -> Result<CertificateParams, ControlError> {
+    let uri = format!("spiffe://{trust_domain}");
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
+    // The name tells two roots of one trust domain apart, so that a chain is built to the right one at once.
+    params.distinguished_name.push(DnType::CommonName, format!("mesh CA {}", &pin[..16]));
+    set_validity(&mut params, now - SKEW, now + ROOT_TTL);
+    params.serial_number = Some(SerialNumber::from_slice(&positive(crate::random::<16>()?)));
+    params.subject_alt_names = vec![SanType::URI(
+        uri.as_str().try_into().map_err(|error: rcgen::Error| ControlError::Invalid(error.to_string()))?,
+    )];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// Returns the URIs and the public key of a root.
+fn read_root(root: &CertificateDer<'_>) -> Result<(Vec<String>, Vec<u8>), String> {
+    let read = webpki::EndEntityCert::try_from(root)
+        .map_err(|error| format!("{error}; delete it: it is made again from {KEY_FILE}"))?;
+    let uris = read.valid_uri_names().map(str::to_owned).collect();
+    Ok((uris, read.subject_public_key_info().as_ref().to_owned()))
+}
+
+fn root_not_after(root: &CertificateDer<'_>) -> Result<SystemTime, String> {
+    let leaf = mesh_runtime::identity::Leaf::parse(root).map_err(|error| error.to_string())?;
+    Ok(leaf.not_after)
+}
+
+/// Returns random bytes as a serial number: positive, and of full length whatever the dice say.
+// spec: rfc5280 section 4.1.2.2
+fn positive(mut bytes: [u8; 16]) -> [u8; 16] {
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    bytes
+}
+
+fn set_validity(params: &mut CertificateParams, from: SystemTime, until: SystemTime) {
+    let moment = |time| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(crate::token::unix(time));
+    params.not_before = moment(from);
+    params.not_after = moment(until);
+}
+
+const KEY_FILE: &str = "ca.key";
+const ROOT_FILE: &str = "ca.crt";
+/// How far the clock of a workload may be behind.
+const SKEW: Duration = Duration::from_secs(60);
+/// Ten years, as Istio's self-signed root.
+const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86400);

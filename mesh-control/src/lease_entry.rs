@@ -1,0 +1,220 @@
+//! Leases as the registry object that stands for them: one ServiceEntry per service.
+//!
+//! The ports of a Service or ServiceEntry that names the same host rule; the leases only bring endpoints to it.
+// spec: istio networking/v1alpha3/service_entry.proto
+
+use crate::leases::{Held, ServiceKey, State};
+use mesh_core::{
+    config::{Resource, Spec, istio::ServicePort},
+    identity::SpiffeId,
+};
+use mesh_runtime::control::wire::Lease;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What the configuration says about services that leases may join.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    hosts: BTreeMap<String, Declaration>,
+    /// Namespace and name of every ServiceEntry.
+    entries: BTreeSet<(String, String)>,
+}
+
+/// What it says about one host.
+#[derive(Debug, Default)]
+struct Declaration {
+    ports: Vec<ServicePort>,
+    /// Identities it gives the service to, in full.
+    identities: BTreeSet<String>,
+    /// Service accounts of `namespace` it gives the service to.
+    accounts: BTreeSet<String>,
+}
+
+impl Declared {
+    /// Reads the services out of the objects in force.
+    pub(crate) fn read(resources: &[Arc<Resource>]) -> Self {
+        let mut declared = Self::default();
+        for resource in resources {
+            let (namespace, name) = (&*resource.key.namespace, &*resource.key.name);
+            match &resource.spec {
+                Spec::Service(service) => {
+                    let accounts = resource.meta.annotations.get(ACCOUNTS_ANNOTATION);
+                    let accounts = accounts.map_or("", String::as_str).split(',').map(str::trim);
+                    let declaration = declared.hosts.entry(host(namespace, name)).or_default();
+                    // A Service is the better witness, whatever entry came before it.
+                    declaration.ports = service.ports.clone();
+                    declaration.accounts.extend(accounts.filter(|a| !a.is_empty()).map(str::to_owned));
+                }
+                Spec::ServiceEntry(entry) => {
+                    declared.entries.insert((namespace.to_owned(), name.to_owned()));
+                    for written in &entry.hosts {
+                        let full = if written.contains('.') {
+                            written.value.clone()
+                        } else {
+                            host(namespace, written)
+                        };
+                        let own = full == host(namespace, full.split('.').next().unwrap_or_default());
+                        let declaration = declared.hosts.entry(full).or_default();
+                        if declaration.ports.is_empty() {
+                            declaration.ports = entry.ports.clone();
+                        }
+                        // Only an entry of the service's own namespace may give it away.
+                        if own {
+                            declaration.identities.extend(entry.subject_alt_names.iter().cloned());
+                            let accounts = entry.endpoints.iter().filter_map(|e| e.service_account.clone());
+                            declaration.accounts.extend(accounts);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        declared
+    }
+
+    /// Returns whether a Service or ServiceEntry gives the service to `account` of its own namespace, which is `id`.
+    pub(crate) fn gives(&self, key: &ServiceKey, account: &str, id: &SpiffeId) -> bool {
+        let given = self.hosts.get(&host(&key.namespace, &key.service));
+        given.is_some_and(|given| given.accounts.contains(account) || given.identities.contains(id.as_str()))
+    }
+
+    /// Returns the ServiceEntry that stands for the leases of a service.
+    pub(crate) fn entry(&self, key: &ServiceKey, leases: &BTreeMap<String, Held>) -> Value {
+        let host = host(&key.namespace, &key.service);
+        let declared = self.hosts.get(&host).map_or(&[][..], |declaration| &declaration.ports);
+        let leased: Vec<ServicePort>;
+        let ports = if declared.is_empty() {
+            leased = leases.values().next().map(|held| leased_ports(&held.lease)).unwrap_or_default();
+            &leased
+        } else {
+            declared
+        };
+        let endpoints: Vec<_> = leases.values().map(|held| endpoint(held, ports)).collect();
+        let name = if self.entries.contains(&(key.namespace.clone(), key.service.clone())) {
+            format!("{}-leases", key.service)
+        } else {
+            key.service.clone()
+        };
+        json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "ServiceEntry",
+            "metadata": {
+                "name": name,
+                "namespace": key.namespace,
+                "annotations": {ORIGIN_ANNOTATION: "leases"},
+            },
+            "spec": {
+                "hosts": [host],
+                "location": "MESH_INTERNAL",
+                "resolution": "STATIC",
+                "ports": ports.iter().map(port).collect::<Vec<_>>(),
+                "endpoints": endpoints,
+            },
+        })
+    }
+}
+
+/// Returns the full host of a service.
+fn host(namespace: &str, service: &str) -> String {
+    format!("{service}.{namespace}.svc.cluster.local")
+}
+
+/// Returns the ports of a service that only leases know: the one that callers know, and the others as they are.
+fn leased_ports(lease: &Lease) -> Vec<ServicePort> {
+    let main = main_port(lease).map(|(name, _)| name);
+    let ports = lease.ports.iter().map(|(name, listening)| ServicePort {
+        number: if Some(name) == main { lease.service_port } else { *listening },
+        name: name.clone(),
+        protocol: protocol(name).to_owned(),
+        target_port: None,
+    });
+    let mut ports: Vec<_> = ports.collect();
+    // The one that callers know comes first, and keeps its number should another listen on the same.
+    ports.sort_by_key(|port| Some(&port.name) != main);
+    let mut taken = BTreeSet::new();
+    ports.retain(|port| taken.insert(port.number));
+    ports
+}
+
+/// Returns the port of a lease that callers mean when they name none: `http`, else the first by name.
+fn main_port(lease: &Lease) -> Option<(&String, &u16)> {
+    lease.ports.get_key_value("http").or_else(|| lease.ports.first_key_value())
+}
+
+/// Returns the protocol that the name of a port stands for, upper case; HTTP where it stands for none.
+// spec: istio docs/ops/configuration/traffic-management/protocol-selection
+fn protocol(name: &str) -> &'static str {
+    match name.split('-').next().unwrap_or_default() {
+        "http2" => "HTTP2",
+        "grpc" => "GRPC",
+        "https" => "HTTPS",
+        "tls" => "TLS",
+        "tcp" => "TCP",
+        _ => "HTTP",
+    }
+}
+
+fn port(port: &ServicePort) -> Value {
+    let mut written = json!({"number": port.number, "name": port.name});
+    if !port.protocol.is_empty() {
+        written["protocol"] = port.protocol.clone().into();
+    }
+    if let Some(target) = port.target_port {
+        written["targetPort"] = target.into();
+    }
+    written
+}
+
+fn endpoint(held: &Held, ports: &[ServicePort]) -> Value {
+    let lease = &held.lease;
+    let mut labels = lease.labels.clone();
+    // Whether it speaks mutual TLS is known here, and not the workload's to claim.
+    labels.remove(TLS_MODE_LABEL);
+    if held.certified {
+        labels.insert(TLS_MODE_LABEL.to_owned(), "istio".to_owned());
+    }
+    if let State::Expired(_) = held.state {
+        labels.insert(LEASE_LABEL.to_owned(), "expired".to_owned());
+    }
+    let mut written = json!({
+        "address": lease.address,
+        "ports": endpoint_ports(lease, ports),
+        "labels": labels,
+    });
+    if let Some((_, account)) = held.owner.account() {
+        written["serviceAccount"] = account.into();
+    }
+    if !lease.locality.is_empty() {
+        written["locality"] = lease.locality.clone().into();
+    }
+    written
+}
+
+/// Returns the listening ports under the names that the service has for them.
+///
+/// A name that the service does not know stands for the port with the number callers know, or for the only one.
+fn endpoint_ports(lease: &Lease, ports: &[ServicePort]) -> BTreeMap<String, u16> {
+    let known = |name: &str| ports.iter().any(|port| port.name == name);
+    let mut written: BTreeMap<_, _> =
+        lease.ports.iter().filter(|(name, _)| known(name)).map(|(name, at)| (name.clone(), *at)).collect();
+    if let Some((name, listening)) = main_port(lease)
+        && !known(name)
+    {
+        let by_number = ports.iter().find(|port| port.number == lease.service_port);
+        let only = if let [only] = ports { Some(only) } else { None };
+        if let Some(port) = by_number.or(only) {
+            written.entry(port.name.clone()).or_insert(*listening);
+        }
+    }
+    written
+}
+
+/// Istio's own: the service accounts that may run the service outside of Kubernetes.
+// spec: istio pkg/config/constants annotations.yaml, alpha.istio.io/kubernetes-serviceaccounts
+const ACCOUNTS_ANNOTATION: &str = "alpha.istio.io/kubernetes-serviceaccounts";
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+const ORIGIN_ANNOTATION: &str = "mesh/origin";
+const LEASE_LABEL: &str = "mesh/lease";

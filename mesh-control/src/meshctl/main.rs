@@ -1,0 +1,55 @@
+//! `meshctl`: runs a control endpoint, makes join tokens, and shows what an endpoint knows.
+//!
+//! Exit status: 0 fine, 1 findings at or above the threshold, 2 usage or I/O error. Logs go to stderr.
+
+mod args;
+mod serve;
+mod status;
+mod token;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too, and are no errors.
+            let code = if error.use_stderr() { FAILED } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    log_to_stderr();
+    let json = args.output == args::Output::Json;
+    let result = match args.command {
+        Command::Serve(serve) => serve::run(serve, json),
+        Command::Token(token) => token::run(token, json),
+        Command::Status(status) => status::run(status, json),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error, json);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn report(error: &str, json: bool) {
+    if json {
+        println!("{}", serde_json::json!({"error": error}));
+    }
+    eprintln!("meshctl: {error}");
+}
+
+/// `RUST_LOG` decides; by default state changes and what an operator should look at.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+}
+
+const FAILED: u8 = 2;
