@@ -203,7 +203,7 @@ impl Story {
 
     /// Returns what the control endpoint refused, a line each, if it refused anything.
     fn rejected(&self) -> Option<Vec<String>> {
-        let rejected = Vec::new();
+        let rejected = self.world.control()?.status().rejected;
         let line = |rejection: &mesh::runtime::control::wire::Rejection| {
             let file = rejection.file.rsplit('/').next().unwrap_or_default();
             let place = format!("{file}:{}:{}", rejection.line, rejection.column);

@@ -5,6 +5,7 @@ use crate::{
     plane::Plane, tls::Tls, token,
 };
 use mesh_core::identity::TrustDomain;
+use mesh_runtime::control::wire::Status;
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -134,6 +135,11 @@ impl ControlEndpoint {
     /// Returns which name in `ask` is not valid.
     pub fn join_token(&self, ask: &TokenAsk) -> Result<String, ControlError> {
         token::mint(&self.plane.token_key, self.plane.authority.pin(), ask, SystemTime::now())
+    }
+
+    /// Returns who is connected, on which version, and what was refused: what `GET /v1/status` answers.
+    pub fn status(&self) -> Status {
+        self.plane.status()
     }
 
     /// Stops it and waits until its port is free and its state is on disk.
