@@ -5,7 +5,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm,
 };
-use rustls::{crypto::ring::sign::any_supported_type, sign::CertifiedKey};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -155,7 +155,8 @@ impl Issued {
     /// What rustls shows, without the checks of [`Svid`].
     pub(crate) fn certified(&self) -> CertifiedKey {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        CertifiedKey::new(self.chain.clone(), any_supported_type(&key).unwrap())
+        let key = mesh_runtime::crypto::provider().key_provider.load_private_key(key).unwrap();
+        CertifiedKey::new(self.chain.clone(), key)
     }
 }
 
