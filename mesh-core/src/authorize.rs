@@ -16,6 +16,7 @@ use crate::{
     identity::SpiffeId,
 };
 use http::Method;
+use pattern::Pattern;
 use rule::Rule;
 use std::{net::IpAddr, sync::Arc};
 
@@ -133,6 +134,11 @@ impl Rules {
         };
         (effect, Self::AnyOf(spec.rules.iter().map(|rule| Rule::new(rule, effect)).collect()))
     }
+}
+
+/// Returns whether `path` can be compared with a path: a text, or a path template in order.
+pub(crate) fn is_path(path: &str) -> bool {
+    Pattern::path(path).is_some()
 }
 
 #[cfg(test)]

@@ -300,7 +300,7 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("AuthorizationPolicy", "rules: [{from: [{source: {}}]}]".into(), schema, "spec.rules[0].from[0].source", "at least one field"),
         ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: []}}]}]".into(), schema, "spec.rules[0].to[0].operation", "`paths` must not be empty"),
         ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: ['']}}]}]".into(), schema, "spec.rules[0].to[0].operation.paths[0]", "must not be empty"),
-        ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: ['/a/{*}']}}]}]".into(), schema, "spec.rules[0].to[0].operation.paths[0]", "templates"),
+        ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: ['/a/{*}b']}}]}]".into(), schema, "spec.rules[0].to[0].operation.paths[0]", "template"),
         ("AuthorizationPolicy", "rules: [{to: [{operation: {ports: [http]}}]}]".into(), schema, "spec.rules[0].to[0].operation.ports[0]", "whole number"),
         ("AuthorizationPolicy", source("requestPrincipals: ['*']"), schema, "spec.rules[0].from[0].source.requestPrincipals", "not supported"),
         ("AuthorizationPolicy", source("remoteIpBlocks: [1.2.3.4]"), schema, "spec.rules[0].from[0].source.remoteIpBlocks", "not supported"),

@@ -4,10 +4,13 @@
 // spec: istio security/v1beta1/authorization_policy.proto
 
 use super::common::WorkloadSelector;
-use crate::config::{
-    decode::{self, Decoder, name, parsed, shortened},
-    diagnostic::{Code, Diagnostic},
-    tree::Node,
+use crate::{
+    authorize::is_path,
+    config::{
+        decode::{self, Decoder, name, parsed, shortened},
+        diagnostic::{Code, Diagnostic},
+        tree::Node,
+    },
 };
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -229,10 +232,11 @@ impl Operation {
 
 fn path(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
     let path = name(decoder, node)?;
-    // spec: istio security/v1beta1/authorization_policy.proto Operation.paths, path templates
-    if path.contains("{*}") || path.contains("{**}") {
-        let message =
-            format!("path templates such as `{}` are not supported by this version", shortened(&path));
+    if !is_path(&path) {
+        let message = format!(
+            "`{}` is no path template: `{{*}}` and `{{**}}` are whole segments, and neither follows `{{**}}`",
+            shortened(&path)
+        );
         decoder.refuse(node.at, message);
         return None;
     }
