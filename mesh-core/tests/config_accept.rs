@@ -1,4 +1,5 @@
 //! Which version of each object is in force after an edit, good or bad.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mesh_core::config::{
     Accepted, Code, Diagnostic, Level, Options, Resource, SourceFile, Spec, accept::LastGood,

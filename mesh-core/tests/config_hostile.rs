@@ -1,4 +1,5 @@
 //! Whatever a file says: no panic, no endless work, and what is not understood is said.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mesh_core::config::{Accepted, Code, Loaded, Options, SourceFile, load};
 use proptest::prelude::*;

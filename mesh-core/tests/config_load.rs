@@ -1,4 +1,5 @@
 //! What a user may write in a file, and what is said about what a user may not.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mesh_core::config::{
     Code, Diagnostic, Level, Loaded, Options, Resource, Spec,
@@ -330,6 +331,7 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], mirror: {host: b}}]", Code::NO_EFFECT, "spec.http[0].mirror"),
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], corsPolicy: {}}]", Code::NO_EFFECT, "spec.http[0].corsPolicy"),
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], match: [{headers: {uri: {exact: a}}}]}]", Code::NO_EFFECT, "spec.http[0].match[0].headers.uri"),
+        ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], headers: {request: {set: {':path': /}}}}]", Code::NO_EFFECT, "spec.http[0].headers.request.set[:path]"),
         ("VirtualService", "hosts: [a]\ntcp: [{}]", Code::NO_EFFECT, "spec.tcp"),
         ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {simple: LEAST_CONN}}", Code::DEPRECATED, "spec.trafficPolicy.loadBalancer.simple"),
         ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}", Code::NO_EFFECT, "spec.trafficPolicy.loadBalancer.consistentHash"),
@@ -582,6 +584,42 @@ fn a_security_object_that_does_not_read_fails_closed_where_it_was_meant_to_act()
             let served = load("served", &resource.document.to_json().to_string(), &lenient);
             assert_eq!(served.resources[0].spec, resource.spec, "lenient {kind} {spec}");
         }
+    }
+}
+
+#[test]
+fn a_policy_on_trial_decides_nothing() {
+    let annotated = |spec: &str| {
+        let annotation = "metadata:\n  annotations: {istio.io/dry-run: 'true'}\n";
+        object("AuthorizationPolicy", spec).replace("metadata:\n", annotation)
+    };
+    let loaded = read(&annotated("action: ALLOW\nrules: [{}]\n"));
+    assert_eq!((loaded.diagnostics.len(), loaded.diagnostics[0].code), (1, Code::SECURITY_NOTE));
+    let Spec::AuthorizationPolicy(policy) = &loaded.resources[0].spec else { panic!() };
+    assert_eq!((policy.action, &policy.rules[..]), (AuthorizationAction::Deny, &[][..]));
+    assert_eq!(read(&annotated("rules: 1\n")).resources, []);
+}
+
+#[test]
+fn kinds_that_are_left_out_are_checked_for_what_istio_requires_of_them() {
+    for (kind, spec, path) in [
+        ("Gateway", "selector: {a: b}", Some("spec.servers")),
+        ("Gateway", "servers: [{}]", None),
+        ("Sidecar", "egress:", Some("spec.egress")),
+        ("Sidecar", "outboundTrafficPolicy: {}", None),
+        ("EnvoyFilter", "filters: [{filterType: HTTP}, {}]", Some("spec.filters[1].filterType")),
+        ("EnvoyFilter", "configPatches: [{}]", None),
+    ] {
+        let loaded = read(&object(kind, spec));
+        let errors: Vec<_> = loaded.diagnostics.iter().filter(|finding| finding.is_error()).collect();
+        assert_eq!(errors.first().map(|error| &error.path[..]), path, "{kind} {spec}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.resource.as_ref().unwrap().to_string() == format!("{kind} default/x"))
+        );
+        assert!(loaded.complete && loaded.broken.is_empty() && loaded.resources.is_empty());
+        assert!(loaded.diagnostics.iter().any(|finding| finding.code == Code::FOREIGN_KIND));
     }
 }
 

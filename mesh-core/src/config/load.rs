@@ -2,6 +2,7 @@
 //!
 //! It judges each object by itself; what objects say about each other is judged in [`super::accept`].
 
+mod foreign;
 mod kinds;
 mod malformed;
 mod metadata;
@@ -152,7 +153,7 @@ impl<'o> Loader<'o> {
     fn finish(mut self) -> Loaded {
         for ((kind, api_version), (at, count)) in std::mem::take(&mut self.foreign) {
             let location = self.locate(at);
-            self.report(kinds::foreign(&kind, &api_version, count).at(location));
+            self.report(foreign::left_out(&kind, &api_version, count).at(location));
         }
         self.loaded
     }

@@ -204,6 +204,11 @@ fn header_and_value(decoder: &mut Decoder<'_>, key: &Key, node: &Node) -> Option
         decoder.refuse(node.at, "a header's value holds no line breaks and no other control characters");
         return None;
     }
+    if key.text.starts_with(':') && !key.text.eq_ignore_ascii_case(":authority") {
+        let message = format!("`{}` is no header and is left out, as under Istio", shortened(&key.text));
+        decoder.find(key.at, Diagnostic::warning(Code::NO_EFFECT, message));
+        return None;
+    }
     Some((header_name(decoder, &key.text, key.at)?, value))
 }
 

@@ -1,10 +1,6 @@
-//! Which kinds are read, under which API versions, and what is said about the others.
+//! Which kinds are read, and under which API versions.
 
-use crate::config::{
-    decode::{nearest, shortened},
-    diagnostic::{Code, Diagnostic},
-    resource::Kind,
-};
+use crate::config::{decode::nearest, resource::Kind};
 
 /// What an object is, by its `apiVersion` and `kind`.
 #[derive(Debug)]
@@ -59,19 +55,6 @@ pub(super) const fn api_versions(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// Returns what is said once per file about `count` objects of a kind that has no meaning here.
-pub(super) fn foreign(kind: &str, api_version: &str, count: usize) -> Diagnostic {
-    let name = format!("kind {} ({})", shortened(kind), shortened(api_version));
-    let times = if count == 1 { String::new() } else { format!(", {count} objects") };
-    let said = SECURITY.iter().find(|(security, _)| *security == kind);
-    let message = match said {
-        Some((_, consequence)) => format!("{name} is NOT in force here{times}: {consequence}"),
-        None => format!("{name} has no meaning inside a process and is left out{times}"),
-    };
-    let finding = Diagnostic::warning(Code::FOREIGN_KIND, message);
-    if said.is_some() { finding.help("make sure that something else enforces it") } else { finding }
-}
-
 const NETWORKING: &str = "networking.istio.io";
 
 /// Istio's other kinds, some of which are spelled nearly like one that is read.
@@ -86,17 +69,4 @@ const OTHER_ISTIO_KINDS: [&str; 10] = [
     "Telemetry",
     "WasmPlugin",
     "TrafficExtension",
-];
-
-/// Kinds that may protect something, and what that they are left out means.
-const SECURITY: [(&str, &str); 9] = [
-    ("RequestAuthentication", "tokens are not checked, requests without a valid JWT are let through"),
-    ("EnvoyFilter", "whatever it enforces in Envoy is not enforced"),
-    ("WasmPlugin", "whatever it enforces in Envoy is not enforced"),
-    ("TrafficExtension", "whatever it enforces in Envoy is not enforced"),
-    ("Sidecar", "outbound traffic and the reach of the configuration are not restricted by it"),
-    ("NetworkPolicy", "it restricts this process only where the network enforces it"),
-    ("ClusterRbacConfig", "its access rules are not enforced; write AuthorizationPolicy"),
-    ("ServiceRole", "its access rules are not enforced; write AuthorizationPolicy"),
-    ("ServiceRoleBinding", "its access rules are not enforced; write AuthorizationPolicy"),
 ];

@@ -36,7 +36,7 @@ impl Malformed {
             return Some(Self { selector: marker.get("selector").and_then(labels), deny });
         }
         let spec = object.get("spec");
-        if is_policy && spec.is_some_and(decides_nothing_here) {
+        if is_policy && (is_on_trial(object) || spec.is_some_and(decides_nothing_here)) {
             return None;
         }
         Some(Self { selector: spec.and_then(selector), deny: is_policy && spec.is_none_or(may_deny) })
@@ -64,6 +64,13 @@ impl Malformed {
             (MARKER, mapping(marker)),
         ])
     }
+}
+
+/// Returns whether a policy is annotated to be tried only.
+pub(super) fn is_on_trial(object: &Node) -> bool {
+    let annotation = || object.get("metadata")?.get("annotations")?.get("istio.io/dry-run")?.as_text();
+    // What Go's strconv.ParseBool takes for true.
+    matches!(annotation(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// Returns whether a policy, were it in order, would decide nothing about requests to a workload: an AUDIT only logs,

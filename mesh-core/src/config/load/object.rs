@@ -10,8 +10,8 @@ use crate::config::{
     decode::{Decoder, shortened},
     diagnostic::{Code, Diagnostic},
     istio::{
-        AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service, ServiceEntry,
-        VirtualService,
+        AuthorizationAction, AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service,
+        ServiceEntry, VirtualService,
     },
     resource::{Kind, Meta, Resource, ResourceKey, Spec},
     tree::{Fault, Key, Node, Value},
@@ -37,7 +37,6 @@ impl Loader<'_> {
             }
             return None;
         };
-        let at = node.get("kind").map_or(node.at, |kind| kind.at);
         match classify(kind, api_version) {
             Class::Known(kind) => Some(kind),
             Class::Odd(kind) => {
@@ -48,13 +47,13 @@ impl Loader<'_> {
             }
             Class::WrongVersion(kind) => Some(kind),
             Class::Foreign => {
-                let first = self.foreign.entry((kind.to_owned(), api_version.to_owned())).or_insert((at, 0));
-                first.1 += 1;
+                self.on_foreign(node, kind, api_version);
                 None
             }
             Class::Mistyped(known) => {
                 // It may have been read before under the right name.
                 self.loaded.complete = false;
+                let at = node.get("kind").map_or(node.at, |kind| kind.at);
                 let message = format!("unknown kind `{}`, did you mean `{known}`?", shortened(kind));
                 let finding = Diagnostic::error(Code::SCHEMA, message).help(format!("write `kind: {known}`"));
                 self.report(finding.path("kind").at(self.locate(at)));
@@ -70,6 +69,7 @@ impl Loader<'_> {
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);
         let spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
+        let spec = spec.map(|spec| without_dry_run(&mut decoder, &node, spec));
         let (mut findings, good) = decoder.finish();
         if !faults.is_empty() {
             key = key.filter(|_| is_past_metadata(&node));
@@ -187,6 +187,22 @@ fn read_spec<'n>(
             AuthorizationPolicy::read(decoder, spec, &key.namespace).map(Spec::AuthorizationPolicy)
         }
     })
+}
+
+/// A policy on trial decides nothing; neither does a DENY without rules.
+// spec: istio annotations, istio.io/dry-run
+fn without_dry_run(decoder: &mut Decoder<'_>, node: &Node, spec: Spec) -> Spec {
+    match spec {
+        Spec::AuthorizationPolicy(policy) if malformed::is_on_trial(node) => {
+            let message =
+                "the policy is on trial (istio.io/dry-run): it decides nothing, and nothing is logged for it";
+            let finding = Diagnostic::warning(Code::SECURITY_NOTE, message);
+            decoder.within("metadata", |decoder| decoder.find(node.at, finding));
+            let (action, rules) = (AuthorizationAction::Deny, Vec::new());
+            Spec::AuthorizationPolicy(AuthorizationPolicy { action, rules, ..policy })
+        }
+        other => other,
+    }
 }
 
 /// Returns whether the parser got beyond `metadata` before the document broke.
