@@ -4,7 +4,7 @@ use crate::{
     admin,
     clock::Clock,
     config::{ConfigStore, intake::Intake, watched::WatchedFiles},
-    control::link::{self, Link, Registered},
+    control::link::{self, Link, Linked, Registered},
     identity::{IdentityError, IdentityStore},
     progress::{InForce, Progress, Readiness},
     settings::{Settings, SettingsError},
@@ -39,7 +39,7 @@ struct Inner {
     identity: Arc<IdentityStore>,
     telemetry: Arc<Telemetry>,
     progress: Arc<Progress>,
-    link: Option<Arc<Link>>,
+    linked: Option<Linked>,
     admin: Option<SocketAddr>,
     registrations: AtomicUsize,
     /// None of them holds this struct, so they end with it.
@@ -96,7 +96,7 @@ impl Workload {
             identity.publish(files.read()?);
             tasks.push(Task::spawn(files.follow(Arc::clone(&identity))));
         }
-        let mut link = None;
+        let mut linked = None;
         if let Some(control) = settings.control.clone() {
             let parts = link::Parts {
                 settings: settings.clone(),
@@ -106,9 +106,7 @@ impl Workload {
                 progress: Arc::clone(&progress),
                 intake,
             };
-            let (started, conversations) = Link::start(parts).await?;
-            tasks.extend(conversations);
-            link = Some(started);
+            linked = Some(Link::start(parts).await?);
         } else {
             let domain = trust_domain(&settings, &identity)?;
             let files =
@@ -140,7 +138,7 @@ impl Workload {
             identity,
             telemetry,
             progress,
-            link,
+            linked,
             admin,
             registrations,
             _tasks: tasks,
@@ -171,6 +169,11 @@ impl Workload {
     /// Returns which configuration is in force since when, and what was found in it; `None` before the first.
     pub fn in_force(&self) -> Option<InForce> {
         self.inner.progress.facts().in_force
+    }
+
+    /// Returns why the source does not confirm what is in force, if it does not: the workload goes on with it.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.inner.progress.facts().config_trouble
     }
 
     /// Returns the identity in force.
@@ -210,14 +213,14 @@ impl Workload {
             0 => self.inner.instance.clone(),
             n => format!("{}-{}", self.inner.instance, n + 1),
         };
-        let lease = self.inner.link.as_ref().map(|link| link.register(listening, instance));
+        let lease = self.inner.linked.as_ref().map(|linked| linked.link.register(listening, instance));
         Registration { lease }
     }
 
     /// Waits until the control endpoint has taken a lease of this workload, so that others can find it. Without a control
     /// endpoint there is nothing to wait for; while it does not answer, this waits.
     pub async fn registered(&self) {
-        if self.inner.link.is_some() {
+        if self.inner.linked.is_some() {
             self.inner.progress.registered().await;
         }
     }

@@ -5,7 +5,8 @@
 
 mod lock;
 
-use self::lock::Lock;
+pub(crate) use lock::Lock;
+
 use super::carry::Items;
 use crate::settings::Settings;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,11 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The cache of one workload. It is nobody else's until this is dropped.
+/// The cache of one workload: nobody else's as long as its [`Lock`] is held.
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
-    _lock: Lock,
 }
 
 /// What a cache file holds.
@@ -66,18 +66,19 @@ impl Cached for CachedIdentity {
 impl Cache {
     /// Opens the directory of this workload below `root`, creating it.
     ///
-    /// A second process with the same names gets a directory of its own beside it.
+    /// A second process with the same names gets a directory of its own beside it. The lock is the workload's, not that of
+    /// the tasks that write: these may take a moment to end, and a new workload must find the directory free.
     ///
     /// # Errors
     ///
     /// Returns why no directory could be made or locked.
-    pub(crate) fn open(root: &Path, settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, settings: &Settings) -> io::Result<(Self, Lock)> {
         create_private(root)?;
         for slot in 1..=SLOTS_MAX {
             let directory = root.join(directory_name(settings, slot));
             create_private(&directory)?;
             if let Some(lock) = Lock::take(&directory.join("lock"))? {
-                return Ok(Self { directory, _lock: lock });
+                return Ok((Self { directory }, lock));
             }
         }
         Err(io::Error::other(format!(
@@ -167,12 +168,12 @@ mod tests {
     #[test]
     fn what_was_stored_is_loaded_by_the_next_process() {
         let root = tempfile::tempdir().unwrap();
-        let cache = open(&root);
+        let (cache, lock) = open(&root);
         assert!(cache.load::<CachedResources>().unwrap().is_none());
         cache.store(&resources("1")).unwrap();
         cache.store(&resources("2")).unwrap();
-        drop(cache);
-        assert_eq!(open(&root).load::<CachedResources>().unwrap().unwrap().version, "2");
+        drop(lock);
+        assert_eq!(open(&root).0.load::<CachedResources>().unwrap().unwrap().version, "2");
     }
 
     #[cfg(unix)]
@@ -180,7 +181,7 @@ mod tests {
     fn nobody_else_can_read_a_key() {
         use std::os::unix::fs::PermissionsExt as _;
         let root = tempfile::tempdir().unwrap();
-        let cache = open(&root);
+        let (cache, _lock) = open(&root);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         fs::write(cache.directory().join("identity.next"), "left over").unwrap();
         cache.store(&identity()).unwrap();
@@ -191,11 +192,10 @@ mod tests {
     #[test]
     fn a_second_holder_gets_a_directory_of_its_own() {
         let root = tempfile::tempdir().unwrap();
-        let (first, second) = (open(&root), open(&root));
+        let ((first, lock), (second, _lock)) = (open(&root), open(&root));
         assert_ne!(first.directory(), second.directory());
-        let place = first.directory().to_owned();
-        drop(first);
-        assert_eq!(open(&root).directory(), place);
+        drop(lock);
+        assert_eq!(open(&root).0.directory(), first.directory());
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
             let mut settings = Settings::for_service(service);
             settings.namespace = namespace.to_owned();
             settings.labels.insert("version".to_owned(), version.to_owned());
-            names.insert(Cache::open(root.path(), &settings).unwrap().directory().to_owned());
+            names.insert(Cache::open(root.path(), &settings).unwrap().0.directory().to_owned());
         }
         assert_eq!(names.len(), 5);
         assert!(names.iter().all(|name| name.parent() == Some(root.path())));
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_file_that_does_not_read_is_reported_without_its_content() {
         let root = tempfile::tempdir().unwrap();
-        let cache = open(&root);
+        let (cache, _lock) = open(&root);
         for content in ["", "{", "null", "{\"chain\":\"SECRET", "[\"SECRET\"]"] {
             fs::write(cache.directory().join("identity.json"), content).unwrap();
             let error = cache.load::<CachedIdentity>().unwrap_err();
@@ -234,7 +234,7 @@ mod tests {
         assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
     }
 
-    fn open(root: &tempfile::TempDir) -> Cache {
+    fn open(root: &tempfile::TempDir) -> (Cache, Lock) {
         Cache::open(root.path(), &Settings::for_service("checkout")).unwrap()
     }
 

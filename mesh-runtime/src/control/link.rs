@@ -13,7 +13,7 @@ pub(crate) use lease::Registered;
 
 use super::{
     backoff::Backoff,
-    cache::{Cache, Cached, CachedIdentity, CachedResources},
+    cache::{self, Cache, Cached, CachedIdentity, CachedResources},
     http::{Answer, Ask, CallError, Client, Endpoint},
     trust::{Proof, Trust},
 };
@@ -56,37 +56,45 @@ pub(crate) struct Parts {
     pub(crate) intake: Arc<Intake>,
 }
 
+/// A link at work, for its workload to hold: the conversations first, as they end in the order of the fields.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    _conversations: Vec<Task>,
+    pub(crate) link: Arc<Link>,
+    _lock: Option<cache::Lock>,
+}
+
 impl Link {
     /// Puts in force what the cache holds, and starts the conversations. Asks nobody, so it takes no longer than reading
     /// the cache does.
-    pub(crate) async fn start(parts: Parts) -> Result<(Arc<Self>, Vec<Task>), SettingsError> {
+    pub(crate) async fn start(parts: Parts) -> Result<Linked, SettingsError> {
         let Parts { settings, control, instance, identity, progress, intake } = parts;
         let endpoint = Endpoint::parse(&control)
             .map_err(|e| SettingsError { variable: "MESH_CONTROL", why: e.to_string() })?;
         let trust = Trust::new(Arc::clone(&identity), settings.join_token.clone(), endpoint.is_plain());
         let trust_domain = settings.trust_domain.as_ref().and_then(|name| name.parse().ok());
-        let cache = open_cache(&settings, &progress).await;
+        let (cache, lock) = open_cache(&settings, &progress).await.unzip();
         let link = Arc::new(Self {
             endpoint: Arc::new(endpoint),
             trust: Arc::new(trust),
             identity,
             progress,
             intake,
-            cache,
+            cache: cache.map(Arc::new),
             settings,
             trust_domain,
             instance,
             reachable: watch::channel(true).0,
         });
         let held = link.recall().await;
-        let mut tasks = vec![
+        let mut conversations = vec![
             Task::spawn(resources::run(Arc::clone(&link), held)),
             Task::spawn(reports::run(Arc::clone(&link))),
         ];
         if link.settings.identity_files.is_none() {
-            tasks.push(Task::spawn(certificates::run(Arc::clone(&link))));
+            conversations.push(Task::spawn(certificates::run(Arc::clone(&link))));
         }
-        Ok((link, tasks))
+        Ok(Linked { _conversations: conversations, link, _lock: lock })
     }
 
     /// Keeps the workload in the registry as an endpoint that listens on `listening`.
@@ -229,7 +237,7 @@ async fn came_back(reachable: &mut watch::Receiver<bool>) {
 }
 
 /// Opens the cache; a workload whose cache is out of order starts without it.
-async fn open_cache(settings: &Settings, progress: &Progress) -> Option<Arc<Cache>> {
+async fn open_cache(settings: &Settings, progress: &Progress) -> Option<(Cache, cache::Lock)> {
     let Some(root) = settings.cache_dir.clone() else {
         progress.on_cache_note("no MESH_CACHE_DIR to start from");
         return None;
@@ -237,7 +245,7 @@ async fn open_cache(settings: &Settings, progress: &Progress) -> Option<Arc<Cach
     let owner = settings.clone();
     let opened = tokio::task::spawn_blocking(move || Cache::open(&root, &owner)).await;
     match opened.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
-        Ok(cache) => Some(Arc::new(cache)),
+        Ok(opened) => Some(opened),
         Err(e) => {
             tracing::warn!("no cache: {e}");
             progress.on_cache_note(&format!("the cache (MESH_CACHE_DIR) cannot be used: {e}"));

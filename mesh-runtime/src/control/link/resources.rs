@@ -22,12 +22,13 @@ use tokio::time::{Instant, sleep_until};
 
 /// Keeps the configuration current for ever.
 pub(super) async fn run(link: Arc<Link>, held: Held) {
-    let mut poll = Poll { talk: Talk::new(link), held };
+    let mut poll = Poll { talk: Talk::new(link), held, well: false };
     loop {
         poll.talk.link.identified().await;
         let next = Instant::now() + SPACING;
         match poll.once().await {
             Ok(()) => {
+                poll.well = true;
                 poll.talk.backoff.on_answer();
                 sleep_until(next).await;
             }
@@ -49,6 +50,9 @@ pub(super) struct Held {
 struct Poll {
     talk: Talk,
     held: Held,
+    /// Whether the last question got its answer. If not, the next one is answered without waiting for news: everybody
+    /// waits to hear that the endpoint is back.
+    well: bool,
 }
 
 impl Held {
@@ -68,7 +72,10 @@ impl Held {
 impl Poll {
     async fn once(&mut self) -> Result<(), CallError> {
         let etag = self.held.etag.clone();
-        let ask = Ask { etag: etag.as_deref(), wait: Some(WAIT), ..Ask::get("/v1/resources") };
+        let link = &self.talk.link;
+        // Who asks is on the endpoint's status before its first report.
+        let path = format!("/v1/resources?service={}&instance={}", link.settings.service, link.instance);
+        let ask = Ask { etag: etag.as_deref(), wait: self.well.then_some(WAIT), ..Ask::get(&path) };
         let answer = self.talk.ask(&ask).await?;
         if answer.status != StatusCode::NOT_MODIFIED {
             return self.take(&answer).await;
@@ -120,6 +127,7 @@ impl Poll {
     }
 
     async fn on_failure(&mut self, error: &CallError) {
+        self.well = false;
         let trouble = self.talk.describe(error);
         if self.talk.link.progress.on_config_trouble(&trouble) {
             tracing::warn!("configuration not refreshed, the last good one stays: {trouble}");
