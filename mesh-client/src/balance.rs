@@ -50,7 +50,7 @@ fn no_endpoint(path: &Path<'_>, now: Time) -> Error {
     let endpoints = cluster.endpoints.as_slice();
     let ejections: Vec<_> = endpoints.iter().filter_map(|it| it.state.ejected_until(now)).collect();
     let next = ejections.iter().min().map_or_else(String::new, |&until| {
-        format!(", the next is back in {} s", now.until(until).as_secs_f32().ceil())
+        format!(", the next is back in {} s", now.until(until).as_secs_f32().round())
     });
     let subset = if cluster.subset.is_empty() { String::new() } else { format!("/{}", cluster.subset) };
     let message = format!(

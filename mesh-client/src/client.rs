@@ -171,5 +171,6 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Often enough that a connection outlives its idle timeout by little, rarely enough to cost nothing.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
+/// Often enough that a connection outlives its idle timeout by little, rarely enough to cost nothing: a look at every
+/// pool in use.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);

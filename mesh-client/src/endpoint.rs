@@ -150,12 +150,12 @@ impl Exchange<'_> {
         // spec: istio-semantics 4, "Per-try timer starts when the request is complete (or when the pool is ready)"
         let (request, mut alarm) = Alarm::set(bounds, request);
         let sent_before = self.journal.on_sending();
+        let reused = lease.is_reused();
         match alarm.within(lease.send(request)).await {
             Ok(Ok(response)) => {
                 Ok(Sent::Answered(response.map(|body| EndpointBody::new(body, lease, had_body))))
             }
             Ok(Err(refused)) => {
-                let reused = lease.is_reused();
                 let sent = refused.unsent.is_none();
                 if !sent {
                     self.journal.on_unsent(sent_before);
@@ -275,7 +275,7 @@ fn error_of(endpoint: Option<&Arc<str>>, error: hyper::Error) -> Error {
         Cause::RefusedStream => "refused the stream",
         Cause::RemoteReset => "reset the stream",
         Cause::Protocol => "broke the protocol",
-        Cause::LocalReset | Cause::Body => "was not sent the whole request: its body failed",
+        Cause::Body => "was not sent the whole request, as its body failed",
         _ => "closed the connection",
     };
     let flag = cause.flag().map_or_else(String::new, |flag| format!(" ({flag:?})"));
@@ -306,7 +306,8 @@ fn cause_of_h2(error: &h2::Error) -> Cause {
         Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Cause::RefusedStream,
         Some(_) if error.is_remote() => Cause::RemoteReset,
         Some(_) if error.is_library() => Cause::Protocol,
-        _ => Cause::LocalReset,
+        // hyper resets a stream only because the body for it failed.
+        _ => Cause::Body,
     }
 }
 

@@ -1,0 +1,188 @@
+//! Which failures are made good, and that what is sent again is what was sent.
+
+use crate::support::*;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{Method, Request};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use mesh_client::{ErrorKind, Protocol, RequestBody};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_connections_is_avoided_and_the_call_succeeds() {
+    let server = Server::start(|_| async { answer("ok") }).await;
+    let dead = unused_address().await;
+    let mesh = Mesh::new(&service("reviews", &[(dead, "v1"), (server.address, "v1")])).await;
+    let mut retried = 0;
+    for _ in 0..20 {
+        let response = mesh.get("http://reviews/").await.unwrap();
+        retried += response.body().call_info().attempts - 1;
+        assert_eq!(response.into_body().text().await.unwrap(), "ok");
+    }
+    assert!(retried > 0, "no call met the dead endpoint");
+}
+
+/// Invariant 4: a retried body is byte-identical.
+#[tokio::test]
+async fn a_streamed_body_is_sent_again_byte_for_byte() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for read_first in [false, true] {
+            let (server, seen) = failing_first(read_first, 1, || status(503)).await;
+            let mesh = Mesh::new(&retrying(&server, "retryOn: '503'")).await.speaking(protocol);
+            let chunks = (0..50_u8)
+                .map(|n| Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![n; 1 + usize::from(n) * 40]))));
+            let body = StreamBody::new(futures_util::stream::iter(chunks).then(|chunk| async {
+                tokio::task::yield_now().await;
+                chunk
+            }));
+            let request = Request::put("http://reviews/").body(body).unwrap();
+            let response = mesh.client.send(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let expected: Vec<u8> = (0..50_u8).flat_map(|n| vec![n; 1 + usize::from(n) * 40]).collect();
+            let seen = seen.lock().unwrap();
+            assert_eq!(seen.last().unwrap(), &expected, "{protocol:?}, first attempt read: {read_first}");
+        }
+    }
+}
+
+/// Invariant 4, the other half: what cannot be repeated byte for byte is not.
+#[tokio::test]
+async fn a_body_over_the_cap_streams_on_and_is_not_sent_again() {
+    let (server, seen) = failing_first(true, 1, || status(503)).await;
+    let mesh = Mesh::new(&retrying(&server, "retryOn: '503'")).await;
+    let chunks = (0..40_u8).map(|n| Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![n; 64 << 10]))));
+    let body = StreamBody::new(futures_util::stream::iter(chunks));
+    let response = mesh.client.send(Request::put("http://reviews/").body(body).unwrap()).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.body().call_info().attempts), (503, 1));
+    assert_eq!(seen.lock().unwrap()[0].len(), 40 * (64 << 10));
+}
+
+/// Invariant 5, over a socket: the connection ends after the request has arrived.
+#[tokio::test]
+async fn what_may_have_been_executed_is_repeated_only_if_idempotent_and_named_or_asked_for() {
+    // Rows: method, retryOn, whether the user wrote it, attempts.
+    for (method, on, attempts) in [
+        (Method::POST, "", 1),
+        (Method::GET, "", 1),
+        (Method::POST, "retryOn: reset", 3),
+        (Method::GET, "retryOn: reset", 3),
+        (Method::POST, "retryOn: connect-failure", 1),
+    ] {
+        let (server, seen) = failing_first(true, usize::MAX, break_off).await;
+        let mesh = Mesh::new(&retrying(&server, on)).await;
+        let request = Request::builder()
+            .method(method.clone())
+            .uri("http://reviews/")
+            .body(RequestBody::from(Bytes::from_static(b"x")))
+            .unwrap();
+        let error = mesh.client.send(request).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::Reset, attempts), "{method} {on}: {error}");
+        assert!(error.may_have_been_sent());
+        assert_eq!(seen.lock().unwrap().len(), attempts as usize, "{method} {on}");
+    }
+}
+
+// spec: istio-semantics 3.1, "retries exhausted": last upstream answer unchanged
+#[tokio::test]
+async fn the_last_answer_stands_when_retries_are_used_up() {
+    let (server, seen) = failing_first(true, usize::MAX, || status(503)).await;
+    let mesh = Mesh::new(&retrying(&server, "retryOn: '503'")).await;
+    let response = mesh.client.send(post("x")).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let info = response.body().call_info();
+    assert_eq!((info.attempts, info.flags.to_string().as_str()), (3, "URX"));
+    assert_eq!(seen.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_503_is_not_retried_by_default() {
+    let (server, seen) = failing_first(true, usize::MAX, || status(503)).await;
+    let mesh = Mesh::new(&service("reviews", &[(server.address, "v1")])).await;
+    let response = mesh.get("http://reviews/").await.unwrap();
+    assert_eq!((response.status().as_u16(), response.body().call_info().attempts), (503, 1));
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_are_numbered_for_the_server() {
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    let server = Server::start({
+        let numbers = Arc::clone(&numbers);
+        move |request: Request<Incoming>| {
+            numbers
+                .lock()
+                .unwrap()
+                .push(request.headers()["x-envoy-attempt-count"].to_str().unwrap().to_owned());
+            async { status(503) }
+        }
+    })
+    .await;
+    let mesh = Mesh::new(&retrying(&server, "retryOn: '503', attempts: 4")).await;
+    let _ = mesh.get("http://reviews/").await.unwrap();
+    assert_eq!(*numbers.lock().unwrap(), ["1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn futile_retries_stop_at_the_budget() {
+    let (server, seen) = failing_first(true, usize::MAX, || status(503)).await;
+    let mesh = Mesh::new(&retrying(&server, "retryOn: '503'")).await;
+    for _ in 0..100 {
+        let _ = mesh.get("http://reviews/").await.unwrap();
+    }
+    // Ten tokens to begin with, and a fifth of a token for each request.
+    let requests = seen.lock().unwrap().len();
+    assert!((125..=131).contains(&requests), "{requests} requests for 100 calls");
+}
+
+#[tokio::test]
+async fn a_failing_request_body_ends_the_call_and_blames_the_caller() {
+    let (server, _) = failing_first(true, 0, || status(503)).await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let mesh = Mesh::new(&service("reviews", &[(server.address, "v1")])).await.speaking(protocol);
+        let chunks =
+            [Ok(Frame::data(Bytes::from_static(b"begin"))), Err(std::io::Error::other("disk on fire"))];
+        let body = StreamBody::new(futures_util::stream::iter(chunks));
+        let error = mesh.client.send(Request::post("http://reviews/").body(body).unwrap()).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::Body, 1), "{protocol:?}: {error}");
+        assert!(error.to_string().contains("body failed"), "{error}");
+    }
+}
+
+fn retrying(server: &Server, retries: &str) -> String {
+    let attempts = if retries.contains("attempts") { "" } else { "attempts: 2, " };
+    let route =
+        format!("- route: [{{destination: {{host: reviews}}}}]\n    retries: {{{attempts}{retries}}}");
+    service("reviews", &[(server.address, "v1")]) + &routes("reviews", &route)
+}
+
+/// A server that fails the first `failures` requests, and the bodies that it read.
+async fn failing_first(
+    read_first: bool,
+    failures: usize,
+    failure: fn() -> Answer,
+) -> (Server, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let count = Arc::new(AtomicUsize::new(0));
+    let server = Server::start({
+        let seen = Arc::clone(&seen);
+        move |request: Request<Incoming>| {
+            let fails = count.fetch_add(1, SeqCst) < failures;
+            let seen = Arc::clone(&seen);
+            async move {
+                if read_first || !fails {
+                    // A body that breaks off never arrives.
+                    let Ok(body) = request.into_body().collect().await else { return status(400) };
+                    seen.lock().unwrap().push(body.to_bytes().to_vec());
+                }
+                if fails { failure() } else { answer("ok") }
+            }
+        }
+    })
+    .await;
+    (server, seen)
+}
