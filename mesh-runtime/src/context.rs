@@ -63,3 +63,66 @@ impl Context {
         CURRENT.sync_scope(self.clone(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn outside_of_a_request_there_is_neither_deadline_nor_trace() {
+        assert!(Context::current().deadline().is_none() && Context::current().trace().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_made_while_a_request_is_handled_sees_its_deadline_and_trace() {
+        let seen = context(5).scope(async {
+            tokio::task::yield_now().await;
+            (Context::current().deadline(), Context::current().trace().cloned())
+        });
+        let (deadline, trace) = seen.await;
+        assert_eq!(deadline, Some(Time::ZERO + Duration::from_secs(5)));
+        assert_eq!(trace.unwrap().parent, "00-a-b-01");
+        assert!(Context::current().deadline().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_spawned_task_has_the_context_only_if_it_takes_it_along() {
+        let (bare, taken) = context(5)
+            .scope(async {
+                let bare = tokio::spawn(async { Context::current().deadline() });
+                let taken = tokio::spawn(Context::current().scope(async { Context::current().deadline() }));
+                (bare.await.unwrap(), taken.await.unwrap())
+            })
+            .await;
+        assert_eq!((bare, taken), (None, Some(Time::ZERO + Duration::from_secs(5))));
+    }
+
+    #[tokio::test]
+    async fn requests_handled_at_once_do_not_see_each_other() {
+        let one = context(1).scope(async {
+            tokio::task::yield_now().await;
+            Context::current().deadline()
+        });
+        let two = context(2).scope(async {
+            tokio::task::yield_now().await;
+            Context::current().deadline()
+        });
+        let (one, two) = tokio::join!(one, two);
+        assert_eq!((one, two), (context(1).deadline(), context(2).deadline()));
+    }
+
+    #[test]
+    fn entering_is_for_one_poll_and_the_outer_context_returns() {
+        let inner = context(1);
+        let seen = context(2)
+            .enter(|| (inner.enter(|| Context::current().deadline()), Context::current().deadline()));
+        assert_eq!(seen, (context(1).deadline(), context(2).deadline()));
+        assert!(Context::current().deadline().is_none());
+    }
+
+    fn context(seconds: u64) -> Context {
+        let parent = http::HeaderValue::from_static("00-a-b-01");
+        Context::new(Some(Time::ZERO + Duration::from_secs(seconds)), Some(Trace { parent, state: None }))
+    }
+}

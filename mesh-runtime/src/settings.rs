@@ -168,7 +168,7 @@ impl Settings {
         let Some(control) = &self.control else {
             return self.check_without_control();
         };
-        Endpoint::parse(control).map_err(|e| error("MESH_CONTROL", e.to_string()))?;
+        let endpoint = Endpoint::parse(control).map_err(|e| error("MESH_CONTROL", e.to_string()))?;
         if let Some(path) = self.config.first() {
             return Err(error(
                 "MESH_CONFIG",
@@ -180,7 +180,9 @@ impl Settings {
         }
         match &self.join_token {
             Some(token) => self.check_token(token),
-            None if self.identity_files.is_some() || self.cache_dir.is_some() => Ok(()),
+            // Over plain HTTP a certificate cannot be shown.
+            None if self.identity_files.is_some() && !endpoint.is_plain() => Ok(()),
+            None if self.identity_files.is_none() && self.cache_dir.is_some() => Ok(()),
             None => Err(error(
                 "MESH_CONTROL",
                 format!(

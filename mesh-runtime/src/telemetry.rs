@@ -228,7 +228,7 @@ fn service_name(host: &str) -> (&str, &str) {
 
 const UNKNOWN: &str = "unknown";
 const OVERFLOW: &str = "overflow";
-/// As many as the largest mesh this is built for has services; each costs 600 bytes until it is used.
+/// As many as the largest mesh this is built for has services; each costs 1 KiB until it is used.
 const CLUSTERS_MAX: usize = 20_000;
 /// Peers that proved who they are; a service with more callers than this wants the sum anyway.
 const PEERS_MAX: usize = 1_000;

@@ -15,6 +15,7 @@ use std::{
     fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The cache of one workload: nobody else's as long as its [`Lock`] is held.
@@ -26,6 +27,9 @@ pub(crate) struct Cache {
 /// What a cache file holds.
 pub(crate) trait Cached: Serialize + DeserializeOwned {
     const FILE: &'static str;
+    /// Whether it is worth waiting for the disk: a file that a crash of the machine cuts is reported and ignored, but a
+    /// lost key cannot be asked for again without a token.
+    const DURABLE: bool;
 }
 
 /// The configuration in force.
@@ -36,7 +40,7 @@ pub(crate) struct CachedResources {
     /// Missing if what is in force is not exactly what the endpoint sent.
     pub(crate) etag: Option<String>,
     pub(crate) trust_domain: String,
-    pub(crate) items: Items,
+    pub(crate) items: Arc<Items>,
 }
 
 /// An SVID with its key, and what came with it.
@@ -57,10 +61,12 @@ impl fmt::Debug for CachedIdentity {
 
 impl Cached for CachedResources {
     const FILE: &'static str = "resources.json";
+    const DURABLE: bool = false;
 }
 
 impl Cached for CachedIdentity {
     const FILE: &'static str = "identity.json";
+    const DURABLE: bool = true;
 }
 
 impl Cache {
@@ -121,8 +127,9 @@ impl Cache {
         let write = || {
             let mut file = private_file(&next)?;
             file.write_all(&serde_json::to_vec(value)?)?;
-            // Else a crash of the machine may leave the new name with no content.
-            file.sync_data()?;
+            if T::DURABLE {
+                file.sync_data()?;
+            }
             fs::rename(&next, &path)
         };
         write().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
@@ -243,7 +250,7 @@ mod tests {
             version: version.to_owned(),
             etag: None,
             trust_domain: "cluster.local".to_owned(),
-            items: Items::new(),
+            items: Arc::default(),
         }
     }
 

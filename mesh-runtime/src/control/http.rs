@@ -80,6 +80,11 @@ impl CallError {
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Tls(_) | Self::Slow { .. } | Self::Broken(_))
     }
+
+    /// Returns whether it is about who either side is, which a new certificate may settle.
+    pub(crate) fn is_doubt(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Refused { status: 401, .. })
+    }
 }
 
 impl<'a> Ask<'a> {

@@ -1,10 +1,11 @@
 //! The conversations with the control endpoint: certificates, resources, reports, lease. Each is a task with its own
 //! connection and its own back-off, so that none waits for another's trouble.
 //!
-//! One of them at a time finds out whether the endpoint is there (certificates before the first identity, resources
-//! afterwards); the others wait for it to come back instead of knocking too.
+//! One of them, the long poll, finds out whether the endpoint is there; the others wait for it to come back instead of
+//! knocking too. Before there is an identity all wait for the first certificate.
 
 mod certificates;
+mod digest;
 mod lease;
 mod reports;
 mod resources;
@@ -28,7 +29,10 @@ use crate::{
 use mesh_core::{dice::Dice as _, identity::TrustDomain};
 use resources::Held;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 /// What the conversations of one workload share.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(crate) struct Link {
     trust_domain: Option<TrustDomain>,
     instance: String,
     reachable: watch::Sender<bool>,
+    /// Told when the endpoint does not believe what this workload shows, or cannot be believed by it.
+    doubted: Notify,
 }
 
 /// What a link needs of its workload.
@@ -85,6 +91,7 @@ impl Link {
             trust_domain,
             instance,
             reachable: watch::channel(true).0,
+            doubted: Notify::new(),
         });
         let held = link.recall().await;
         let mut conversations = vec![
@@ -147,20 +154,22 @@ impl Link {
         tokio::task::spawn_blocking(move || cache.load()).await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
-    async fn store<T: Cached + Send + 'static>(&self, value: T) {
+    async fn store<T: Cached + Send + Sync + 'static>(&self, value: Arc<T>) {
         let Some(cache) = self.cache.clone() else { return };
-        let stored = tokio::task::spawn_blocking(move || cache.store(&value)).await;
+        let stored = tokio::task::spawn_blocking(move || cache.store(&*value)).await;
         if let Err(e) = stored.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
             tracing::warn!("state not kept for a start without the control endpoint: {e}");
         }
     }
 
-    /// Waits for `wait`, or until the endpoint came back, whichever is first.
+    /// Waits for `wait`, or until the endpoint came back or there is a new identity to show it, whichever is first.
     async fn pause(&self, wait: Duration) {
         let mut reachable = self.reachable.subscribe();
+        let mut identity = self.identity.subscribe();
         tokio::select! {
             () = sleep(wait) => {}
             () = came_back(&mut reachable) => sleep(jitter(AFTER_RETURN)).await,
+            _ = identity.changed() => {}
         }
     }
 
@@ -191,20 +200,29 @@ struct Talk {
     link: Arc<Link>,
     client: Client,
     backoff: Backoff,
+    /// Whether this is the conversation that finds out if the endpoint is there. Another one's trouble may be its own,
+    /// and must not keep the others waiting.
+    probes: bool,
 }
 
 impl Talk {
     fn new(link: Arc<Link>) -> Self {
         let client = Client::new(Arc::clone(&link.endpoint), Arc::clone(&link.trust));
-        Self { link, client, backoff: Backoff::new() }
+        Self { link, client, backoff: Backoff::new(), probes: false }
+    }
+
+    fn probing(link: Arc<Link>) -> Self {
+        Self { probes: true, ..Self::new(link) }
     }
 
     /// Asks with the best proof there is.
     async fn ask(&mut self, ask: &Ask<'_>) -> Result<Answer, CallError> {
-        match self.link.trust.proofs().first() {
-            Some(proof) => self.ask_as(ask, proof).await,
-            None => Err(CallError::Unproven),
+        let proofs = self.link.trust.proofs();
+        let result = self.ask_as(ask, proofs.first().ok_or(CallError::Unproven)?).await;
+        if result.as_ref().is_err_and(CallError::is_doubt) {
+            self.link.doubted.notify_one();
         }
+        result
     }
 
     async fn ask_as(&mut self, ask: &Ask<'_>, proof: &Proof) -> Result<Answer, CallError> {
@@ -217,7 +235,7 @@ impl Talk {
 
     /// Waits after a failure: not longer than `most`, and not longer than the endpoint is away.
     async fn back_off(&mut self, error: &CallError, most: Duration) {
-        if error.is_unreachable() {
+        if self.probes && error.is_unreachable() {
             self.link.reachable.send_if_modified(std::mem::take);
         }
         let wait = self.backoff.on_failure(most, &mut ThreadDice);

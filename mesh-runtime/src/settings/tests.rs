@@ -122,6 +122,15 @@ fn variables_that_contradict_each_other_are_refused() {
         (&[control, ("MESH_JOIN_TOKEN", &foreign)], "MESH_NAMESPACE"),
         (&[control, ("MESH_JOIN_TOKEN", &other)], "MESH_SERVICE_ACCOUNT"),
         (&[("MESH_CACHE_DIR", "/tmp")], "MESH_CACHE_DIR"),
+        (
+            &[
+                ("MESH_CONTROL", "http://127.0.0.1:1"),
+                ("MESH_CERT", "c"),
+                ("MESH_KEY", "k"),
+                ("MESH_BUNDLES", "a.org=f"),
+            ],
+            "MESH_CONTROL",
+        ),
         (&[("MESH_CERT", "c")], "MESH_KEY"),
         (&[("MESH_KEY", "k")], "MESH_CERT"),
         (&[("MESH_CERT", "c"), ("MESH_KEY", "k")], "MESH_BUNDLES"),

@@ -109,6 +109,26 @@ async fn without_its_ca_a_workload_uses_its_certificate_to_the_end_and_then_says
 }
 
 #[tokio::test]
+async fn a_workload_whose_cached_identity_is_of_another_ca_joins_with_its_token() {
+    let cache = tempfile::tempdir().unwrap();
+    let (old, new) = (Fake::tls().await, Fake::tls().await);
+    let settings = |fake: &Fake| {
+        let mut settings = fake.settings();
+        settings.cache_dir = Some(cache.path().to_owned());
+        settings
+    };
+    let first = started(settings(&old)).await;
+    let serial = first.identity().current().unwrap().svid.serial().to_owned();
+    drop(first);
+    let second = started(settings(&new)).await;
+    eventually("a new identity", || second.identity().current().unwrap().svid.serial() != serial).await;
+    eventually("the new endpoint's word", || {
+        second.trouble().is_none() && !new.seen("/v1/resources").is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_forgot_a_workload_is_joined_anew_with_the_token() {
     let fake = Fake::plain().await;
     fake.state.subject.lock().unwrap().1 = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use mesh_runtime::{Readiness, Workload};
 use serde_json::{Value, json};
 use std::{io::Write as _, net::TcpListener, time::Duration};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 #[tokio::test]
 async fn what_the_endpoint_serves_is_in_force_and_so_is_what_it_serves_next() {
@@ -184,10 +184,11 @@ async fn an_endpoint_that_answers_at_once_is_not_asked_in_a_loop() {
     let fake = Fake::plain().await;
     let _workload = started(fake.settings()).await;
     fake.script("/v1/resources", Some(Reply::new(304, "")));
-    let before = fake.seen("/v1/resources").len();
+    let (before, start) = (fake.seen("/v1/resources").len(), Instant::now());
     sleep(Duration::from_secs(1)).await;
     // Ten a second, and two for those under way; a loop makes thousands.
-    assert!(fake.seen("/v1/resources").len() - before <= 12);
+    let most = start.elapsed().as_millis() / 100 + 2;
+    assert!(fake.seen("/v1/resources").len() - before <= most as usize);
 }
 
 #[tokio::test]

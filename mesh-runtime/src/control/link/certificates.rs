@@ -15,6 +15,7 @@ use crate::{
     },
     identity::{Identity, KeyPair, Svid},
 };
+use futures_util::FutureExt as _;
 use http::Method;
 use mesh_core::{
     dice::Dice,
@@ -25,10 +26,11 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::time::Instant;
 
 /// Keeps the identity current for ever.
 pub(super) async fn run(link: Arc<Link>) {
-    let mut renewal = Renewal { talk: Talk::new(link), failures: 0 };
+    let mut renewal = Renewal { talk: Talk::new(link), failures: 0, renewed: None };
     loop {
         if renewal.failures == 0 {
             renewal.wait_until_due().await;
@@ -45,11 +47,28 @@ struct Renewal {
     talk: Talk,
     /// In a row; the next proof is tried after each, so that a lost CA or a spent token is not the end.
     failures: usize,
+    renewed: Option<Instant>,
 }
 
 impl Renewal {
+    /// Waits for half of the life of what is in use, or for doubts about it: an endpoint with a new CA, or without its
+    /// memory, may take the join token.
     async fn wait_until_due(&self) {
         let Some(identity) = self.talk.link.identity.current() else { return };
+        tokio::select! {
+            () = self.until_due(&identity) => {}
+            () = self.until_doubted() => {}
+        }
+    }
+
+    async fn until_doubted(&self) {
+        if let Some(renewed) = self.renewed {
+            tokio::time::sleep_until(renewed + DOUBT_SPACING).await;
+        }
+        self.talk.link.doubted.notified().await;
+    }
+
+    async fn until_due(&self, identity: &Identity) {
         let due = due(identity.svid.not_before(), identity.svid.not_after(), &mut ThreadDice);
         // By the wall clock, and looked at often enough: it may be set while we sleep.
         while let Ok(left) = due.duration_since(self.talk.link.identity.clock().now()) {
@@ -72,7 +91,7 @@ impl Renewal {
         link.trust.on_renewal(answer.renewal.as_deref());
         link.identity.publish(identity);
         let CertificateAnswer { chain, bundles, renewal } = answer;
-        link.store(CachedIdentity { chain, key, bundles, renewal }).await;
+        link.store(Arc::new(CachedIdentity { chain, key, bundles, renewal })).await;
         Ok(())
     }
 
@@ -98,6 +117,9 @@ impl Renewal {
 
     fn on_renewed(&mut self) {
         self.failures = 0;
+        self.renewed = Some(Instant::now());
+        // Doubts about the one before are settled.
+        let _ = self.talk.link.doubted.notified().now_or_never();
         self.talk.backoff.on_answer();
         self.talk.link.progress.on_identity();
     }
@@ -159,6 +181,8 @@ fn own(error: impl fmt::Display) -> CallError {
     CallError::Unaskable(error.to_string())
 }
 
+/// An endpoint that certifies a workload and then does not believe it is not asked for certificates without end.
+const DOUBT_SPACING: Duration = Duration::from_secs(60);
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
