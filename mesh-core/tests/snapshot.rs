@@ -1,5 +1,7 @@
 //! What a configuration means to one workload: from YAML to decisions, without a socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use http::{HeaderMap, Method};
 use mesh_core::{
     balance::{Policy, Security},

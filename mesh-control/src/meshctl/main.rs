@@ -1,8 +1,11 @@
-//! `meshctl`: runs a control endpoint, makes join tokens, and shows what an endpoint knows.
+//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, and judges configuration.
 //!
 //! Exit status: 0 fine, 1 findings at or above the threshold, 2 usage or I/O error. Logs go to stderr.
 
+mod analyze;
 mod args;
+mod explain;
+mod input;
 mod serve;
 mod status;
 mod token;
@@ -24,12 +27,16 @@ fn main() -> ExitCode {
     log_to_stderr();
     let json = args.output == args::Output::Json;
     let result = match args.command {
-        Command::Serve(serve) => serve::run(serve, json),
-        Command::Token(token) => token::run(token, json),
-        Command::Status(status) => status::run(status, json),
+        Command::Serve(serve) => serve::run(serve, json).map(|()| FINE),
+        Command::Token(token) => token::run(token, json).map(|()| FINE),
+        Command::Status(status) => status::run(status, json).map(|()| FINE),
+        Command::Analyze(analyze) => {
+            analyze::run(&analyze, json).map(|found| if found { FINDINGS } else { FINE })
+        }
+        Command::Explain(explain) => explain::run(&explain, json).map(|()| FINE),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             report(&error, json);
             ExitCode::from(FAILED)
@@ -52,4 +59,6 @@ fn log_to_stderr() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }
 
+const FINE: u8 = 0;
+const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     balance::{Endpoint, EndpointSet, Mutual, Security},
     config::{
-        Code, Diagnostic, Level,
+        Code, Diagnostic, Level, Origin,
         istio::{ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
     },
     health::States,
@@ -218,14 +218,14 @@ impl<'a> Clusters<'a> {
         Security::Refused(why.into())
     }
 
-    /// Notes that `subset` of a service selects no endpoint.
-    pub(super) fn note_empty(&mut self, number: ClusterId, resource: &crate::config::Resource) {
+    /// Notes that the subset to which `origin` sends selects no endpoint.
+    pub(super) fn note_empty(&mut self, number: ClusterId, origin: Origin) {
         let cluster = &self.built[number.0 as usize];
         if cluster.endpoints.is_empty() && !cluster.subset.is_empty() {
             let message = format!("no endpoint of {} belongs to subset {:?}", cluster.host, cluster.subset);
             let finding = Diagnostic::new(Code::EMPTY_SUBSET, Level::Info, message)
-                .about(&resource.key)
-                .at(resource.location.clone());
+                .about(&origin.resource)
+                .at(origin.location);
             if !self.findings.contains(&finding) {
                 self.findings.push(finding);
             }

@@ -301,7 +301,10 @@ impl<'a> Compiler<'a, '_> {
         let port = self.port_of(service, to.destination.port);
         let cluster = service.and_then(|service| self.clusters.number(service, port, subset));
         match cluster {
-            Some(number) => self.clusters.note_empty(number, origin.rule.resource),
+            Some(number) => {
+                let at = to.destination.subset.as_ref().map_or(to.destination.host.at, |subset| subset.at);
+                self.clusters.note_empty(number, origin.rule.resource.origin(at));
+            }
             None => self.findings.push(self.dangling(origin, to, service.is_some())),
         }
         Target {

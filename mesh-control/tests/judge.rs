@@ -1,0 +1,124 @@
+//! `meshctl analyze` and `meshctl explain` as a user runs them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+#[test]
+fn analyze_says_which_subset_is_missing_where_and_what_there_is() {
+    let config = Config::of(&CANARY.replace("subset: v2}, weight", "subset: v3}, weight"));
+    let output = config.analyze(&["-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings = json(&output);
+    let finding = findings.as_array().unwrap().iter().find(|it| it["code"] == "IST0101").unwrap();
+    assert_eq!(finding["level"], "error");
+    assert_eq!(finding["resource"], "VirtualService default/payment");
+    assert_eq!(finding["path"], "spec.http[0].route[1].destination.subset");
+    assert_eq!((finding["line"].as_u64(), finding["column"].as_u64()), (Some(19), Some(45)));
+    assert!(finding["help"].as_str().unwrap().contains("v1, v2"), "{finding}");
+}
+
+#[test]
+fn analyze_fails_from_the_threshold_on() {
+    let config = Config::of("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n");
+    assert_eq!(config.analyze(&[]).status.code(), Some(0));
+    assert_eq!(config.analyze(&["--failure-threshold", "warning"]).status.code(), Some(1));
+}
+
+#[test]
+fn analyze_takes_an_unknown_field_as_a_warning_only_if_lenient() {
+    let config = Config::of(&CANARY.replace("weight: 90", "wieght: 90"));
+    let text = String::from_utf8(config.analyze(&[]).stdout).unwrap();
+    assert!(text.contains("error[IST0106]: unknown field `wieght`, did you mean `weight`?"), "{text}");
+    assert_eq!(config.analyze(&["--lenient"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_a_finding_and_a_file_that_is_not_there_an_error() {
+    assert_eq!(Config::of("a: [b\nc: }").analyze(&[]).status.code(), Some(1));
+    let output = meshctl(&["analyze", "no/such/file.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no/such/file.yaml"));
+}
+
+#[test]
+fn explain_tells_where_a_request_goes_and_why() {
+    let story = json(&Config::of(CANARY).explain("http://payment/charge?x=1"));
+    assert_eq!(story["virtualHost"], "payment.default.svc.cluster.local:80");
+    assert_eq!(story["route"], "VirtualService default/payment#0");
+    assert_eq!(story["action"], "forward");
+    assert_eq!(story["cluster"], "outbound|80|v1|payment.default.svc.cluster.local");
+    assert_eq!(
+        story["destinations"][1],
+        serde_json::json!({"host": "payment", "subset": "v2", "port": 80, "weight": 10})
+    );
+    assert_eq!(story["timeoutMs"], Value::Null);
+    assert_eq!(story["retries"]["attempts"], 2);
+    assert_eq!(story["mtls"], "ISTIO_MUTUAL");
+    assert_eq!(story["tried"][0]["matched"], true);
+    assert_eq!(story["sources"]["cluster"]["resource"], "DestinationRule default/payment");
+}
+
+#[test]
+fn explain_of_an_unknown_host_passes_through() {
+    let story = json(&Config::of(CANARY).explain("http://example.com/"));
+    assert_eq!((&story["virtualHost"], &story["action"]), (&Value::Null, &"passthrough".into()));
+}
+
+const CANARY: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: payment}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: payment}
+spec: {host: payment, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: payment}
+spec:
+  hosts: [payment]
+  http:
+  - route:
+    - {destination: {host: payment, subset: v1}, weight: 90}
+    - {destination: {host: payment, subset: v2}, weight: 10}
+";
+
+/// A configuration file that goes away with the test.
+struct Config {
+    _directory: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Config {
+    fn of(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mesh.yaml");
+        std::fs::write(&file, text).unwrap();
+        Self { _directory: directory, file }
+    }
+
+    fn analyze(&self, arguments: &[&str]) -> Output {
+        meshctl(&[&["analyze", self.file.to_str().unwrap()], arguments].concat())
+    }
+
+    fn explain(&self, url: &str) -> Output {
+        let file = self.file.to_str().unwrap();
+        meshctl(&["explain", "--config", file, "--from", "default/checkout", "--url", url, "-o", "json"])
+    }
+}
+
+fn meshctl(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_meshctl")).args(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
