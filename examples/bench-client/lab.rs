@@ -1,8 +1,13 @@
 //! What the performance lab tells a process by its environment (`LAB_*`), and how that becomes a workload.
 
 use mesh::{Mesh, core::identity::SpiffeId};
-use std::{env, error::Error, io::Write};
+use std::{
+    env,
+    error::Error,
+    io::{IsTerminal, Write},
+};
 use tempfile::NamedTempFile;
+use tracing_subscriber::EnvFilter;
 
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -45,10 +50,7 @@ pub async fn start(
 
 /// Writes the log to stderr; `RUST_LOG` chooses what, by default warnings.
 pub fn log_to_stderr() {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
-        )
-        .init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

@@ -73,7 +73,16 @@ pub fn grpc_timeout(remaining: Duration) -> HeaderValue {
 
 /// Writes `remaining` for `x-envoy-expected-rq-timeout-ms`, rounded down, but never to 0.
 pub fn expected_timeout_ms(remaining: Duration) -> HeaderValue {
-    u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1).into()
+    let mut ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
+    // One allocation, of the size it takes; `HeaderValue::from(u64)` makes two, and every request pays for them.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    while ms > 0 {
+        start -= 1;
+        digits[start] = b'0' + (ms % 10) as u8;
+        ms /= 10;
+    }
+    HeaderValue::from_bytes(&digits[start..]).unwrap_or(HeaderValue::from_static("1"))
 }
 
 fn parse_digits(digits: &[u8], digits_max: usize) -> Option<u64> {

@@ -6,6 +6,7 @@ pub(crate) mod watched;
 
 pub use files::read_files;
 
+use crate::Clock;
 use arc_swap::ArcSwap;
 use mesh_core::{
     config::Resource,
@@ -19,15 +20,17 @@ use tokio::sync::watch;
 pub struct ConfigStore {
     current: ArcSwap<Snapshot>,
     states: States,
+    clock: Clock,
     changed: watch::Sender<u64>,
 }
 
 impl ConfigStore {
-    /// Returns a store in which `first` is in force.
-    pub fn new(first: Snapshot) -> Self {
+    /// Returns a store in which `first` is in force; its states are kept by `clock`.
+    pub fn new(first: Snapshot, clock: Clock) -> Self {
         Self {
             current: ArcSwap::from_pointee(first),
             states: States::default(),
+            clock,
             changed: watch::channel(0).0,
         }
     }
@@ -47,9 +50,10 @@ impl ConfigStore {
         &self.states
     }
 
-    /// Puts `snapshot` in force.
+    /// Puts `snapshot` in force, and forgets the states that neither it nor any request holds.
     pub fn publish(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(snapshot));
+        self.states.sweep(self.clock.now());
         self.changed.send_modify(|n| *n += 1);
     }
 

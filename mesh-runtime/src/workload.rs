@@ -84,7 +84,7 @@ impl Workload {
         let due = settings.has_identity_source();
         // Whoever can prove itself asks others for proof until policy says otherwise.
         let first = Snapshot::empty(if due { MtlsMode::Strict } else { MtlsMode::Permissive });
-        let config = Arc::new(ConfigStore::new(first));
+        let config = Arc::new(ConfigStore::new(first, clock));
         let identity = Arc::new(IdentityStore::empty());
         let progress = Arc::new(Progress::new(Arc::clone(&identity), due));
         let intake = Arc::new(Intake::new(Arc::clone(&config), Arc::clone(&progress), viewer(&settings)));

@@ -8,7 +8,6 @@
 
 mod accept;
 mod activity;
-mod answer;
 mod authorize;
 mod body;
 mod connection;

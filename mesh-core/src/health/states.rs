@@ -47,7 +47,7 @@ impl States {
 
     /// Forgets what nobody holds, but for endpoints that are ejected: leaving and coming back does not launder them.
     ///
-    /// The shell calls it after it replaced a snapshot, and now and then without cause, for the ejections that ended.
+    /// The shell calls it after it replaced a snapshot. What the old one held is then forgotten with the next.
     pub fn sweep(&self, now: Time) {
         let mut tables = self.tables();
         tables.clusters.retain(|_, state| is_held(state));

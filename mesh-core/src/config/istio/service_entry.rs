@@ -10,7 +10,7 @@ use crate::config::{
     tree::Node,
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
 };
 
@@ -138,13 +138,12 @@ impl ServiceEntry {
             }
             _ => {}
         }
-        let names: HashSet<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
         for endpoint in &self.endpoints {
-            self.check_endpoint(fields, endpoint, &names);
+            self.check_endpoint(fields, endpoint);
         }
     }
 
-    fn check_endpoint(&self, fields: &mut Fields<'_, '_>, endpoint: &WorkloadEntry, ports: &HashSet<&str>) {
+    fn check_endpoint(&self, fields: &mut Fields<'_, '_>, endpoint: &WorkloadEntry) {
         let at = endpoint.address.at;
         if self.resolution == Resolution::Static && endpoint.address.parse::<IpAddr>().is_err() {
             let message =
@@ -153,7 +152,8 @@ impl ServiceEntry {
                 Diagnostic::error(Code::SCHEMA, message).help("write the address, or `resolution: DNS`");
             fields.decoder.within("endpoints", |decoder| decoder.find(at, finding));
         }
-        if let Some(unknown) = endpoint.ports.keys().find(|name| !ports.contains(name.as_str())) {
+        let mut names = endpoint.ports.keys();
+        if let Some(unknown) = names.find(|name| !self.ports.iter().any(|port| port.name == **name)) {
             let message = format!("endpoint port `{unknown}` is not among the ports of the entry");
             fields.decoder.within("endpoints", |decoder| decoder.refuse(at, message));
         }
@@ -161,12 +161,12 @@ impl ServiceEntry {
 }
 
 fn check_ports(fields: &mut Fields<'_, '_>, ports: &[ServicePort]) {
-    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
+    let (mut numbers, mut names) = (HashMap::new(), HashMap::new());
     for port in ports {
-        if !numbers.insert(port.number) {
+        if numbers.insert(port.number, ()).is_some() {
             fields.refuse("ports", format!("port {} is defined twice", port.number));
         }
-        if !names.insert(&port.name) {
+        if names.insert(&port.name, ()).is_some() {
             fields.refuse("ports", format!("port name `{}` is used twice", port.name));
         }
     }

@@ -101,7 +101,7 @@ fn is_label(text: &str) -> bool {
 const ROOT_NAMESPACE: &str = "istio-system";
 
 /// What Kubernetes adds to an object by itself.
-const KUBERNETES_FIELDS: [&str; 10] = [
+const KUBERNETES_FIELDS: [&str; 9] = [
     "uid",
     "resourceVersion",
     "generation",
@@ -111,5 +111,4 @@ const KUBERNETES_FIELDS: [&str; 10] = [
     "finalizers",
     "selfLink",
     "deletionTimestamp",
-    "deletionGracePeriodSeconds",
 ];

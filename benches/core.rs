@@ -1,0 +1,169 @@
+//! What the decisions of the core cost: finding a route, picking an endpoint, paying into the retry budget, deciding a
+//! retry, and compiling a configuration.
+
+#![allow(clippy::expect_used, reason = "a bench has nobody to return an error to")]
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use mesh::core::{
+    balance::{Endpoint, EndpointSet, Policy, Security, Tried, pick},
+    config::{self, Options, Resource},
+    dice::Seeded,
+    health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
+    registry::{Address, Locality},
+    retry::{Attempt, Budget, Ceiling, Outcome, RetryPolicy},
+    route::Head,
+    snapshot::{MeshSettings, Snapshot, Viewer, compile},
+    time::Time,
+};
+use std::{collections::BTreeMap, fmt::Write, hint::black_box, sync::Arc};
+
+criterion_group!(benches, routes, picks, retries, answers, compilations);
+criterion_main!(benches);
+
+fn routes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route");
+    for services in [10, 10_000] {
+        let snapshot = compiled(&resources(services, 2), &States::default());
+        let authority = format!("service-{}", services / 2);
+        let headers = HeaderMap::new();
+        let head = Head {
+            method: &Method::GET,
+            scheme: "http",
+            authority: &authority,
+            path_and_query: "/api/charge?id=7",
+            headers: &headers,
+        };
+        let mut dice = Seeded::new(1);
+        group.bench_function(BenchmarkId::new("hosts", services), |bencher| {
+            bencher.iter(|| black_box(snapshot.route(black_box(&head), &mut dice)));
+        });
+    }
+}
+
+fn picks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    for policy in [Policy::LeastRequest, Policy::RoundRobin, Policy::Random] {
+        for (name, set) in [("3", set(3, |_| 1)), ("1000", set(1_000, |_| 1)), ("1000 weighted", weighted())]
+        {
+            let mut dice = Seeded::new(1);
+            group.bench_function(BenchmarkId::new(format!("{policy:?}"), name), |bencher| {
+                bencher.iter(|| pick(black_box(&set), policy, &Tried::default(), Time::ZERO, &mut dice));
+            });
+        }
+    }
+}
+
+fn retries(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("retry");
+    let (budget, cluster, limits) = (Arc::new(Budget::default()), Arc::default(), Limits::default());
+    group.bench_function("deposit", |bencher| bencher.iter(|| budget.deposit(black_box(Time::ZERO))));
+    let ceiling = Ceiling { budget: Some(&budget), cluster: &cluster, limits: &limits };
+    let policy = RetryPolicy::default();
+    let mut dice = Seeded::new(1);
+    for (name, outcome) in [("success", success()), ("connect failure", Outcome::ConnectFailure)] {
+        group.bench_function(BenchmarkId::new("decide", name), |bencher| {
+            bencher.iter(|| {
+                let attempt = Attempt {
+                    outcome: black_box(&outcome),
+                    method: &Method::GET,
+                    retries: 0,
+                    replayable: true,
+                };
+                policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut dice)
+            });
+        });
+    }
+}
+
+fn answers(criterion: &mut Criterion) {
+    let (set, cluster, policy) = (set(10, |_| 1), ClusterState::default(), OutlierPolicy::default());
+    criterion.bench_function("outlier/begin and answer", |bencher| {
+        bencher.iter(|| {
+            let in_flight = set.as_slice()[3].state.begin(black_box(Time::ZERO));
+            cluster.on_answer(&in_flight, Verdict::Status(200), &policy, &set, Time::ZERO)
+        });
+    });
+}
+
+fn compilations(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compile");
+    group.sample_size(10);
+    let (resources, states) = (resources(10_000, 10), States::default());
+    let _held = compiled(&resources, &states);
+    group.bench_function("10000 services of 10 endpoints, again", |bencher| {
+        bencher.iter_batched(|| (), |()| compiled(&resources, &states), BatchSize::PerIteration);
+    });
+}
+
+fn success() -> Outcome {
+    Outcome::Answer { status: http::StatusCode::OK, grpc: None, ratelimited: false }
+}
+
+fn weighted() -> EndpointSet {
+    set(1_000, |index| 1 + index % 7)
+}
+
+fn set(endpoints: u32, weight: impl Fn(u32) -> u32) -> EndpointSet {
+    let endpoint = |index: u32| Endpoint {
+        address: Address::Name("payment".into(), 80),
+        labels: Arc::default(),
+        locality: Locality::default(),
+        weight: weight(index),
+        security: Security::Plaintext,
+        state: Arc::default(),
+    };
+    EndpointSet::new((0..endpoints).map(endpoint).collect())
+}
+
+fn compiled(resources: &[Arc<Resource>], states: &States) -> Snapshot {
+    let settings = MeshSettings::new("cluster.local".parse().expect("a trust domain"));
+    let viewer = Viewer {
+        namespace: "default".to_owned(),
+        service: Some("caller".to_owned()),
+        labels: BTreeMap::new(),
+    };
+    compile("1", resources, &viewer, &settings, states).0
+}
+
+/// Services with their endpoints, each with a VirtualService of two routes.
+fn resources(services: u32, endpoints: u32) -> Vec<Arc<Resource>> {
+    let mut text = String::new();
+    for service in 0..services {
+        let _ = write!(
+            text,
+            "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: service-{service}}}
+spec:
+  hosts: [service-{service}.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  endpoints:
+"
+        );
+        for endpoint in 0..endpoints {
+            let (high, low) = (service / 250, service % 250);
+            let _ = writeln!(text, "  - {{address: 10.{high}.{low}.{endpoint}, labels: {{version: v1}}}}");
+        }
+        let _ = write!(
+            text,
+            "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: service-{service}}}
+spec:
+  hosts: [service-{service}]
+  http:
+  - match: [{{uri: {{prefix: /admin}}}}]
+    route: [{{destination: {{host: service-{service}}}}}]
+  - route: [{{destination: {{host: service-{service}}}}}]
+"
+        );
+    }
+    let loaded = config::load("bench.yaml", &text, &Options::default());
+    assert!(loaded.broken.is_empty(), "{:?}", loaded.diagnostics.first());
+    loaded.resources.into_iter().map(Arc::new).collect()
+}
