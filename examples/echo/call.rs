@@ -90,7 +90,7 @@ impl Answer {
     /// Returns what a sidecar would have answered, beside the failure.
     fn of(error: Error) -> Self {
         let info = error.call_info().clone();
-        let failure = Failure { kind: word(&format!("{:?}", error.kind())), message: with_causes(&error) };
+        let failure = Failure { kind: error.kind().to_string(), message: with_causes(&error) };
         let (head, body) = error.into_response().into_parts();
         Self { status: head.status, headers: head.headers, body, info, failure: Some(failure) }
     }
@@ -144,16 +144,4 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     message
-}
-
-/// Returns `NotReady` as `not_ready`.
-fn word(name: &str) -> String {
-    let mut word = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !word.is_empty() {
-            word.push('_');
-        }
-        word.push(c.to_ascii_lowercase());
-    }
-    word
 }

@@ -53,7 +53,7 @@ fn a_workload_without_a_cache_is_not_ready_and_says_why_at_once() {
     let mut late = town.echo_holding(&token, "late", "v1", &[]);
     let call = late.call(PAYMENT, 1).remove(0);
     let error = call.error.as_ref().unwrap_or_else(|| panic!("{call:?}"));
-    assert_eq!(error["kind"], "not_ready", "{call:?}");
+    assert_eq!(error["kind"], "not-ready", "{call:?}");
     assert!(error["message"].as_str().unwrap().len() > 20, "the reason is missing: {call:?}");
     assert_eq!((call.status, call.attempts, &call.endpoint), (503, 0, &None), "{call:?}");
     assert_eq!(late.admin("/readyz").status, 503);

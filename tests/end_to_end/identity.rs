@@ -68,7 +68,7 @@ fn a_token_that_is_not_good_gets_no_identity_and_the_workload_says_why() {
                 .error
                 .filter(|error| !error["message"].as_str().unwrap().is_empty())
         });
-        assert_eq!(error["kind"], "not_ready", "{what}: {error}");
+        assert_eq!(error["kind"], "not-ready", "{what}: {error}");
         assert_eq!(late.process.said("ready"), None, "{what}");
         assert!(!late.process.log().contains(&token), "{what}: the token is in the log");
     }
