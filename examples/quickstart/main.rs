@@ -4,6 +4,7 @@
 //! configuration file, breaks it, mends it, and takes the control endpoint away; every step is checked, and the exit
 //! status says whether all of it held. `--stay` keeps everything running afterwards, for you to edit the file.
 
+mod finding;
 mod load;
 mod screen;
 mod story;

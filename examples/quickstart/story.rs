@@ -1,13 +1,14 @@
 //! The story: six steps, each with what it must show.
 
 use crate::{
-    Failed,
+    Failed, finding,
     load::{Load, SharedTally},
     screen::{Screen, Tone, millis},
     tally::Stretch,
     world::World,
     yaml::{self, Split},
 };
+use mesh::runtime::control::wire::Rejection;
 use std::{
     sync::PoisonError,
     time::{Duration, Instant},
@@ -16,14 +17,15 @@ use std::{
 /// Who every answer must name as its caller.
 const CHECKOUT: &str = "spiffe://cluster.local/ns/default/sa/checkout";
 
-/// How long each step watches the calls: at 200 a second, 600 of them.
-const WATCH: Duration = Duration::from_secs(3);
+/// How long each step watches the calls: at 200 a second, 500 of them.
+const WATCH: Duration = Duration::from_millis(2500);
 
 /// How long an edit may take until it is in force.
 const EDIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long the workloads may take to find the control endpoint again: their back-off is jittered.
-const RETURN_MAX: Duration = Duration::from_secs(10);
+/// How long checkout may take to find the control endpoint again. Its back-off is jittered and grows to 30 s; after an
+/// absence of [`WATCH`] it is a few seconds.
+const RETURN_MAX: Duration = Duration::from_secs(30);
 
 /// The narrator.
 pub(crate) struct Story {
@@ -82,9 +84,7 @@ impl Story {
         self.step(number, title);
         let took = self.save_and_wait(&yaml::with(split), EDIT_MAX).await?;
         match took {
-            Some(took) => {
-                self.expect(true, &format!("in force in checkout {} after saving", millis(took).trim()))
-            }
+            Some(took) => self.expect(true, &format!("in force in checkout {took:.0?} after saving")),
             None => self.expect(false, &format!("not in force {EDIT_MAX:?} after saving")),
         }
         let seen = self.watch(WATCH).await;
@@ -95,10 +95,12 @@ impl Story {
     async fn broken_edit(&mut self, kept: Split) -> Result<(), Failed> {
         self.step(3, "a broken edit: subset v3, which nobody defined");
         yaml::save(self.world.config(), &yaml::broken(kept))?;
-        let findings = within(EDIT_MAX, || self.rejected()).await.unwrap_or_default();
-        self.expect(!findings.is_empty(), "the control endpoint refused it, and says so:");
-        for finding in &findings {
-            self.screen.say(Tone::Quiet, &format!("      {finding}"));
+        let refused = within(EDIT_MAX, || self.refused()).await.unwrap_or_default();
+        self.expect(!refused.is_empty(), "the control endpoint refused it, and says so:");
+        for rejection in &refused {
+            for line in finding::lines(rejection, &yaml::broken(kept)) {
+                self.screen.say(Tone::Quiet, &format!("       {line}"));
+            }
         }
         let seen = self.watch(WATCH).await;
         self.expect_split(&seen, kept);
@@ -121,8 +123,8 @@ impl Story {
         let begun = Instant::now();
         self.world.regain_control().await?;
         let found = within(RETURN_MAX, || (self.version() != before).then_some(())).await.is_some();
-        let took = millis(begun.elapsed());
-        self.expect(found, &format!("checkout found it and took the edit after {}", took.trim()));
+        let took = begun.elapsed();
+        self.expect(found, &format!("checkout found it, and took the edit, after {took:.1?}"));
         let seen = self.watch(WATCH).await;
         self.expect_split(&seen, split);
         Ok(())
@@ -201,18 +203,9 @@ impl Story {
         self.world.checkout().workload().config().current().version().to_string()
     }
 
-    /// Returns what the control endpoint refused, a line each, if it refused anything.
-    fn rejected(&self) -> Option<Vec<String>> {
-        let rejected = self.world.control()?.status().rejected;
-        let line = |rejection: &mesh::runtime::control::wire::Rejection| {
-            let file = rejection.file.rsplit('/').next().unwrap_or_default();
-            let place = format!("{file}:{}:{}", rejection.line, rejection.column);
-            format!(
-                "{place}: {} {}: {}; {}",
-                rejection.code, rejection.resource, rejection.message, rejection.kept
-            )
-        };
-        (!rejected.is_empty()).then(|| rejected.iter().map(line).collect())
+    /// Returns what the control endpoint refused, if it refused anything.
+    fn refused(&self) -> Option<Vec<Rejection>> {
+        Some(self.world.control()?.status().rejected).filter(|rejected| !rejected.is_empty())
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! Nothing here looks into a crate. Every test starts its own control endpoint and its own services, on ports that the
 //! system picks, and ends them whatever happens.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, helpers included"
+)]
 
 mod bad_input;
 mod control_loss;
