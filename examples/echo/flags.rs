@@ -138,7 +138,9 @@ impl Given {
         if variable == LABELS {
             return Some(self.labels());
         }
-        let (flag, _) = VARIABLES.iter().find(|(_, known)| *known == variable)?;
+        let Some((flag, _)) = VARIABLES.iter().find(|(_, known)| *known == variable) else {
+            return std::env::var(variable).ok();
+        };
         let given: Vec<&str> = self.all(flag).collect();
         match given.last() {
             Some(_) if LISTS.contains(flag) => Some(given.join(",")),

@@ -14,8 +14,8 @@ const TEMPLATE: &str = include_str!("../../docs/mesh.yaml");
 /// Returns the configuration with this split.
 pub(crate) fn with(split: Split) -> String {
     TEMPLATE
-        .replace("weight: 90", &format!("weight: {}", split.v1))
-        .replace("weight: 10", &format!("weight: {}", split.v2))
+        .replace("subset: v1}\n      weight: 90", &format!("subset: v1}}\n      weight: {}", split.v1))
+        .replace("subset: v2}\n      weight: 10", &format!("subset: v2}}\n      weight: {}", split.v2))
 }
 
 /// Returns the configuration with a mistake in it: a subset that no DestinationRule defines.

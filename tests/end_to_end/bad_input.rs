@@ -1,7 +1,7 @@
 //! What nobody should send, and nobody may stumble over.
 
 use crate::{
-    harness::{ARTICLE, Town, eventually, meshctl},
+    harness::{ARTICLE, Town, eventually, meshctl, weights},
     intruder::plaintext,
 };
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ const PAYMENT: &str = "http://payment-service/";
 
 #[test]
 fn a_file_beyond_every_bound_is_refused_and_the_mesh_goes_on() {
-    let (town, [.., checkout]) = Town::with_the_article(&[]);
+    let (town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let mut large = String::from("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: large}\ndata:\n");
     while large.len() < 10 << 20 {
         let _ = writeln!(large, "  key-{}: {}", large.len(), "x".repeat(200));
@@ -34,10 +34,10 @@ fn a_file_beyond_every_bound_is_refused_and_the_mesh_goes_on() {
 
 #[test]
 fn a_kind_that_means_nothing_here_is_left_alone() {
-    let (town, [.., checkout]) = Town::with_the_article(&[]);
+    let (town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let extra =
         "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: payment}\nspec: {replicas: 3}\n";
-    let only_v2 = ARTICLE.replace("weight: 90", "weight: 0").replace("weight: 10\n", "weight: 100\n");
+    let only_v2 = weights(0, 100);
     town.edit(&(only_v2 + extra));
     eventually("the rest of the file is in force", || {
         checkout.call(PAYMENT, 30).iter().all(|call| call.version() == "v2").then_some(())
@@ -46,7 +46,7 @@ fn a_kind_that_means_nothing_here_is_left_alone() {
 
 #[test]
 fn garbage_on_the_control_port_hurts_nobody() {
-    let (town, [.., checkout]) = Town::with_the_article(&[]);
+    let (town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let address = town.control.address().parse().unwrap();
     let silent: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
     for garbage in
@@ -55,7 +55,7 @@ fn garbage_on_the_control_port_hurts_nobody() {
         plaintext(address, garbage);
     }
     assert!(town.control.refused(&town.data()).is_empty());
-    town.edit(&ARTICLE.replace("weight: 90", "weight: 0").replace("weight: 10\n", "weight: 100\n"));
+    town.edit(&weights(0, 100));
     eventually("an edit still arrives", || {
         checkout.call(PAYMENT, 30).iter().all(|call| call.version() == "v2").then_some(())
     });

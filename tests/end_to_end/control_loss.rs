@@ -1,6 +1,6 @@
 //! Point 3: the control endpoint dies, and comes back.
 
-use crate::harness::{ARTICLE, Caller, Town, eventually};
+use crate::harness::{Caller, Town, eventually, weights};
 
 const PAYMENT: &str = "http://payment-service/";
 
@@ -14,7 +14,7 @@ fn calls_go_on_without_the_control_endpoint_and_edits_arrive_when_it_is_back() {
     assert!(calls.iter().all(|call| call.is_fine()), "{calls:?}");
     assert_eq!(checkout.admin("/identity").body, serial, "the certificate stays in use");
 
-    town.edit(&ARTICLE.replace("weight: 90", "weight: 0").replace("weight: 10\n", "weight: 100\n"));
+    town.edit(&weights(0, 100));
     town.restart_control();
     eventually("checkout has found the control endpoint and takes the edit", || {
         checkout.call(PAYMENT, 30).iter().all(|call| call.version() == "v2").then_some(())

@@ -26,7 +26,7 @@ fn calls_split_as_the_weights_say_and_every_answer_names_the_caller() {
 
 #[test]
 fn an_answer_tells_what_its_handler_saw() {
-    let (_town, [.., checkout]) = Town::with_the_article(&[]);
+    let (_town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let more = "&method=POST&header=x-one:1&header=x-two:2&body=hello&timeout=5s";
     let calls = checkout.call_with("http://payment-service/a/b?c=d&e=f", more);
     let [call] = &calls[..] else { panic!("{calls:?}") };
@@ -57,7 +57,7 @@ fn an_answer_tells_what_its_handler_saw() {
 
 #[test]
 fn a_chain_of_calls_is_made_in_the_name_of_each_link() {
-    let (town, [.., checkout]) = Town::with_the_article(&[]);
+    let (town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let front = town.echo("front", "v1").ready();
     let url = "http://checkout/?call=http://payment-service/inner";
     let call = crate::harness::eventually("front reaches checkout", || {
@@ -72,7 +72,7 @@ fn a_chain_of_calls_is_made_in_the_name_of_each_link() {
 
 #[test]
 fn a_service_misbehaves_as_the_request_asks() {
-    let (_town, [.., checkout]) = Town::with_the_article(&[]);
+    let (_town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     let one = |query: &str| checkout.call(&format!("http://payment-service/?{query}"), 1).remove(0);
     assert_eq!(one("status=418").status, 418);
     assert_eq!(one("size=10000").body.as_str().map(str::len), Some(10000));

@@ -12,7 +12,7 @@ pub(crate) use echo::Echo;
 pub(crate) use http::{Reply, get};
 pub(crate) use meshctl::{Control, Refused, meshctl};
 pub(crate) use process::{Process, command};
-pub(crate) use town::{ARTICLE, Town};
+pub(crate) use town::{ARTICLE, Town, weights};
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use crate::{
 
 #[test]
 fn plaintext_gets_no_http_answer() {
-    let (_town, [v1, ..]) = Town::with_the_article(&[]);
+    let (_town, [v1, _v2, _checkout]) = Town::with_the_article(&[]);
     v1.forget();
     for request in ["GET / HTTP/1.1\r\nhost: payment-service\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let answer = plaintext(v1.mesh, request.as_bytes());
@@ -18,7 +18,7 @@ fn plaintext_gets_no_http_answer() {
 
 #[test]
 fn a_tls_client_without_a_certificate_gets_no_http_answer() {
-    let (_town, [v1, ..]) = Town::with_the_article(&[]);
+    let (_town, [v1, _v2, _checkout]) = Town::with_the_article(&[]);
     v1.forget();
     let answer = tls(v1.mesh, Card::None);
     assert!(!answer.contains("HTTP/"), "{answer:?}");
@@ -27,7 +27,7 @@ fn a_tls_client_without_a_certificate_gets_no_http_answer() {
 
 #[test]
 fn a_tls_client_with_a_certificate_of_somebody_else_gets_no_http_answer() {
-    let (_town, [v1, ..]) = Town::with_the_article(&[]);
+    let (_town, [v1, _v2, _checkout]) = Town::with_the_article(&[]);
     v1.forget();
     let answer = tls(v1.mesh, foreign_card("spiffe://cluster.local/ns/default/sa/checkout"));
     assert!(!answer.contains("HTTP/"), "{answer:?}");

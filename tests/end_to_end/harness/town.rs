@@ -7,6 +7,13 @@ use tempfile::TempDir;
 /// The article's configuration.
 pub(crate) const ARTICLE: &str = include_str!("../../../docs/mesh.yaml");
 
+/// Returns the article's configuration with other weights.
+pub(crate) fn weights(v1: u32, v2: u32) -> String {
+    ARTICLE
+        .replace("subset: v1}\n      weight: 90", &format!("subset: v1}}\n      weight: {v1}"))
+        .replace("subset: v2}\n      weight: 10", &format!("subset: v2}}\n      weight: {v2}"))
+}
+
 /// A directory with everything, and the control endpoint on it.
 pub(crate) struct Town {
     directory: TempDir,
