@@ -2,7 +2,7 @@
 
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, ServerConfig,
-    ServerConnection, SignatureScheme,
+    ServerConnection, SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -55,9 +55,9 @@ impl Outcome {
 }
 
 /// A server that shows `certified` and asks for nothing.
-pub(crate) fn careless_server(certified: CertifiedKey) -> Arc<ServerConfig> {
+pub(crate) fn careless_server(certified: CertifiedKey, tls12: bool) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(mesh_runtime::crypto::provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions(tls12))
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
@@ -66,9 +66,8 @@ pub(crate) fn careless_server(certified: CertifiedKey) -> Arc<ServerConfig> {
 
 /// A client that shows `certified`, if anything, and believes every server.
 pub(crate) fn careless_client(certified: Option<CertifiedKey>, tls12: bool) -> Arc<ClientConfig> {
-    let versions = if tls12 { &[&rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
     let builder = ClientConfig::builder_with_provider(mesh_runtime::crypto::provider())
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(tls12))
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Believer));
@@ -76,6 +75,12 @@ pub(crate) fn careless_client(certified: Option<CertifiedKey>, tls12: bool) -> A
         Some(certified) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))),
         None => builder.with_no_client_auth(),
     })
+}
+
+fn versions(tls12: bool) -> &'static [&'static SupportedProtocolVersion] {
+    static TLS12: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
+    static TLS13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+    if tls12 { &TLS12 } else { &TLS13 }
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use crate::{
 use mesh_core::identity::{PeerRule, SpiffeId};
 use mesh_runtime::identity::{Alpn, IdentityStore, Side, SvidError, verify_svid};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rustls::{CertificateError, Error, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::time::SystemTime;
 
@@ -282,10 +283,28 @@ fn every_bad_svid_is_refused_as_a_client_by_our_server() {
 fn every_bad_svid_is_refused_as_a_server_by_our_client() {
     let (a, b) = authorities();
     let store = store(&a, &b);
+    let client = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap();
     for (what, issued, [_, reason]) in bad(&a, &b) {
-        let server = careless_server(issued.certified());
-        let outcome = shake(&store.client_config(&PeerRule::Verified, Alpn::Any).unwrap(), &server);
-        assert_eq!(refusal(outcome.client), reason, "{what}");
+        for tls12 in [false, true] {
+            let outcome = shake(&client, &careless_server(issued.certified(), tls12));
+            assert_eq!(refusal(outcome.client), reason, "{what}, TLS 1.2: {tls12}");
+        }
+    }
+}
+
+#[test]
+fn a_stolen_certificate_is_worth_nothing_without_its_key() {
+    let (a, b) = authorities();
+    let store = store(&a, &b);
+    let (victim, thief) = (a.issue(order()), a.issue(order()));
+    let stolen = || CertifiedKey::new(victim.chain.clone(), thief.certified().key);
+    let client = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap();
+    for tls12 in [false, true] {
+        let bad_signature = Some(Error::InvalidCertificate(CertificateError::BadSignature));
+        let outcome = shake(&client, &careless_server(stolen(), tls12));
+        assert_eq!(outcome.client.err(), bad_signature, "our client, TLS 1.2: {tls12}");
+        let outcome = shake(&careless_client(Some(stolen()), tls12), &store.server_config(false).unwrap());
+        assert_eq!(outcome.server.err(), bad_signature, "our server, TLS 1.2: {tls12}");
     }
 }
 
@@ -295,20 +314,19 @@ fn every_good_svid_is_accepted_on_both_sides_and_its_id_is_byte_equal() {
     let store = store(&a, &b);
     for (what, issued, id) in good(&a) {
         for tls12 in [false, true] {
-            // Ed25519 and P-384 go over TLS 1.2 as well as 1.3.
             let client = careless_client(Some(issued.certified()), tls12);
             let outcome = shake(&client, &store.server_config(false).unwrap());
             let server = outcome.server.unwrap_or_else(|error| panic!("{what}: {error}"));
             let peer = store.verified_peer(&server, Side::Client).unwrap().unwrap();
             assert_eq!(peer.id().as_str(), id, "{what}, TLS 1.2: {tls12}");
         }
-        let outcome = shake(
-            &store.client_config(&PeerRule::Verified, Alpn::Any).unwrap(),
-            &careless_server(issued.certified()),
-        );
-        let client = outcome.client.unwrap_or_else(|error| panic!("{what}: {error}"));
-        let peer = store.verified_peer(&client, Side::Server).unwrap().unwrap();
-        assert_eq!(peer.id().as_str(), id, "{what}");
+        for tls12 in [false, true] {
+            let client = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap();
+            let outcome = shake(&client, &careless_server(issued.certified(), tls12));
+            let client = outcome.client.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let peer = store.verified_peer(&client, Side::Server).unwrap().unwrap();
+            assert_eq!(peer.id().as_str(), id, "{what}, TLS 1.2: {tls12}");
+        }
     }
 }
 
@@ -356,7 +374,7 @@ fn a_refusal_says_who_came_and_who_was_expected() {
     let store = store(&a, &b);
     let expected: SpiffeId = "spiffe://a/ns/x/sa/z".parse().unwrap();
     let rule = PeerRule::AnyOf([expected].into());
-    let server = careless_server(a.issue(order()).certified());
+    let server = careless_server(a.issue(order()).certified(), false);
     let error = shake(&store.client_config(&rule, Alpn::Any).unwrap(), &server).client.unwrap_err();
     let sentence = "peer is spiffe://a/ns/x/sa/y, expected one of [spiffe://a/ns/x/sa/z]";
     assert_eq!(SvidError::find(&error).unwrap().to_string(), sentence);
@@ -382,7 +400,7 @@ fn the_peer_rule_is_enforced_within_the_handshake() {
         (PeerRule::Verified, b.issue(order().id("spiffe://b/x")), true),
     ] {
         let client = store.client_config(&rule, Alpn::Any).unwrap();
-        let outcome = shake(&client, &careless_server(svid.certified()));
+        let outcome = shake(&client, &careless_server(svid.certified(), false));
         let expected = if accepted { None } else { Some("unexpected") };
         assert_eq!(refusal(outcome.client), expected, "{rule}");
     }
