@@ -11,7 +11,8 @@ use crate::{
     json,
     leases::{self, Change, LeaseError, ServiceKey},
     name,
-    plane::{LeaseRefusal, Plane},
+    plane::Plane,
+    registry::LeaseRefusal,
     served::Served,
     tls::PeerSvid,
 };

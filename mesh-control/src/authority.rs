@@ -230,3 +230,71 @@ const ROOT_FILE: &str = "ca.crt";
 const SKEW: Duration = Duration::from_secs(60);
 /// Ten years, as Istio's self-signed root.
 const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_runtime::identity::{Bundles, Leaf, Side, verify_svid};
+    use rustls_pki_types::UnixTime;
+
+    #[test]
+    fn the_root_may_sign_and_is_the_trust_domain_and_nobody_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Leaf::parse(open(&dir, DAY).unwrap().root()).unwrap();
+        let usage = root.key_usage.unwrap();
+        assert_eq!((root.is_ca, root.path_len), (true, Some(0)));
+        assert_eq!((usage.cert_sign, usage.crl_sign, usage.digital_signature), (true, true, false));
+        assert_eq!(root.uris, ["spiffe://td"]);
+    }
+
+    #[test]
+    fn a_certificate_is_an_svid_that_says_nothing_but_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = open(&dir, DAY).unwrap();
+        let issued = issue(&authority, SystemTime::now());
+        let leaf = Leaf::parse(&issued.leaf).unwrap();
+        let (usage, extended) = (leaf.key_usage.unwrap(), leaf.extended_key_usage.unwrap());
+        assert!(!leaf.is_ca && usage.digital_signature && !usage.cert_sign && !usage.crl_sign);
+        assert!(extended.client_auth && extended.server_auth);
+        assert_eq!(
+            (leaf.uris.as_slice(), leaf.serial.as_str()),
+            (&[ID.to_owned()][..], issued.serial.as_str())
+        );
+        assert_eq!(leaf.not_after, issued.not_after);
+        assert_ne!(issued.serial, issue(&authority, SystemTime::now()).serial);
+    }
+
+    #[test]
+    fn no_certificate_outlives_its_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = open(&dir, ROOT_TTL * 2).unwrap();
+        assert_eq!(issue(&authority, SystemTime::now()).not_after, authority.root_not_after);
+    }
+
+    #[test]
+    fn a_root_that_is_lost_is_made_again_and_what_it_signed_stays_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = open(&dir, DAY).unwrap();
+        let issued = issue(&before, SystemTime::now());
+        std::fs::remove_file(dir.path().join(ROOT_FILE)).unwrap();
+        let after = open(&dir, DAY).unwrap();
+        assert_eq!(before.pin(), after.pin());
+        assert_ne!(before.root(), after.root());
+        let bundles = after.bundles();
+        let bundles =
+            Bundles::from_pem(bundles.iter().map(|(domain, pem)| (domain.as_str(), pem.as_str()))).unwrap();
+        let id = verify_svid(&issued.leaf, &[], &bundles, Side::Server, UnixTime::now()).unwrap();
+        assert_eq!(id.as_str(), ID);
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const ID: &str = "spiffe://td/ns/shop/sa/cart";
+
+    fn open(dir: &tempfile::TempDir, ttl: Duration) -> Result<Authority, ControlError> {
+        Authority::open(&DataDir::open(dir.path())?, &"td".parse().unwrap(), ttl)
+    }
+
+    fn issue(authority: &Authority, now: SystemTime) -> Issued {
+        authority.issue(&KeyPair::generate().unwrap(), &ID.parse().unwrap(), &[], now).unwrap()
+    }
+}

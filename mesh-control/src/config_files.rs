@@ -3,7 +3,7 @@
 //!
 //! Which version of an object is in force is decided by [`mesh_core::config::Accepted`]; here are only the files.
 
-use crate::{ControlError, data::DataDir, served::Item};
+use crate::{ControlError, data::DataDir, lease_entry::Declared, registry::InForce, served::Item};
 use mesh_core::config::{Accepted, Diagnostic, Level, Options, Resource, SourceFile, Spec};
 use mesh_runtime::{config::read_files, control::wire::Rejection};
 use serde::{Deserialize, Serialize};
@@ -75,20 +75,15 @@ impl ConfigFiles {
         true
     }
 
-    /// Returns the objects in force.
-    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
-        &self.accepted.resources
-    }
-
-    /// Returns the objects in force as they are served.
-    pub(crate) fn items(&self) -> Vec<Arc<Item>> {
-        self.accepted.resources.iter().map(|resource| Arc::new(item(resource))).collect()
-    }
-
-    /// Returns what keeps an object from being in force as it stands in its file.
-    pub(crate) fn rejected(&self) -> Vec<Rejection> {
-        let errors = self.accepted.diagnostics.iter().filter(|finding| finding.level == Level::Error);
-        errors.map(rejection).collect()
+    /// Returns what is in force, as it is served.
+    pub(crate) fn in_force(&self) -> InForce {
+        let Accepted { resources, diagnostics } = &self.accepted;
+        let errors = diagnostics.iter().filter(|finding| finding.level == Level::Error);
+        InForce {
+            items: resources.iter().map(|resource| Arc::new(item(resource))).collect(),
+            declared: Declared::read(resources),
+            rejected: errors.map(rejection).collect(),
+        }
     }
 
     /// Remembers what is in force, for a start at which a file is broken.

@@ -5,7 +5,7 @@ use crate::{
     plane::Plane, tls::Tls, token,
 };
 use mesh_core::identity::TrustDomain;
-use mesh_runtime::control::wire::Status;
+use mesh_runtime::control::{Lock, wire::Status};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -68,6 +68,8 @@ pub struct ControlEndpoint {
     address: SocketAddr,
     insecure_http: bool,
     plane: Arc<Plane>,
+    /// Held so that no other endpoint writes to the same directory.
+    _lock: Option<Lock>,
     /// Aborted when dropped, and its connections with it.
     listener: Aborting,
     tasks: JoinSet<()>,
@@ -100,7 +102,7 @@ impl ControlEndpoint {
         let insecure_http = settings.insecure_http;
 
         let opened = spawn_blocking(move || open(settings)).await;
-        let (plane, files) = opened.map_err(|error| ControlError::Data(error.to_string()))??;
+        let (plane, files, lock) = opened.map_err(|error| ControlError::Data(error.to_string()))??;
         let plane = Arc::new(plane);
         let tls = if insecure_http {
             None
@@ -108,19 +110,9 @@ impl ControlEndpoint {
             Some(Arc::new(Tls::new(Arc::clone(&plane.authority), address.ip())?))
         };
 
-        let mut tasks = JoinSet::new();
-        tasks.spawn({
-            let plane = Arc::clone(&plane);
-            async move { plane.run_publisher().await }
-        });
-        tasks.spawn({
-            let plane = Arc::clone(&plane);
-            async move { plane.run_sweeper().await }
-        });
-        tasks.spawn(Arc::clone(&plane).run_config(files));
-        tasks.spawn(Arc::clone(&plane).run_disk());
+        let tasks = plane.spawn_tasks(files);
         let listener = Aborting(tokio::spawn(listener::run(listener, Arc::clone(&plane), tls)));
-        Ok(Self { address, insecure_http, plane, listener, tasks })
+        Ok(Self { address, insecure_http, plane, _lock: lock, listener, tasks })
     }
 
     /// Returns its URL, e.g. `https://127.0.0.1:15010`.
@@ -154,7 +146,7 @@ impl ControlEndpoint {
 }
 
 /// Reads the data directory and the configuration.
-fn open(settings: ControlSettings) -> Result<(Plane, ConfigFiles), ControlError> {
+fn open(settings: ControlSettings) -> Result<(Plane, ConfigFiles, Option<Lock>), ControlError> {
     let domain: TrustDomain = settings.trust_domain.parse().map_err(|error| {
         ControlError::Invalid(format!("--trust-domain {}: {error}", settings.trust_domain))
     })?;
@@ -165,11 +157,24 @@ fn open(settings: ControlSettings) -> Result<(Plane, ConfigFiles), ControlError>
         Some(path) => DataDir::open(path)?,
         None => DataDir::temporary()?,
     };
+    let lock = settings.data.is_some().then(|| lock(&data)).transpose()?;
     let authority = Authority::open(&data, &domain, settings.certificate_ttl)?;
     let mut files = ConfigFiles::open(settings.config, &data)?;
     if files.poll() {
         files.save(&data)?;
     }
     let plane = Plane::open(data, authority, &files, settings.insecure_http)?;
-    Ok((plane, files))
+    Ok((plane, files, lock))
+}
+
+fn lock(data: &DataDir) -> Result<Lock, ControlError> {
+    let path = data.path("lock");
+    match Lock::take(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(ControlError::Data(format!(
+            "{}: another control endpoint runs on this data directory; stop it, or give another --data",
+            path.display()
+        ))),
+        Err(source) => Err(ControlError::io("locking", &path, source)),
+    }
 }

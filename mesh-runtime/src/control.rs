@@ -12,5 +12,6 @@ pub mod token;
 mod trust;
 pub mod wire;
 
+pub use cache::lock::Lock;
 pub use status::{StatusError, status};
 pub use token::{JoinToken, TokenError};

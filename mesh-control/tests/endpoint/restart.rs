@@ -118,6 +118,15 @@ async fn a_data_directory_that_cannot_be_used_stops_the_start_and_says_what_to_d
     assert!(error.contains("cluster.local") && error.contains("other.domain"), "{error}");
 }
 
+#[tokio::test]
+async fn two_endpoints_on_one_data_directory_are_refused() {
+    let mut bed = Bed::plain().await;
+    let error = ControlEndpoint::start(bed.settings.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("another control endpoint runs on this data directory"), "{error}");
+    bed.stop().await;
+    bed.start_again().await;
+}
+
 fn widen(data: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(data.join("ca.key"), fs::Permissions::from_mode(0o644)).unwrap();

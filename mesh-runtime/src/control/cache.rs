@@ -3,7 +3,7 @@
 //! A file is written whole or not at all. One that does not read is reported and ignored: the cache is a convenience for
 //! the day the control endpoint is gone, never a reason not to start.
 
-mod lock;
+pub(super) mod lock;
 
 pub(crate) use lock::Lock;
 

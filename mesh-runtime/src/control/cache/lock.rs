@@ -17,13 +17,17 @@ static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A lock that is held until this is dropped, or the process ends however it ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     path: PathBuf,
 }
 
 impl Lock {
     /// Takes the lock at `path`; `None` if somebody else holds it.
-    pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
+    ///
+    /// # Errors
+    ///
+    /// Returns why the file can be neither read nor made.
+    pub fn take(path: &Path) -> io::Result<Option<Self>> {
         // Two names of one directory must not look like two locks.
         let path = match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => parent.canonicalize()?.join(name),
