@@ -30,16 +30,15 @@ impl<'a> Step<&'a Path<'_>> for Balance {
         path: &'a Path<'_>,
     ) -> Result<Response<EndpointBody>, Error> {
         let now = path.clock.now();
-        let index = choose(path, now).ok_or_else(|| no_endpoint(path, now))?;
-        let number = path.journal.on_attempt();
+        let (index, number) = choose(path, now).ok_or_else(|| no_endpoint(path, now))?;
         self.inner.run(request, Attempt { path, index, number }).await
     }
 }
 
-fn choose(path: &Path<'_>, now: Time) -> Option<usize> {
+fn choose(path: &Path<'_>, now: Time) -> Option<(usize, u32)> {
     let cluster = path.cluster;
     let fresh = Tried::default();
-    path.journal.choose(|tried| {
+    path.journal.on_attempt(|tried| {
         let tried = if path.forward.retry.avoid_previous_hosts { tried } else { &fresh };
         balance::pick(&cluster.endpoints, cluster.balance, tried, now, &mut ThreadDice)
     })

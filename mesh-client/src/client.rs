@@ -7,6 +7,7 @@ use crate::{
     breaker::Breaker,
     endpoint::Endpoint,
     error::Cause,
+    outside::Outside,
     plan::Plans,
     pool::{Connector, Pools, Protocol},
     retry::Retry,
@@ -67,7 +68,7 @@ impl MeshClient {
 
     /// Sends `request` and returns the answer's head; its body is still to come.
     ///
-    /// The call ends by the deadline of the [`mesh_runtime::Context`] it is made in, if that has one. Dropping the
+    /// It must be awaited in a tokio runtime. The call ends by the deadline of the [`mesh_runtime::Context`] it is made in, if that has one. Dropping the
     /// future, or the answer, gives back everything the call holds.
     ///
     /// # Errors
@@ -125,11 +126,15 @@ impl MeshClientBuilder {
             identity: Arc::clone(workload.identity()),
             clock: workload.clock(),
             protocol: self.protocol,
+            telemetry: Arc::clone(workload.telemetry()),
         };
-        let plans = Arc::new(Plans::new(Arc::clone(workload.config()), Pools::new(Arc::new(connector))));
+        let pools = Pools::new(Arc::new(connector));
+        let (config, telemetry) = (Arc::clone(workload.config()), Arc::clone(workload.telemetry()));
+        let plans = Arc::new(Plans::new(config, telemetry, pools));
         let endpoint = Endpoint { plans: Arc::clone(&plans) };
         let below = Timeout { inner: Retry { inner: Breaker { inner: Balance { inner: endpoint } } } };
-        let stack = Trace { inner: Route { plans: Arc::clone(&plans), workload, below } };
+        let outside = Timeout { inner: Outside { plans: Arc::clone(&plans) } };
+        let stack = Trace { inner: Route { plans: Arc::clone(&plans), workload, below, outside } };
         MeshClient { shared: Arc::new(Shared { plans, stack, maintained: AtomicBool::new(false) }) }
     }
 }

@@ -54,7 +54,7 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
     ) -> Result<Response<EndpointBody>, Error> {
         let Attempt { path, index, number } = attempt;
         let endpoint = &path.cluster.endpoints.as_slice()[index];
-        let in_flight = endpoint.state.begin(path.clock.now());
+        let watched = Watched { path, in_flight: Some(endpoint.state.begin(path.clock.now())) };
         let connections = path.plan.connections(path.id);
         path.journal.on_endpoint(&connections.slot(index).label);
         wire::announce(request.headers_mut(), path, number);
@@ -66,7 +66,7 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
             per_try_timeout: per_try_timeout(path),
         };
         let answer = exchange.run(request).await;
-        report(path, &in_flight, &answer);
+        let in_flight = watched.on_end(&answer);
         answer.map(|response| response.map(|body| body.counted(in_flight)))
     }
 }
@@ -78,29 +78,57 @@ fn per_try_timeout(path: &Path<'_>) -> Option<Duration> {
     path.bounds.timeout.is_none_or(|timeout| limit < timeout).then_some(limit)
 }
 
-/// Tells the outlier detection what came of the attempt.
-fn report(path: &Path<'_>, in_flight: &InFlight, answer: &Result<Response<EndpointBody>, Error>) {
-    let Some(policy) = &path.cluster.outlier else { return };
-    let outcome = match answer {
-        Ok(response) => Outcome::of_head(response.status(), response.headers()),
-        Err(error) => error.outcome(),
-    };
-    let Some(verdict) = outcome.verdict() else { return };
-    let cluster = path.cluster;
-    match cluster.state.on_answer(in_flight, verdict, policy, &cluster.endpoints, path.clock.now()) {
-        Change::Ejected { until, cause } => tracing::info!(
-            cluster = %cluster.name,
-            endpoint = ?path.journal.account().info.endpoint,
-            cause = cause.as_str(),
-            seconds = path.clock.now().until(until).as_secs(),
-            "endpoint ejected"
-        ),
-        Change::Spared { cause } => tracing::debug!(
-            cluster = %cluster.name,
-            cause = cause.as_str(),
-            "endpoint not ejected: as many are as maxEjectionPercent allows"
-        ),
-        Change::None => {}
+/// An attempt as the outlier detection sees it.
+struct Watched<'a> {
+    path: &'a Path<'a>,
+    in_flight: Option<InFlight>,
+}
+
+impl Watched<'_> {
+    /// The attempt has ended by itself. Returns the count, which goes on until the body ends.
+    fn on_end(mut self, answer: &Result<Response<EndpointBody>, Error>) -> Option<InFlight> {
+        let in_flight = self.in_flight.take();
+        match answer {
+            Ok(response) => self.report(&in_flight, Outcome::of_head(response.status(), response.headers())),
+            // That an idle connection was closed is no failure of who closed it.
+            Err(error) if error.is_stale() => {}
+            Err(error) => self.report(&in_flight, error.outcome()),
+        }
+        in_flight
+    }
+
+    fn report(&self, in_flight: &Option<InFlight>, outcome: Outcome) {
+        let cluster = self.path.cluster;
+        let (Some(policy), Some(in_flight), Some(verdict)) = (&cluster.outlier, in_flight, outcome.verdict())
+        else {
+            return;
+        };
+        let now = self.path.clock.now();
+        match cluster.state.on_answer(in_flight, verdict, policy, &cluster.endpoints, now) {
+            Change::Ejected { until, cause } => tracing::info!(
+                cluster = %cluster.name,
+                endpoint = self.path.journal.account().info.endpoint.as_deref(),
+                cause = cause.as_str(),
+                seconds = now.until(until).as_secs(),
+                "endpoint ejected"
+            ),
+            Change::Spared { cause } => tracing::debug!(
+                cluster = %cluster.name,
+                cause = cause.as_str(),
+                "endpoint not ejected: as many are as maxEjectionPercent allows"
+            ),
+            Change::None => {}
+        }
+    }
+}
+
+impl Drop for Watched<'_> {
+    /// Cancelled: by the timeout of the call, which is held against the endpoint, or by a caller that went away.
+    fn drop(&mut self) {
+        let in_flight = self.in_flight.take();
+        if in_flight.is_some() && self.path.journal.is_elapsed() {
+            self.report(&in_flight, Outcome::Timeout);
+        }
     }
 }
 
@@ -195,12 +223,12 @@ enum Sent {
 #[derive(Debug)]
 pub(crate) struct EndpointBody {
     body: Incoming,
-    held: Option<Held>,
+    held: Option<Holding>,
 }
 
 /// Dropped in this order when the body ends.
 #[derive(Debug)]
-struct Held {
+struct Holding {
     in_flight: Option<InFlight>,
     lease: Lease,
     had_body: bool,
@@ -208,16 +236,16 @@ struct Held {
 
 impl EndpointBody {
     fn new(body: Incoming, lease: Lease, had_body: bool) -> Self {
-        let mut this = Self { body, held: Some(Held { in_flight: None, lease, had_body }) };
+        let mut this = Self { body, held: Some(Holding { in_flight: None, lease, had_body }) };
         if this.body.is_end_stream() {
             this.on_end();
         }
         this
     }
 
-    fn counted(mut self, in_flight: InFlight) -> Self {
+    fn counted(mut self, in_flight: Option<InFlight>) -> Self {
         if let Some(held) = &mut self.held {
-            held.in_flight = Some(in_flight);
+            held.in_flight = in_flight;
         }
         self
     }

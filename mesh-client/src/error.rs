@@ -210,11 +210,6 @@ impl Error {
         self.0.stale
     }
 
-    pub(crate) fn in_grpc(mut self, grpc: bool) -> Self {
-        self.0.grpc = grpc;
-        self
-    }
-
     /// Notes what is known of the call as a whole.
     pub(crate) fn settle(mut self, account: Account, grpc: bool) -> Self {
         let flags = self.0.cause.flag().map_or(account.info.flags, |flag| account.info.flags.with(flag));
@@ -222,6 +217,11 @@ impl Error {
         self.0.sent |= account.sent;
         self.0.grpc = grpc;
         self
+    }
+
+    /// Returns the status of Envoy's answer; for gRPC, the one that its `grpc-status` stands for.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.cause.reply().1
     }
 
     pub(crate) fn cause(&self) -> Cause {

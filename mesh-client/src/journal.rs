@@ -16,6 +16,7 @@ struct Notes {
     account: Account,
     tried: Tried,
     stale: bool,
+    elapsed: bool,
 }
 
 /// What the call amounts to.
@@ -34,19 +35,14 @@ impl Journal {
         Self(Mutex::new(notes))
     }
 
-    /// An attempt begins; returns its number, from 1.
-    pub(crate) fn on_attempt(&self) -> u32 {
-        let mut notes = self.lock();
-        notes.account.info.attempts += 1;
-        notes.account.info.attempts
-    }
-
-    /// Chooses an endpoint with what was tried in mind, and notes the choice.
-    pub(crate) fn choose(&self, pick: impl FnOnce(&Tried) -> Option<usize>) -> Option<usize> {
+    /// An attempt begins if `pick` finds an endpoint that suits what was tried; returns that and the attempt's number,
+    /// from 1.
+    pub(crate) fn on_attempt(&self, pick: impl FnOnce(&Tried) -> Option<usize>) -> Option<(usize, u32)> {
         let mut notes = self.lock();
         let index = pick(&notes.tried)?;
         notes.tried.on_attempt(index);
-        Some(index)
+        notes.account.info.attempts += 1;
+        Some((index, notes.account.info.attempts))
     }
 
     /// The attempt goes to `endpoint`.
@@ -67,6 +63,16 @@ impl Journal {
     /// A connection that had served before ended under the request: others may be about to end too.
     pub(crate) fn on_stale(&self) {
         self.lock().stale = true;
+    }
+
+    /// The call has run out of time.
+    pub(crate) fn on_elapsed(&self) {
+        self.lock().elapsed = true;
+    }
+
+    /// Returns whether the call has run out of time.
+    pub(crate) fn is_elapsed(&self) -> bool {
+        self.lock().elapsed
     }
 
     /// Returns whether connections that served before are to be avoided.

@@ -33,6 +33,7 @@ mod wire;
 mod body;
 mod error;
 mod journal;
+mod record;
 
 pub use body::{CallInfo, RequestBody, ResponseBody};
 pub use client::{MeshClient, MeshClientBuilder, ResponseFuture};

@@ -4,69 +4,70 @@
 
 use crate::{
     Error,
-    body::{RequestBody, ResponseBody},
-    endpoint::Exchange,
+    body::RequestBody,
+    endpoint::{EndpointBody, Exchange},
     error::Cause,
     journal::Journal,
     plan::Plans,
     pool::{Key, Terms},
-    timeout::{Alarm, Bounds},
+    step::Step,
+    timeout::{Bounded, Bounds},
 };
 use http::{Request, Response, uri::Authority};
 use mesh_core::{balance::Security, registry::Address};
-use mesh_runtime::{Context, Workload};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-/// Sends `request` to `authority` itself.
-pub(crate) async fn send(
-    plans: &Plans,
-    request: Request<RequestBody>,
-    authority: &Authority,
-    workload: &Workload,
-    context: &Context,
-) -> Result<Response<ResponseBody>, Error> {
-    let journal = Journal::of(Some(CLUSTER.into()));
-    let sent = exchange(plans, request, authority, &journal, workload, context).await;
-    let account = journal.account();
-    match sent {
-        Ok(response) => Ok(response.map(|body| ResponseBody::outside(body, account.info))),
-        Err(error) => Err(error.settle(account, false)),
+/// The step that sends to the host itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    pub(crate) plans: Arc<Plans>,
+}
+
+/// The way of one call out of the mesh.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) authority: Authority,
+    pub(crate) bounds: Bounds,
+    pub(crate) journal: Journal,
+}
+
+impl Bounded for Exit {
+    fn bounds(&self) -> Bounds {
+        self.bounds
     }
 }
 
-async fn exchange(
-    plans: &Plans,
-    request: Request<RequestBody>,
-    authority: &Authority,
-    journal: &Journal,
-    workload: &Workload,
-    context: &Context,
-) -> Result<Response<crate::endpoint::EndpointBody>, Error> {
-    if request.uri().scheme_str() == Some("https") {
-        return Err(no_https(authority));
+impl<'a> Step<&'a Exit> for Outside {
+    type Body = EndpointBody;
+
+    async fn run(
+        &self,
+        request: Request<RequestBody>,
+        exit: &'a Exit,
+    ) -> Result<Response<EndpointBody>, Error> {
+        if request.uri().scheme_str() == Some("https") {
+            return Err(no_https(&exit.authority));
+        }
+        let pools = &self.plans.pools;
+        let pool = pools.outside(Key {
+            cluster: CLUSTER.into(),
+            address: address(&exit.authority),
+            security: Security::Plaintext,
+        });
+        exit.journal.on_attempt(|_| Some(0));
+        let exchange = Exchange {
+            pool: &pool,
+            terms: pools.outside_terms(),
+            authority: &exit.authority,
+            journal: &exit.journal,
+            per_try_timeout: None,
+        };
+        exchange.run(request).await
     }
-    let pool = plans.pools.outside(Key {
-        cluster: CLUSTER.into(),
-        address: address(authority),
-        security: Security::Plaintext,
-    });
-    journal.on_attempt();
-    let exchange = Exchange {
-        pool: &pool,
-        terms: plans.pools.outside_terms(),
-        authority,
-        journal,
-        per_try_timeout: None,
-    };
-    let deadline = context.deadline().map(|deadline| workload.clock().instant(deadline));
-    let (request, mut alarm) = Alarm::set(Bounds { timeout: None, deadline }, request);
-    alarm.within(exchange.run(request)).await.unwrap_or_else(|_| {
-        Err(Error::new(Cause::RouteTimeout, "no answer by the deadline of the caller (UT)"))
-    })
 }
 
 fn address(authority: &Authority) -> Address {
@@ -81,8 +82,8 @@ fn address(authority: &Authority) -> Address {
 fn no_https(authority: &Authority) -> Error {
     let host = authority.host();
     let message = format!(
-        "{host} is no service of the mesh, and this client speaks https to none: declare a ServiceEntry for {host} and \
-         a DestinationRule with `trafficPolicy.tls.mode: SIMPLE`, and call http://{host}/"
+        "{host} is no service of the mesh, and this client speaks TLS only to services of the mesh: declare a \
+         ServiceEntry for {host} with location MESH_INTERNAL and call http://{host}/, or call it with another client"
     );
     Error::new(Cause::Request, message)
 }
@@ -101,4 +102,4 @@ impl Terms {
 }
 
 /// The name that Istio gives to what is passed through.
-const CLUSTER: &str = "PassthroughCluster";
+pub(crate) const CLUSTER: &str = "PassthroughCluster";

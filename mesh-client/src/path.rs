@@ -43,6 +43,10 @@ impl Bounded for Path<'_> {
     fn bounds(&self) -> Bounds {
         self.bounds
     }
+
+    fn on_elapsed(&self) {
+        self.journal.on_elapsed();
+    }
 }
 
 impl Retried for Path<'_> {

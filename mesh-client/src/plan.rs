@@ -5,7 +5,10 @@
 use crate::pool::{Key, Pool, Pools, Terms};
 use arc_swap::ArcSwap;
 use mesh_core::{route::ClusterId, snapshot::Snapshot};
-use mesh_runtime::config::ConfigStore;
+use mesh_runtime::{
+    config::ConfigStore,
+    telemetry::{RequestMetrics, Telemetry},
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -16,11 +19,13 @@ use std::{
 pub(crate) struct Plan {
     snapshot: Arc<Snapshot>,
     clusters: Box<[OnceLock<Connections>]>,
+    telemetry: Arc<Telemetry>,
 }
 
 /// The connections of one cluster.
 pub(crate) struct Connections {
     pub(crate) terms: Terms,
+    pub(crate) metrics: Arc<RequestMetrics>,
     slots: Box<[Slot]>,
 }
 
@@ -40,9 +45,9 @@ pub(crate) struct Plans {
 }
 
 impl Plan {
-    fn of(snapshot: Arc<Snapshot>) -> Self {
+    fn of(snapshot: Arc<Snapshot>, telemetry: Arc<Telemetry>) -> Self {
         let clusters = snapshot.clusters().iter().map(|_| OnceLock::new()).collect();
-        Self { snapshot, clusters }
+        Self { snapshot, clusters, telemetry }
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
@@ -58,7 +63,7 @@ impl Plan {
                 pool: OnceLock::new(),
             };
             let slots = cluster.endpoints.as_slice().iter().map(|it| slot(&it.address)).collect();
-            Connections { terms: Terms::of(cluster), slots }
+            Connections { terms: Terms::of(cluster), metrics: self.telemetry.client(cluster), slots }
         })
     }
 
@@ -99,8 +104,8 @@ impl Connections {
 }
 
 impl Plans {
-    pub(crate) fn new(config: Arc<ConfigStore>, pools: Pools) -> Self {
-        let plan = Plan::of(config.current());
+    pub(crate) fn new(config: Arc<ConfigStore>, telemetry: Arc<Telemetry>, pools: Pools) -> Self {
+        let plan = Plan::of(config.current(), telemetry);
         Self { current: ArcSwap::from_pointee(plan), rebuilding: Mutex::new(()), config, pools }
     }
 
@@ -118,7 +123,7 @@ impl Plans {
         if Arc::ptr_eq(&plan.snapshot, &snapshot) {
             return plan;
         }
-        let plan = Arc::new(Plan::of(snapshot));
+        let plan = Arc::new(Plan::of(snapshot, Arc::clone(&plan.telemetry)));
         self.current.store(Arc::clone(&plan));
         plan.keep(&self.pools);
         plan

@@ -9,8 +9,10 @@ mod http1;
 mod http2;
 mod lease;
 mod table;
+mod tls;
 
-pub(crate) use connect::{Connected, Connector};
+pub(crate) use connect::Connector;
+use connect::{Believers, Connected};
 pub(crate) use http1::One;
 pub(crate) use http2::Two;
 pub(crate) use lease::{Lease, Lent};
@@ -307,13 +309,15 @@ impl Pool {
         drop(idle);
     }
 
-    /// Closes connections that were not used for the idle timeout, or may not be used any more.
-    pub(crate) fn sweep(&self, now: Time) {
+    /// Gives up connections that were not used for the idle timeout, may not be used any more, or whose peer would not be
+    /// believed again; requests on them finish.
+    pub(crate) fn sweep(&self, now: Time, identity: &Believers<'_>) {
         let mut state = self.lock();
         let idle_timeout = state.idle_timeout;
-        state.idle.retain(|one| one.is_usable(now, 0) && now.since(one.since) < idle_timeout);
+        let fresh = |since: Time| now.since(since) < idle_timeout;
+        state.idle.retain(|one| one.is_usable(now, 0) && fresh(one.since) && identity.believe(&one.meta));
         state.shared.retain(|two| {
-            two.is_usable(now, 0) && two.idle_since().is_none_or(|since| now.since(since) < idle_timeout)
+            two.is_usable(now, 0) && two.idle_since().is_none_or(fresh) && identity.believe(&two.meta)
         });
     }
 

@@ -34,6 +34,9 @@ pub(crate) struct Bounds {
 pub(crate) trait Bounded {
     /// Returns the bounds.
     fn bounds(&self) -> Bounds;
+
+    /// A bound is reached, and what is under way is about to be cancelled for it.
+    fn on_elapsed(&self) {}
 }
 
 /// The step that keeps a call within its bounds.
@@ -51,8 +54,19 @@ where
 
     async fn run(&self, request: Request<RequestBody>, beside: &'a D) -> Result<Response<Self::Body>, Error> {
         let bounds = beside.bounds();
+        if bounds.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(bounds.error());
+        }
         let (request, mut alarm) = Alarm::set(bounds, request);
-        let answer = alarm.within(self.inner.run(request, beside)).await.map_err(|_| bounds.error())??;
+        let mut answer = pin!(self.inner.run(request, beside));
+        let answer = match alarm.within(answer.as_mut()).await {
+            Ok(answer) => answer?,
+            Err(Elapsed) => {
+                // The answer's future lives until the end of this function: it sees this when it is dropped.
+                beside.on_elapsed();
+                return Err(bounds.error());
+            }
+        };
         let alarm = alarm.is_set().then_some(alarm);
         Ok(answer.map(|body| TimedBody { body, alarm, bounds }))
     }

@@ -33,15 +33,15 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 
 /// Adds what the mesh adds to every call, once for all its attempts.
 // spec: istio-semantics 3, "headers to upstream"
-pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, scheme: &str) {
+pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool) {
     // One growth of the table instead of several.
     headers.reserve(6);
     headers.remove(deadline::EXPECTED_TIMEOUT_MS);
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id());
     }
-    let scheme = if scheme == "https" { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    let scheme = HeaderValue::from_static(if https { "https" } else { "http" });
+    headers.insert(FORWARDED_PROTO, scheme);
     if let Some(trace) = context.trace()
         && !headers.contains_key(TRACE_PARENT)
     {

@@ -1,7 +1,7 @@
 //! The body of an answer, which ends what the call held when it ends.
 
 use super::Held;
-use crate::{Error, endpoint::EndpointBody, error::Cause, timeout::TimedBody};
+use crate::{Error, endpoint::EndpointBody, error::Cause, record::Record, timeout::TimedBody};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -36,13 +36,15 @@ type Upstream = TimedBody<Held<EndpointBody, Permit>>;
 pub struct ResponseBody {
     kind: Kind,
     info: CallInfo,
+    /// Written when the body has ended.
+    record: Option<Record>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Upstream(Upstream),
     /// From a host outside of the mesh.
-    Outside(EndpointBody),
+    Outside(TimedBody<EndpointBody>),
     /// Made here.
     Local(Bytes),
 }
@@ -51,16 +53,17 @@ enum Kind {
 const COLLECTED_BYTES_MAX: usize = 16 << 20;
 
 impl ResponseBody {
-    pub(crate) fn upstream(body: Upstream, info: CallInfo) -> Self {
-        Self { kind: Kind::Upstream(body), info }
+    pub(crate) fn upstream(body: Upstream, info: CallInfo, record: Record) -> Self {
+        let record = (!body.is_end_stream()).then_some(record);
+        Self { kind: Kind::Upstream(body), info, record }
     }
 
-    pub(crate) fn outside(body: EndpointBody, info: CallInfo) -> Self {
-        Self { kind: Kind::Outside(body), info }
+    pub(crate) fn outside(body: TimedBody<EndpointBody>, info: CallInfo) -> Self {
+        Self { kind: Kind::Outside(body), info, record: None }
     }
 
     pub(crate) fn local(body: Bytes, info: CallInfo) -> Self {
-        Self { kind: Kind::Local(body), info }
+        Self { kind: Kind::Local(body), info, record: None }
     }
 
     /// Returns how the call went.
@@ -111,6 +114,15 @@ impl ResponseBody {
         self.broken(Error::new(Cause::LocalReset, message))
     }
 
+    fn on_error(&mut self, error: Error) -> Error {
+        let error = self.broken(error);
+        self.info.flags = error.flags();
+        if let Some(record) = &mut self.record {
+            record.on_error(&error);
+        }
+        error
+    }
+
     fn broken(&self, error: Error) -> Error {
         let account = crate::journal::Account { info: self.info.clone(), sent: true };
         error.settle(account, false)
@@ -131,13 +143,11 @@ impl Body for ResponseBody {
             Kind::Local(bytes) if bytes.is_empty() => None,
             Kind::Local(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
         };
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|error| {
-                let error = self.broken(error);
-                self.info.flags = error.flags();
-                error
-            })
-        }))
+        let frame = frame.map(|frame| frame.map_err(|error| self.on_error(error)));
+        if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {
+            self.record = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

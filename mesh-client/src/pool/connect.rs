@@ -2,19 +2,15 @@
 //!
 //! There is no way back from TLS to plaintext: what policy asks for is what is done, or it fails.
 
-use super::{ConnectError, Key, New, One, Protocol, Two};
+use super::{ConnectError, Key, New, One, Protocol, Two, tls::Handshake};
 use crate::{body::RequestBody, error::Cause};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{
-    balance::{Mutual, Security},
-    registry::Address,
-    time::Time,
-};
+use mesh_core::{balance::Security, registry::Address, time::Time};
 use mesh_runtime::{
     Clock,
-    identity::{Alpn, IdentityStore, Side},
+    identity::{Alpn, IdentityStore, VerifiedPeer},
+    telemetry::Telemetry,
 };
-use rustls::pki_types::ServerName;
 use std::{
     future::poll_fn,
     io,
@@ -22,16 +18,15 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
 
 /// What every connection of a client is made with.
 #[derive(Debug)]
@@ -39,6 +34,7 @@ pub(crate) struct Connector {
     pub(crate) identity: Arc<IdentityStore>,
     pub(crate) clock: Clock,
     pub(crate) protocol: Protocol,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// A connection on which no request was sent yet, and the future that drives it.
@@ -57,6 +53,31 @@ pub(crate) struct Meta {
     pub(crate) label: Arc<str>,
     /// When the certificate it was made with expires; no request is sent on it afterwards.
     pub(crate) expires: Time,
+    /// Who is there, where that was proved.
+    pub(crate) peer: Option<VerifiedPeer>,
+    /// The identity that believed it last; at first none, so that a change during the handshake is not missed.
+    pub(crate) generation: AtomicU64,
+}
+
+/// The identity in force, as far as it believes peers.
+pub(crate) struct Believers<'a> {
+    pub(crate) store: &'a IdentityStore,
+    /// Which identity that is.
+    pub(crate) generation: u64,
+}
+
+impl Believers<'_> {
+    /// Returns whether the peer at the other end of a connection would be believed again. Asks once per generation.
+    pub(crate) fn believe(&self, meta: &Meta) -> bool {
+        let Some(peer) = &meta.peer else { return true };
+        if meta.generation.swap(self.generation, Relaxed) == self.generation {
+            return true;
+        }
+        self.store.recheck(peer).inspect_err(|error| {
+            tracing::warn!(endpoint = %meta.label, %error, "closing a connection whose peer is no longer believed");
+        })
+        .is_ok()
+    }
 }
 
 impl Connector {
@@ -81,28 +102,28 @@ impl Connector {
         match &key.security {
             Security::Plaintext => {
                 let (tcp, address) = open(&key.address).await.map_err(refused)?;
-                let meta = Meta { label: address.to_string().into(), expires: Time::MAX };
+                let meta = Meta {
+                    label: address.to_string().into(),
+                    expires: Time::MAX,
+                    peer: None,
+                    generation: AtomicU64::default(),
+                };
                 handshake(tcp, self.protocol == Protocol::Http2, meta, self.clock.now()).await
             }
             Security::Mutual(mutual) => {
                 // Before dialling: without an identity there is no point in it.
-                let (config, expires) = self.tls(key, mutual)?;
+                let tls = Handshake::prepare(self, key, mutual)?;
                 let (tcp, address) = open(&key.address).await.map_err(refused)?;
-                let name = server_name(key, mutual)?;
-                let tls = TlsConnector::from(config)
-                    .connect(name, tcp)
-                    .await
-                    .map_err(|error| untrusted(key, mutual, error))?;
-                // A resumed handshake skips the verifiers; this does not.
-                self.identity
-                    .verified_peer(tls.get_ref().1, Side::Server)
-                    .map_err(|error| untrusted(key, mutual, io::Error::other(error)))?;
-                let h2 = match tls.get_ref().1.alpn_protocol() {
-                    Some(protocol) => protocol == b"h2",
-                    None => self.protocol == Protocol::Http2,
+                let expires = tls.expires;
+                let secured = tls.run(self, tcp).await?;
+                let h2 = secured.is_h2().unwrap_or(self.protocol == Protocol::Http2);
+                let meta = Meta {
+                    label: address.to_string().into(),
+                    expires,
+                    peer: secured.peer,
+                    generation: AtomicU64::default(),
                 };
-                let meta = Meta { label: address.to_string().into(), expires };
-                handshake(tls, h2, meta, self.clock.now()).await
+                handshake(secured.stream, h2, meta, self.clock.now()).await
             }
             Security::Refused(why) => Err(ConnectError::new(
                 Cause::Connect { tls: true },
@@ -117,20 +138,8 @@ impl Connector {
         }
     }
 
-    /// Returns the TLS settings and until when connections made with them may be used.
-    fn tls(&self, key: &Key, mutual: &Mutual) -> Result<(Arc<rustls::ClientConfig>, Time), ConnectError> {
-        let not_after = self.identity.current().map(|identity| identity.svid.not_after());
-        let config = self.identity.client_config(&mutual.peers, self.alpn()).map_err(|error| {
-            let message = format!("cannot speak mutual TLS to {}: {error}", key.address);
-            ConnectError::new(Cause::NotReady, message, None).with_source(error)
-        })?;
-        // The wall clock is read once per connection; from then on the monotonic one counts.
-        let left = not_after.and_then(|end| end.duration_since(SystemTime::now()).ok());
-        let expires = left.map_or(Time::MAX, |left| self.clock.now() + left);
-        Ok((config, expires))
-    }
-
-    fn alpn(&self) -> Alpn {
+    /// Returns the protocols to offer.
+    pub(super) fn alpn(&self) -> Alpn {
         match self.protocol {
             Protocol::Any => Alpn::Any,
             Protocol::Http1 => Alpn::Http1,
@@ -148,29 +157,6 @@ async fn open(address: &Address) -> io::Result<(TcpStream, SocketAddr)> {
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
     Ok((stream, peer))
-}
-
-fn server_name(key: &Key, mutual: &Mutual) -> Result<ServerName<'static>, ConnectError> {
-    ServerName::try_from(mutual.sni.to_string()).map_err(|error| {
-        let message = format!("{:?} is no server name for {} (UF): {error}", mutual.sni, key.address);
-        ConnectError::new(Cause::Connect { tls: true }, message, Some(format!("TLS error: {error}")))
-    })
-}
-
-fn untrusted(key: &Key, mutual: &Mutual, error: io::Error) -> ConnectError {
-    let message =
-        format!("TLS with {} failed (UF): {error}; expected peer: {}", key.address, expected(mutual));
-    let transport = Some(format!("TLS error: {}", reason(&error)));
-    ConnectError::new(Cause::Connect { tls: true }, message, transport).with_source(error)
-}
-
-fn expected(mutual: &Mutual) -> String {
-    use mesh_core::identity::PeerRule;
-    match &mutual.peers {
-        PeerRule::AnyOf(ids) => ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(" or "),
-        PeerRule::TrustDomain(domain) => format!("anybody of trust domain {domain}"),
-        PeerRule::Verified => "anybody with a valid SVID".to_owned(),
-    }
 }
 
 /// Returns what the system said, without our or Rust's wrapping.

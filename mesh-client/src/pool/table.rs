@@ -1,12 +1,13 @@
 //! Every pool of a client, by what it connects to.
 
-use super::{Connector, Pool, Terms};
+use super::{Connector, Pool, Terms, connect::Believers};
 use mesh_core::{balance::Security, registry::Address};
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::watch;
 
 /// What a pool connects to. Other TLS settings are another key: their connections are never shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +33,18 @@ pub(crate) struct Pools {
     /// Pools to hosts outside of the mesh; bounded, as their names come from the caller's requests.
     outside: Mutex<HashMap<Key, Arc<Pool>>>,
     outside_terms: Terms,
+    identities: watch::Receiver<u64>,
 }
 
 impl Pools {
     pub(crate) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, mesh: Mutex::default(), outside: Mutex::default(), outside_terms: Terms::outside() }
+        Self {
+            mesh: Mutex::default(),
+            outside: Mutex::default(),
+            outside_terms: Terms::outside(),
+            identities: connector.identity.subscribe(),
+            connector,
+        }
     }
 
     /// Returns the pool for `key`, the same one for as long as its endpoint is in the snapshot.
@@ -78,12 +86,13 @@ impl Pools {
         });
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes connections that were idle for too long, and those to peers that the identity in force does not believe.
     pub(crate) fn sweep(&self) {
         let now = self.connector.clock.now();
-        lock(&self.mesh).values().for_each(|pool| pool.sweep(now));
+        let identity = Believers { store: &self.connector.identity, generation: *self.identities.borrow() };
+        lock(&self.mesh).values().for_each(|pool| pool.sweep(now, &identity));
         lock(&self.outside).retain(|_, pool| {
-            pool.sweep(now);
+            pool.sweep(now, &identity);
             !pool.is_unused()
         });
     }

@@ -301,6 +301,31 @@ async fn a_workload_without_configuration_fails_calls_at_once_and_says_why() {
 }
 
 #[tokio::test]
+async fn calls_are_counted_with_their_status_and_flags() {
+    let server = Server::start(|_| async { answer("ok") }).await;
+    let dead = unused_address().await;
+    let mut settings = Settings::for_service("client");
+    settings.admin = Some(([127, 0, 0, 1], 0).into());
+    let mesh = Mesh::start(settings).await;
+    mesh.apply(&(service("reviews", &[(server.address, "v1")]) + &service("gone", &[(dead, "v1")])));
+    assert_eq!(mesh.text("http://reviews/").await, "ok");
+    assert!(mesh.get("http://gone/").await.is_err());
+    let page = mesh.text(&format!("http://{}/metrics", mesh.workload.admin().unwrap())).await;
+    let count = |service: &str, code: &str, flags: &str| {
+        let labels = [
+            format!("destination_service_name=\"{service}\""),
+            format!("response_code=\"{code}\""),
+            format!("response_flags=\"{flags}\""),
+        ];
+        let mut lines = page.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        let line = lines.find(|line| labels.iter().all(|label| line.contains(label)));
+        line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+    };
+    assert_eq!(count("reviews", "200", "-").as_deref(), Some("1"), "{page}");
+    assert_eq!(count("gone", "503", "UF,URX").as_deref(), Some("1"), "{page}");
+}
+
+#[tokio::test]
 async fn the_client_is_a_tower_service() {
     use tower::ServiceExt;
     let server = Server::start(|_| async { answer("hello") }).await;

@@ -127,6 +127,18 @@ async fn an_endpoint_that_keeps_failing_is_ejected_and_the_error_says_so() {
     assert!(error.to_string().contains("1 endpoints, 1 ejected, the next is back in 30 s"), "{error}");
 }
 
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_in_time_is_ejected() {
+    let (server, _gate) = gated().await;
+    let timeout = routes("reviews", "- route: [{destination: {host: reviews}}]\n    timeout: 20ms");
+    let outlier = policy("reviews", "{outlierDetection: {consecutive5xxErrors: 2, maxEjectionPercent: 100}}");
+    let mesh = Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &timeout + &outlier)).await;
+    for _ in 0..2 {
+        assert!(mesh.get("http://reviews/").await.unwrap_err().is_timeout());
+    }
+    assert!(mesh.get("http://reviews/").await.unwrap_err().is_no_endpoints());
+}
+
 async fn limited(server: &Server, traffic_policy: &str) -> Mesh {
     Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &policy("reviews", traffic_policy))).await
 }

@@ -101,6 +101,22 @@ async fn changed_tls_settings_never_reuse_a_connection() {
     assert_eq!(mesh.text("http://reviews/").await, "ok");
 }
 
+#[tokio::test]
+async fn a_connection_whose_peer_is_no_longer_believed_is_closed() {
+    let ca = Ca::new();
+    let server = Server::start_tls(ca.store("reviews"), |_| async { answer("ok") }).await;
+    let mesh = Mesh::new(&meshed("reviews", &[(server.address, "v1")])).await;
+    mesh.identify(&ca, "client");
+    assert_eq!(mesh.text("http://reviews/").await, "ok");
+    // A new certificate of the same authority changes nothing.
+    mesh.identify(&ca, "client");
+    assert_eq!(mesh.text("http://reviews/").await, "ok");
+    assert_eq!(server.accepted(), 1);
+    mesh.identify(&Ca::new(), "client");
+    until("the connection to be closed", || server.open() == 0).await;
+    assert!(mesh.get("http://reviews/").await.unwrap_err().is_tls());
+}
+
 /// Invariant 1: a request sees one snapshot, its retries included.
 #[tokio::test]
 async fn a_request_under_way_keeps_the_snapshot_it_began_with() {

@@ -64,6 +64,16 @@ async fn the_deadline_of_the_caller_ends_a_call_without_a_timeout() {
 }
 
 #[tokio::test]
+async fn a_call_after_the_deadline_of_the_caller_is_not_sent() {
+    let server = Server::start(never).await;
+    let mesh = Mesh::new(&service("reviews", &[(server.address, "v1")])).await;
+    let now = mesh.workload.clock().now();
+    let error = Context::new(Some(now), None).scope(mesh.get("http://reviews/")).await.unwrap_err();
+    assert!(error.is_timeout() && !error.may_have_been_sent());
+    assert_eq!((error.attempts(), server.accepted()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_grpc_timeout_is_honoured_for_grpc_only() {
     let server = Server::start(|_| async {
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,0 +1,95 @@
+//! Mutual TLS on a new connection: our identity for theirs.
+
+use super::{ConnectError, Key, connect::Connector};
+use crate::error::Cause;
+use mesh_core::{balance::Mutual, identity::PeerRule, time::Time};
+use mesh_runtime::identity::{Side, SvidError, VerifiedPeer};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{io, sync::Arc};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// What a handshake will be made with.
+pub(super) struct Handshake<'a> {
+    key: &'a Key,
+    mutual: &'a Mutual,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    /// When our certificate expires.
+    pub(super) expires: Time,
+}
+
+/// A connection whose peer is who was expected.
+pub(super) struct Secured {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) peer: Option<VerifiedPeer>,
+}
+
+impl<'a> Handshake<'a> {
+    /// # Errors
+    ///
+    /// Returns that there is no identity to show, or that the server name is none.
+    pub(super) fn prepare(
+        connector: &Connector,
+        key: &'a Key,
+        mutual: &'a Mutual,
+    ) -> Result<Self, ConnectError> {
+        let identity = &connector.identity;
+        let not_after = identity.current().map(|current| current.svid.not_after());
+        let config = identity.client_config(&mutual.peers, connector.alpn()).map_err(|error| {
+            let message = format!("cannot speak mutual TLS to {}: {error}", key.address);
+            ConnectError::new(Cause::NotReady, message, None).with_source(error)
+        })?;
+        // The wall clock is read once per connection; from then on the monotonic one counts.
+        let left = not_after.and_then(|end| end.duration_since(identity.clock().now()).ok());
+        let expires = connector.clock.now() + left.unwrap_or_default();
+        let name = ServerName::try_from(mutual.sni.to_string()).map_err(|error| {
+            let message = format!("{:?} is no server name for {} (UF): {error}", mutual.sni, key.address);
+            ConnectError::new(Cause::Connect { tls: true }, message, Some(format!("TLS error: {error}")))
+        })?;
+        Ok(Self { key, mutual, config, name, expires })
+    }
+
+    /// # Errors
+    ///
+    /// Returns why the handshake failed, or why the peer is not believed.
+    pub(super) async fn run(self, connector: &Connector, tcp: TcpStream) -> Result<Secured, ConnectError> {
+        let Self { key, mutual, config, name, .. } = self;
+        let failed = |error: io::Error| {
+            if let Some(refused) = SvidError::find(&error) {
+                connector.telemetry.on_handshake_refused(Side::Server, refused.reason());
+            }
+            failure(key, mutual, error)
+        };
+        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
+        // A resumed handshake skips the verifiers; this does not.
+        let peer = connector
+            .identity
+            .verified_peer(stream.get_ref().1, Side::Server)
+            .map_err(|error| failure(key, mutual, io::Error::other(error)))?;
+        Ok(Secured { stream, peer })
+    }
+}
+
+impl Secured {
+    /// Returns whether the peer agreed on HTTP/2; `None` if it did not say.
+    pub(super) fn is_h2(&self) -> Option<bool> {
+        self.stream.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2")
+    }
+}
+
+fn failure(key: &Key, mutual: &Mutual, error: io::Error) -> ConnectError {
+    let reason = error.get_ref().map_or_else(|| error.to_string(), ToString::to_string);
+    let expected = expected(&mutual.peers);
+    let message = format!("TLS with {} failed (UF): {reason}; expected {expected}", key.address);
+    let transport = Some(format!("TLS error: {reason}"));
+    ConnectError::new(Cause::Connect { tls: true }, message, transport).with_source(error)
+}
+
+fn expected(peers: &PeerRule) -> String {
+    match peers {
+        PeerRule::AnyOf(ids) => ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(" or "),
+        PeerRule::TrustDomain(domain) => format!("anybody of trust domain {domain}"),
+        PeerRule::Verified => "anybody with a valid SVID".to_owned(),
+    }
+}

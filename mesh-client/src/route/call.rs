@@ -1,0 +1,140 @@
+//! A request on its way in: what routing reads of it, and what the route makes of it.
+
+use super::Chosen;
+use crate::{Error, body::RequestBody, error::Cause, journal::Journal, wire};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Uri, header,
+    uri::{Authority, PathAndQuery},
+};
+use http_body::Body;
+use mesh_core::{
+    deadline,
+    route::{Head, Rewrite},
+};
+use mesh_runtime::Context;
+use std::time::Duration;
+
+/// A request, and what was found out about it.
+pub(super) struct Call {
+    pub(super) request: Request<RequestBody>,
+    pub(super) authority: Authority,
+    pub(super) grpc: bool,
+    /// That of the inbound request in whose course it is made.
+    pub(super) context: Context,
+}
+
+impl Call {
+    /// # Errors
+    ///
+    /// Returns that there is no host to call.
+    pub(super) fn read(mut request: Request<RequestBody>) -> Result<Self, Error> {
+        let grpc = is_grpc(request.headers());
+        let authority =
+            authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
+        wire::strip_hop(request.headers_mut());
+        Ok(Self { request, authority, grpc, context: Context::current() })
+    }
+
+    pub(super) fn head(&self) -> Head<'_> {
+        Head {
+            method: self.request.method(),
+            scheme: self.scheme(),
+            authority: self.authority.as_str(),
+            path_and_query: path_and_query(self.request.uri()),
+            headers: self.request.headers(),
+        }
+    }
+
+    /// Returns whether nothing of its body is still to come.
+    pub(super) fn is_complete(&self) -> bool {
+        self.request.body().is_end_stream()
+    }
+
+    /// Returns the timeout of the route; a gRPC request brings its own, which that one caps.
+    // spec: istio-semantics 3, "Deadlines"
+    pub(super) fn timeout(&self, route: Option<Duration>) -> Option<Duration> {
+        let own =
+            || self.request.headers().get(deadline::GRPC_TIMEOUT).and_then(deadline::parse_grpc_timeout);
+        let own = if self.grpc { own() } else { None };
+        own.into_iter().chain(route).min()
+    }
+
+    /// Adds what the mesh adds to every call.
+    pub(super) fn introduce(&mut self) {
+        let https = self.scheme() == "https";
+        wire::introduce(self.request.headers_mut(), &self.context, https);
+    }
+
+    /// Makes it what the route wants.
+    ///
+    /// # Errors
+    ///
+    /// Returns that a rewrite yields no valid request.
+    pub(super) fn become_what(&mut self, chosen: Chosen<'_>) -> Result<(), Error> {
+        self.introduce();
+        if let Some(rewrite) = &chosen.forward.rewrite {
+            self.rewrite(rewrite)?;
+        }
+        for operations in chosen.order(&chosen.forward.request_headers, &chosen.target.request_headers) {
+            operations.apply(self.request.headers_mut());
+        }
+        Ok(())
+    }
+
+    // spec: istio-semantics 2.1, "rewrite.uri" and "rewrite.authority"
+    fn rewrite(&mut self, rewrite: &Rewrite) -> Result<(), Error> {
+        let invalid = |what: &str, new: &dyn std::fmt::Debug, error: &dyn std::fmt::Display| {
+            Error::new(Cause::Request, format!("the route rewrites the {what} to {new:?}: {error}"))
+        };
+        if let Some(path) = &rewrite.path {
+            let original = path_and_query(self.request.uri()).to_owned();
+            let new = path.apply(&original);
+            *self.request.uri_mut() = Uri::try_from(&new).map_err(|error| invalid("path", &new, &error))?;
+            if let Ok(original) = HeaderValue::try_from(original) {
+                self.request.headers_mut().insert(ORIGINAL_PATH, original);
+            }
+        }
+        if let Some(new) = &rewrite.authority {
+            self.authority =
+                Authority::try_from(new.as_bytes()).map_err(|error| invalid("authority", new, &error))?;
+        }
+        Ok(())
+    }
+
+    fn scheme(&self) -> &str {
+        self.request.uri().scheme_str().unwrap_or("http")
+    }
+}
+
+/// Returns the authority of the URI, else the host header.
+fn authority(request: &Request<RequestBody>) -> Result<Authority, Error> {
+    let authority = match (request.uri().authority(), request.headers().get(header::HOST)) {
+        (Some(authority), _) => Ok(authority.clone()),
+        (None, Some(host)) => Authority::try_from(host.as_bytes())
+            .map_err(|error| format!("the host header {host:?} is no authority: {error}")),
+        (None, None) => Err(format!(
+            "the request for {:?} names no host: give it a URI like http://service/path, or a host header",
+            request.uri()
+        )),
+    };
+    let authority = authority.map_err(|message| Error::new(Cause::Request, message))?;
+    // Credentials in a URI are not for the wire; nor for an error message.
+    if authority.as_str().contains('@') {
+        let message = format!("the URI of {} holds credentials: send them in a header", authority.host());
+        return Err(Error::new(Cause::Request, message));
+    }
+    Ok(authority)
+}
+
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
