@@ -461,6 +461,22 @@ fn a_document_that_breaks_off_still_says_which_object_it_was() {
 }
 
 #[test]
+fn a_fault_in_a_list_spoils_every_item_and_is_reported_once() {
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {action: DENY}}";
+    let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: r}, spec: {host: a, host: b}}";
+    for text in
+        [format!("[{policy}, {rule}]"), format!("kind: List\napiVersion: v1\nitems:\n- {policy}\n- {rule}\n")]
+    {
+        let loaded = read(&text);
+        assert_eq!(loaded.diagnostics.len(), 1, "{:#?}", loaded.diagnostics);
+        let broken: Vec<_> = loaded.broken.iter().map(ToString::to_string).collect();
+        assert_eq!(broken, ["AuthorizationPolicy default/p", "DestinationRule default/r"]);
+        assert!(!loaded.complete);
+        assert_eq!(loaded.resources[0].spec, Spec::Malformed { selector: None, deny: true });
+    }
+}
+
+#[test]
 fn duplicate_keys_spoil_the_object_and_name_both_lines() {
     let text =
         object("VirtualService", "hosts: [a]\nhosts: [b]\nhttp: [{route: [{destination: {host: a}}]}]");

@@ -3,6 +3,7 @@
 use crate::{
     connection::{self, Notice, Shared},
     handler::Handler,
+    turned_away::TurnedAway,
 };
 use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::{
@@ -87,7 +88,7 @@ impl<H: Handler> Reception<H> {
             }
             Ok((stream, address)) => {
                 drop(stream);
-                self.shared.turned_away.on(&crate::turned_away::TurnedAway::Crowded, address);
+                self.shared.turn_away(&TurnedAway::Crowded, address);
             }
             // The client left before it was its turn.
             Err(error) if is_of_the_connection(&error) => {}

@@ -1,7 +1,10 @@
-//! What a connection is busy with, told by its requests and read by whoever waits for it.
+//! What a connection is busy with, told by its requests and read by whoever waits for it; and their record.
 
-use mesh_core::time::Time;
-use mesh_runtime::Clock;
+use mesh_core::{
+    event::{Flag, Flags},
+    time::Time,
+};
+use mesh_runtime::{Clock, telemetry::RequestMetrics};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -11,6 +14,7 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct Activity {
     clock: Clock,
+    metrics: Arc<RequestMetrics>,
     started: AtomicU64,
     in_flight: AtomicU32,
     /// When the last request ended, in nanoseconds of `clock`.
@@ -18,14 +22,11 @@ pub(crate) struct Activity {
     forbidden: AtomicBool,
 }
 
-/// A request in flight, until dropped: that is when its answer is out, or nobody wants it any more.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Activity>);
-
 impl Activity {
-    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, metrics: Arc<RequestMetrics>) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            metrics,
             started: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             idle_since: AtomicU64::new(clock.now().as_nanos()),
@@ -37,7 +38,7 @@ impl Activity {
     pub(crate) fn on_request(self: &Arc<Self>) -> InFlight {
         self.started.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { since: self.clock.now(), status: 0, flags: Flag::DC.into(), activity: Arc::clone(self) }
     }
 
     /// Returns how many requests there have been.
@@ -66,10 +67,41 @@ impl Activity {
     }
 }
 
+/// A request in flight, until dropped: that is when its answer is out, or nobody wants it any more. Then it is recorded.
+//  asked (0, DC) --answer--> whole, as far as known (status, -) --piece--> (status, DC) --end--> (status, -)
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    since: Time,
+    /// What the caller was told; 0 before that.
+    status: u16,
+    /// What is recorded if it ends here.
+    flags: Flags,
+}
+
+impl InFlight {
+    /// The head of the answer is there. A body that nobody asks for (HEAD, 304) is none.
+    pub(crate) fn on_answer(&mut self, status: http::StatusCode, flags: Flags) {
+        (self.status, self.flags) = (status.as_u16(), flags);
+    }
+
+    /// A piece of the body is out, and more to come: if it ends here, the caller went away.
+    pub(crate) fn on_piece(&mut self) {
+        self.flags = Flag::DC.into();
+    }
+
+    /// The body ended, whole or (`flags` say why) not.
+    pub(crate) fn on_end(&mut self, flags: Flags) {
+        self.flags = flags;
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let activity = &self.0;
-        activity.idle_since.store(activity.clock.now().as_nanos(), Relaxed);
+        let activity = &self.activity;
+        let now = activity.clock.now();
+        activity.metrics.on_answer(self.status, self.flags, now.since(self.since));
+        activity.idle_since.store(now.as_nanos(), Relaxed);
         activity.in_flight.fetch_sub(1, Relaxed);
     }
 }

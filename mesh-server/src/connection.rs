@@ -18,7 +18,7 @@ use crate::{
     turned_away::{Log, TurnedAway},
 };
 use mesh_core::config::istio::MtlsMode;
-use mesh_runtime::Workload;
+use mesh_runtime::{Workload, identity::Side};
 use std::{
     net::SocketAddr,
     pin::{Pin, pin},
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) normalise: Normalise,
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
-    pub(crate) turned_away: Log,
+    log: Log,
     pub(crate) silent: Arc<Room>,
     pub(crate) handshakes: Arc<Room>,
     leaving: AtomicBool,
@@ -59,7 +59,7 @@ pub(crate) struct Notice {
 impl Shared {
     pub(crate) fn new(workload: Workload, limits: Limits, normalise: Normalise, port: u16) -> Arc<Self> {
         Arc::new(Self {
-            turned_away: Log::new(workload.clock()),
+            log: Log::new(workload.clock()),
             // A silent connection has earned nothing: it makes room whatever its age.
             silent: Room::new(limits.silent_max, Duration::ZERO),
             handshakes: Room::new(limits.handshakes_max, limits.handshake_patience),
@@ -78,6 +78,12 @@ impl Shared {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
+    }
+
+    /// A connection is closed without an answer: counts and logs it.
+    pub(crate) fn turn_away(&self, why: &TurnedAway, peer: SocketAddr) {
+        self.workload.telemetry().on_handshake_refused(Side::Client, why.reason());
+        self.log.on(why, peer);
     }
 
     /// Returns the mutual TLS mode in force.
@@ -101,7 +107,7 @@ pub(crate) async fn run<H: Handler>(
     };
     match entered {
         Ok(entered) => entered.serve(shared, address, handler, notices).await,
-        Err(why) => shared.turned_away.on(&why, address),
+        Err(why) => shared.turn_away(&why, address),
     }
 }
 
@@ -125,7 +131,8 @@ impl Entered {
         notices: watch::Receiver<Notice>,
     ) {
         let Self { transport, http2, standing, admitted } = self;
-        let activity = Activity::new(shared.workload.clock());
+        let metrics = shared.workload.telemetry().server(admitted.peer());
+        let activity = Activity::new(shared.workload.clock(), metrics);
         let stream = Stream::new(transport, http2, Arc::clone(&activity), &shared.limits);
         let inbound = Inbound::new(handler, &admitted, address, Arc::clone(&shared), Arc::clone(&activity));
         let serving = Serving { shared, address, standing, activity, notices };
@@ -170,7 +177,7 @@ impl Serving {
         match &closing {
             Closing::Forbidden(why) => {
                 self.activity.forbid();
-                self.shared.turned_away.on(why, self.address);
+                self.shared.turn_away(why, self.address);
             }
             Closing::Leaving => self.last_word(conversation.as_mut()).await,
             Closing::Idle => {}

@@ -1,9 +1,10 @@
-//! One connection's requests: the steps, the handler, and the answer until its last byte.
+//! One connection's requests: the steps, then the handler, or an answer in its place.
 //!
 //! hyper calls this; a request whose caller goes away is dropped by hyper, and everything here with it.
 
 use crate::{
-    activity::{Activity, InFlight},
+    activity::Activity,
+    answer::{AnswerBody, Answered, Ending, Overdue},
     authorize::Authorize,
     body::RequestBody,
     connection::Shared,
@@ -12,15 +13,13 @@ use crate::{
     hygiene::StripSpoofable,
     normalise::Normalise,
     peer::{Identify, Peer},
-    reply::{Reply, ReplyOr, is_grpc},
+    reply::{Reply, is_grpc},
     stall,
     step::Step,
 };
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use http_body::{Body, Frame, SizeHint};
-use mesh_core::{identity::Admitted, time::Time};
-use mesh_runtime::{Clock, Context};
+use http::{Request, Response, Version, request::Parts};
+use mesh_core::identity::Admitted;
+use mesh_runtime::Context;
 use pin_project_lite::pin_project;
 use std::{
     net::SocketAddr,
@@ -29,7 +28,6 @@ use std::{
     sync::Arc,
     task::{self, Poll, ready},
 };
-use tokio::time::Sleep;
 
 /// The steps before the handler, in their order. The deadline is read before its header may be stripped, and policy
 /// judges what is left: the handler's very bytes.
@@ -117,14 +115,6 @@ impl Step for HeadersMax {
     }
 }
 
-/// What the answer needs when it begins and what ends with its last byte.
-struct Ending {
-    in_flight: InFlight,
-    shared: Arc<Shared>,
-    http1: bool,
-    grpc: bool,
-}
-
 pin_project! {
     /// The answer to a request: the handler's, or the mesh's in its place.
     pub(crate) struct Answer<H: Handler> {
@@ -163,8 +153,6 @@ impl<H: Handler> Future for Answer<H> {
     }
 }
 
-type Answered<B> = Result<(Response<Scoped<B>>, Overdue), Reply>;
-
 /// Polls the handler; the mesh answers for it if it panics or is overdue.
 fn poll_handler<H: Handler>(
     mut call: Pin<&mut Scoped<Call<H>>>,
@@ -189,92 +177,4 @@ fn poll_handler<H: Handler>(
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
-}
-
-impl Ending {
-    fn begin<B>(self, answer: Answered<B>) -> Response<AnswerBody<B>> {
-        let (mut response, overdue) = match answer {
-            Ok((response, overdue)) => (response.map(ReplyOr::handler), overdue),
-            Err(reply) => (reply.into_response(self.grpc), Overdue::default()),
-        };
-        // The polite way out of HTTP/1.1 while the server is about to leave; HTTP/2 has GOAWAY.
-        if self.http1 && self.shared.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response.map(|body| AnswerBody { body, overdue, in_flight: self.in_flight })
-    }
-}
-
-/// Ends what outlasts the deadline of its request.
-///
-/// The caller gives up at that moment too, and the deadline counted here is later by the time the request travelled: a
-/// handler is never cut off while somebody waits for it, and none works on for nobody where the caller's reset is lost.
-#[derive(Debug, Default)]
-struct Overdue {
-    deadline: Option<(Time, Clock)>,
-    /// Made at the first wait, so that a handler that answers at once costs no timer.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Overdue {
-    fn new(context: &Context, clock: Clock) -> Self {
-        Self { deadline: context.deadline().map(|deadline| (deadline, clock)), timer: None }
-    }
-
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        let Some((deadline, clock)) = self.deadline else { return Poll::Pending };
-        let sleep = || Box::pin(tokio::time::sleep_until(clock.instant(deadline)));
-        self.timer.get_or_insert_with(sleep).as_mut().poll(cx)
-    }
-}
-
-pin_project! {
-    /// The body of an answer. The request is in flight until it has ended or is dropped.
-    pub(crate) struct AnswerBody<B> {
-        #[pin]
-        body: ReplyOr<Scoped<B>>,
-        overdue: Overdue,
-        in_flight: InFlight,
-    }
-}
-
-/// Why a body broke off. hyper resets the stream, or closes the connection, so the caller sees that it did.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
-    #[error("the caller's deadline passed before the answer was whole")]
-    DeadlinePassed,
-    #[error(transparent)]
-    Handler(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl<B> Body for AnswerBody<B>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Data = Bytes;
-    type Error = AnswerError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let this = self.project();
-        let polled = match this.body.poll_frame(cx) {
-            Poll::Ready(frame) => {
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| AnswerError::Handler(error.into()))))
-            }
-            Poll::Pending => this.overdue.poll(cx).map(|()| Some(Err(AnswerError::DeadlinePassed))),
-        };
-        stall::note(&polled);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

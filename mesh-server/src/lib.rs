@@ -8,6 +8,7 @@
 
 mod accept;
 mod activity;
+mod answer;
 mod authorize;
 mod body;
 mod connection;

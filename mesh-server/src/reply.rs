@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use mesh_core::event::{Flag, Flags};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
@@ -63,6 +64,16 @@ impl Reply {
             Self::TooManyHeaders => "2",
             Self::Denied => "7",
             Self::DeadlinePassed => "4",
+        }
+    }
+
+    /// Returns what the record says of it.
+    pub(crate) fn flags(self) -> Flags {
+        match self {
+            Self::DeadlinePassed => Flag::UT.into(),
+            Self::BadPath | Self::BadHost | Self::TooManyHeaders | Self::Denied | Self::Panicked => {
+                Flags::NONE
+            }
         }
     }
 

@@ -115,13 +115,13 @@ impl Server {
 
 /// Refuses to start where no connection could ever be accepted.
 fn require_identity(shared: &Shared) -> Result<(), ServeError> {
-    let settings = shared.workload.settings();
-    let source = settings.join_token.is_some() || settings.identity_files.is_some();
-    if source || shared.workload.identity().current().is_some() || shared.mode() != MtlsMode::Strict {
+    let workload = &shared.workload;
+    let possible = workload.settings().has_identity_source() || workload.identity().current().is_some();
+    if possible || shared.mode() != MtlsMode::Strict {
         return Ok(());
     }
     Err(ServeError::NoIdentity(
-        "set MESH_JOIN_TOKEN, or MESH_CERT, MESH_KEY and MESH_BUNDLES, or a PeerAuthentication that is not STRICT"
+        "set MESH_CONTROL and MESH_JOIN_TOKEN, or MESH_CERT, MESH_KEY and MESH_BUNDLES, or a PeerAuthentication that is not STRICT"
             .to_owned(),
     ))
 }

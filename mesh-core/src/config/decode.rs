@@ -54,13 +54,23 @@ impl<'n> Decoder<'n> {
 
     /// Adds a finding about what stands at `at`.
     pub(crate) fn find(&mut self, at: Mark, finding: Diagnostic) {
-        self.failed |= finding.level == Level::Error;
-        if self.findings.len() < FINDINGS_MAX {
+        self.failed |= finding.is_error();
+        if self.is_full() {
+            self.suppressed += 1;
+        } else {
             let path = self.path();
             self.findings.push(finding.at(Location::new(self.file, at)).path(path));
-        } else {
-            self.suppressed += 1;
         }
+    }
+
+    /// Returns whether further findings are only counted, so that nobody works on their text.
+    fn is_full(&self) -> bool {
+        self.findings.len() >= FINDINGS_MAX
+    }
+
+    /// Returns the one of `names` that was probably meant by `written`.
+    fn meant<'a>(&self, written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.is_full() { None } else { nearest(written, names) }
     }
 
     /// Adds the finding that Istio's webhook would refuse what stands at `at`.

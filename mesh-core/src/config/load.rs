@@ -89,6 +89,8 @@ struct Loader<'o> {
     file: Arc<str>,
     options: &'o Options,
     loaded: Loaded,
+    /// Whether the faults of the document are reported already, as those of the list around its objects.
+    faults_reported: bool,
     /// Kinds without a meaning here, with the first place and the number of each.
     foreign: BTreeMap<(String, String), (Mark, usize)>,
 }
@@ -96,7 +98,7 @@ struct Loader<'o> {
 impl<'o> Loader<'o> {
     fn new(file: Arc<str>, options: &'o Options) -> Self {
         let loaded = Loaded { complete: true, ..Loaded::default() };
-        Self { file, options, loaded, foreign: BTreeMap::new() }
+        Self { file, options, loaded, faults_reported: false, foreign: BTreeMap::new() }
     }
 
     fn on_document(&mut self, document: Document) {
@@ -118,15 +120,18 @@ impl<'o> Loader<'o> {
             Value::Mapping(entries) => items_of(entries),
             Value::Scalar { .. } => return,
         };
+        let outer = std::mem::replace(&mut self.faults_reported, true);
         for item in items {
             // A fault somewhere in a list may be in any of its items: none of them may come into force.
-            if faults.is_empty() {
-                self.on_value(item, &[]);
-            }
+            self.on_value(item, faults);
         }
+        self.faults_reported = outer;
     }
 
     fn report_faults(&mut self, faults: &[Fault], key: Option<&ResourceKey>) {
+        if self.faults_reported {
+            return;
+        }
         for fault in faults {
             let mut finding = Diagnostic::error(fault.code, &fault.message).at(self.locate(fault.at));
             finding.help.clone_from(&fault.help);

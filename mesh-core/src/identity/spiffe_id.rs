@@ -2,6 +2,7 @@
 //! the standard to the letter is refused, so that two texts are one identity only if they are the same bytes.
 // spec: spiffe standards/SPIFFE-ID.md section 2
 
+use super::Excerpt;
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The name of a trust domain: `[a-z0-9._-]+`, at most 255 bytes.
@@ -102,10 +103,6 @@ pub enum SpiffeIdError {
     #[error("`{0}` is no namespace or service account: not one segment of a path")]
     NotOneSegment(Excerpt),
 }
-
-/// The beginning of a text that somebody else wrote: escaped, and cut to a length fit for a log line.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Excerpt(Box<str>);
 
 impl TrustDomain {
     /// Returns the name.
@@ -239,29 +236,6 @@ fn check_path(path: &str, excerpt: impl Fn() -> Excerpt) -> Result<(), SpiffeIdE
     Ok(())
 }
 
-impl Excerpt {
-    /// Returns the beginning of `text`, escaped.
-    pub fn of(text: &str) -> Self {
-        let mut shown: String = text.chars().take(EXCERPT_CHARS_MAX).flat_map(char::escape_debug).collect();
-        if text.chars().nth(EXCERPT_CHARS_MAX).is_some() {
-            shown.push('…');
-        }
-        Self(shown.into())
-    }
-}
-
-impl fmt::Display for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl fmt::Display for TrustDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -301,9 +275,6 @@ const ID_LEN_MAX: usize = 2048;
 
 // spec: spiffe standards/SPIFFE-ID.md section 2.3, after RFC 3986's limit of a host
 const DOMAIN_LEN_MAX: usize = 255;
-
-// A line of a terminal; the longest IDs seen in practice are shorter.
-const EXCERPT_CHARS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests;

@@ -149,9 +149,14 @@ impl Fingerprint {
 
 fn read(path: &Path) -> Result<String, IdentityError> {
     let what = || path.display().to_string();
-    let length = std::fs::metadata(path).map_err(|why| unreadable(what(), why))?.len();
-    if length > FILE_LEN_MAX {
-        return Err(unreadable(what(), format!("it has {length} bytes; at most {FILE_LEN_MAX} are read")));
+    let metadata = std::fs::metadata(path).map_err(|why| unreadable(what(), why))?;
+    // A pipe would hold the reader up for ever.
+    if !metadata.is_file() {
+        return Err(unreadable(what(), "it is no file"));
+    }
+    if metadata.len() > FILE_LEN_MAX {
+        let why = format!("it has {} bytes; at most {FILE_LEN_MAX} are read", metadata.len());
+        return Err(unreadable(what(), why));
     }
     std::fs::read_to_string(path).map_err(|why| unreadable(what(), why))
 }

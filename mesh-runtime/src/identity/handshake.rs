@@ -27,17 +27,19 @@ impl VerifiedPeer {
     /// Returns the peer of an established connection whose configuration came from an
     /// [`IdentityStore`](super::IdentityStore); `None` if the peer showed no certificate.
     ///
-    /// On resumption rustls does not call the verifiers, and the session may be older than the peer's certificate lasts:
-    /// the chain it was opened with is then verified once more.
+    /// The verifiers' word is taken if it can be: the handshake was a full one (on resumption rustls does not call them,
+    /// and the session may have outlived the peer's certificate), and `is_settled`, it was surely these `bundles` that
+    /// they went by. Else the chain is verified here.
     pub(super) fn of(
         tls: &CommonState,
         bundles: &Bundles,
+        is_settled: bool,
         side: Side,
         now: UnixTime,
     ) -> Result<Option<Self>, SvidError> {
         let Some([leaf, intermediates @ ..]) = tls.peer_certificates() else { return Ok(None) };
         let id = match tls.handshake_kind() {
-            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) if is_settled => {
                 verify::spiffe_id(&super::Leaf::parse(leaf)?)?
             }
             _ => verify_svid(leaf, intermediates, bundles, side, now)?,

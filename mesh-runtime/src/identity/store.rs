@@ -19,8 +19,9 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// The identity in force.
 pub struct IdentityStore {
@@ -117,13 +118,15 @@ impl IdentityStore {
 
     /// Returns the peer of a connection made with a configuration of this store; `None` if it showed no certificate. To
     /// be called after *every* handshake, and the connection closed on an error: a resumed handshake skips the
-    /// verifiers, and only here is the peer's certificate found to have expired, or its bundle gone, since the first.
+    /// verifiers, one that was under way during a publication went by the old bundles, and only here is it noticed.
     ///
     /// # Errors
     ///
     /// Returns why the peer is no longer to be believed.
     pub fn verified_peer(&self, tls: &CommonState, side: Side) -> Result<Option<VerifiedPeer>, SvidError> {
-        VerifiedPeer::of(tls, &self.bundles(), side, self.clock.unix())
+        let generation = self.current.load();
+        let is_settled = generation.as_ref().is_some_and(|generation| generation.is_settled());
+        VerifiedPeer::of(tls, &self.bundles(), is_settled, side, self.clock.unix())
     }
 
     /// Verifies again a peer whose connection stands, against the bundles in force: to be called for every connection
@@ -157,6 +160,7 @@ impl fmt::Debug for IdentityStore {
 /// One identity and the configurations built from it so far.
 struct Generation {
     identity: Arc<Identity>,
+    since: Instant,
     resolver: Arc<SingleCertAndKey>,
     servers: [OnceLock<Arc<ServerConfig>>; 2],
     clients: RwLock<HashMap<PeerRule, HashMap<Alpn, Arc<ClientConfig>>>>,
@@ -167,9 +171,15 @@ impl Generation {
         Self {
             resolver: Arc::new(SingleCertAndKey::from(identity.svid.certified())),
             identity: Arc::new(identity),
+            since: Instant::now(),
             servers: Default::default(),
             clients: RwLock::default(),
         }
+    }
+
+    /// Returns whether every handshake that ends now was begun in this generation.
+    fn is_settled(&self) -> bool {
+        self.since.elapsed() > HANDSHAKE_MAX
     }
 
     fn server_config(&self, anonymous: bool, clock: &WallClock) -> Result<Arc<ServerConfig>, IdentityError> {
@@ -236,6 +246,9 @@ impl Generation {
         Ok(config)
     }
 }
+
+// Longer than any handshake is given. Until then each handshake costs one more verification of the peer's chain.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(60);
 
 // About 2 KiB each, with the peer's chain: 2 MiB at most, and enough for the callers of one workload.
 const SERVER_SESSIONS_MAX: usize = 1024;

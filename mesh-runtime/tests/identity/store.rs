@@ -122,9 +122,10 @@ fn a_client_without_a_certificate_passes_only_where_that_is_allowed() {
     }
 }
 
-#[test]
-fn both_sides_know_each_other_by_their_ids() {
+#[tokio::test(start_paused = true)]
+async fn both_sides_know_each_other_by_their_ids() {
     let pair = Pair::new();
+    settle().await;
     let outcome = pair.shake();
     let (client, server) = (outcome.client.unwrap(), outcome.server.unwrap());
     let seen_by_server = pair.server.verified_peer(&server, Side::Client).unwrap().unwrap();
@@ -133,9 +134,10 @@ fn both_sides_know_each_other_by_their_ids() {
     assert_eq!(seen_by_client.id().as_str(), "spiffe://a/server");
 }
 
-#[test]
-fn a_second_handshake_is_resumed_and_knows_the_peer_all_the_same() {
+#[tokio::test(start_paused = true)]
+async fn a_second_handshake_is_resumed_and_knows_the_peer_all_the_same() {
     let pair = Pair::new();
+    settle().await;
     assert!(pair.shake().is_full());
     let outcome = pair.shake();
     assert!(is_resumed(&outcome));
@@ -143,9 +145,10 @@ fn a_second_handshake_is_resumed_and_knows_the_peer_all_the_same() {
     assert_eq!(peer.id().as_str(), "spiffe://a/client");
 }
 
-#[test]
-fn a_resumed_handshake_does_not_outlive_the_certificate_of_the_client() {
+#[tokio::test(start_paused = true)]
+async fn a_resumed_handshake_does_not_outlive_the_certificate_of_the_client() {
     let pair = Pair::new();
+    settle().await;
     assert!(pair.shake().is_full());
     pair.server_clock.advance(SHORT_LIFE + Duration::from_secs(60));
     let outcome = pair.shake();
@@ -154,9 +157,10 @@ fn a_resumed_handshake_does_not_outlive_the_certificate_of_the_client() {
     assert_eq!(error.reason(), "expired");
 }
 
-#[test]
-fn a_resumed_handshake_does_not_outlive_the_certificate_of_the_server() {
+#[tokio::test(start_paused = true)]
+async fn a_resumed_handshake_does_not_outlive_the_certificate_of_the_server() {
     let pair = Pair::with_lives(3 * DAY, SHORT_LIFE);
+    settle().await;
     assert!(pair.shake().is_full());
     pair.client_clock.advance(SHORT_LIFE + Duration::from_secs(60));
     let outcome = pair.shake();
@@ -192,6 +196,15 @@ fn a_bundle_that_is_taken_away_ends_what_it_let_in() {
 
     pair.server.publish(identity(pair.server_svid.svid(), &[("b", &other)]));
     assert_eq!(pair.server.recheck(&standing).unwrap_err().reason(), "unknown_trust_domain");
+}
+
+#[test]
+fn a_bundle_that_is_taken_away_during_a_handshake_lets_nobody_in() {
+    let pair = Pair::new();
+    let server = pair.shake().server.unwrap();
+    pair.server.publish(identity(pair.server_svid.svid(), &[("a", &Authority::new("other a"))]));
+    let error = pair.server.verified_peer(&server, Side::Client).unwrap_err();
+    assert_eq!(error.reason(), "untrusted");
 }
 
 #[test]
@@ -270,6 +283,11 @@ impl Pair {
         let client = self.client.client_config(&rule, Alpn::Any).unwrap();
         shake(&client, &self.server.server_config(false).unwrap())
     }
+}
+
+/// Lets the time go by in which a handshake might have been begun before the publication.
+async fn settle() {
+    tokio::time::advance(Duration::from_secs(600)).await;
 }
 
 fn is_resumed(outcome: &Outcome) -> bool {

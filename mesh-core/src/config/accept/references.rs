@@ -13,7 +13,11 @@ use crate::{
     },
     registry::full_host,
 };
-use std::{collections::HashMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 /// Brings every object whose edit made a reference dangle back to its version in `before`, and says so.
 ///
@@ -26,32 +30,34 @@ pub(super) fn refuse_dangling(
     findings: &mut Vec<Diagnostic>,
 ) {
     let history = Subsets::of(before, domain);
+    let mut taken_back = Vec::new();
     loop {
         let current = Subsets::of(objects, domain);
-        let dangling: Vec<_> = objects.values().flat_map(|route| current.dangling(route)).collect();
-        let judged: Vec<_> =
-            dangling.iter().map(|reference| (reference, history.culprit(reference, before))).collect();
-        // Taking a route back may be all that is needed.
-        let route_is_culprit = judged.iter().any(|(_, culprit)| matches!(culprit, Culprit::Route(_)));
-        let mut taken_back: Vec<Arc<Resource>> = Vec::new();
-        for (reference, culprit) in &judged {
-            let last = match culprit {
-                Culprit::Route(last) => last,
-                Culprit::Rule(last) if !route_is_culprit => last,
-                _ => continue,
-            };
-            findings.push(match culprit {
-                Culprit::Route(_) => current.not_defined(reference).kept(still_in_force(last)),
-                _ => reference.withdrawn(last, objects.get(&last.key)),
-            });
+        let judge = |route| history.judge(current.dangling(route), before);
+        let judged: Vec<_> = objects.values().flat_map(judge).collect();
+        let of_routes = judged.iter().filter_map(|(reference, culprit)| match culprit {
+            Culprit::Route(last) => Some((*last, current.not_defined(reference).kept(still_in_force(last)))),
+            _ => None,
+        });
+        let of_rules = judged.iter().filter_map(|(reference, culprit)| match culprit {
+            Culprit::Rule(last) => Some((*last, reference.withdrawn(last, objects.get(&last.key)))),
+            _ => None,
+        });
+        let mut refused: Vec<_> = of_routes.collect();
+        if refused.is_empty() {
+            // Not before: taking the routes back may be all that is needed.
+            refused = of_rules.collect();
+        }
+        if refused.is_empty() {
+            let open = judged.iter().map(|(reference, _)| current.not_defined(reference));
+            let open = open.map(|finding| finding.kept("requests to it are answered with 503 (NC)"));
+            return findings.extend(open);
+        }
+        for (last, finding) in refused {
+            findings.push(finding);
             taken_back.push(Arc::clone(last));
         }
-        if taken_back.is_empty() {
-            let open = judged.iter().map(|(reference, _)| current.not_defined(reference));
-            return findings
-                .extend(open.map(|finding| finding.kept("requests to it are answered with 503 (NC)")));
-        }
-        objects.extend(taken_back.into_iter().map(|last| (last.key.clone(), last)));
+        objects.extend(taken_back.drain(..).map(|last| (last.key.clone(), last)));
     }
 }
 
@@ -123,17 +129,18 @@ impl<'a> Subsets<'a> {
         references
     }
 
-    /// Returns who made `reference` dangle, if this is how things were `before`.
-    fn culprit<'b>(&'b self, reference: &Reference, before: &'b Objects) -> Culprit<'b> {
-        let Some(route) = before.get(&reference.route.key) else { return Culprit::Nobody };
-        let is_old = references(route, self.domain)
-            .iter()
-            .any(|old| old.host == reference.host && old.subset.value == reference.subset.value);
-        match (is_old, self.definition(reference)) {
-            (false, _) => Culprit::Route(route),
-            (true, Some(rule)) => Culprit::Rule(rule.resource),
-            (true, None) => Culprit::Nobody,
-        }
+    /// Returns who made each of `dangling`, of one route, dangle, if this is how things were `before`.
+    fn judge<'b>(&'b self, dangling: Vec<Reference>, before: &'b Objects) -> Vec<(Reference, Culprit<'b>)> {
+        let last = dangling.first().and_then(|reference| before.get(&reference.route.key));
+        let old = last.map(|last| references(last, self.domain)).unwrap_or_default();
+        let old: HashSet<_> = old.iter().map(Reference::target).collect();
+        let culprit = |reference: &Reference| match (last, self.definition(reference)) {
+            (Some(last), _) if !old.contains(&reference.target()) => Culprit::Route(last),
+            (Some(_), Some(rule)) => Culprit::Rule(rule.resource),
+            _ => Culprit::Nobody,
+        };
+        let judge = |reference| (culprit(&reference), reference);
+        dangling.into_iter().map(judge).map(|(culprit, reference)| (reference, culprit)).collect()
     }
 
     fn not_defined(&self, reference: &Reference) -> Diagnostic {
@@ -163,6 +170,10 @@ impl Rule<'_> {
 }
 
 impl Reference {
+    fn target(&self) -> (&str, &str) {
+        (&self.host, &self.subset)
+    }
+
     fn finding(&self, message: String) -> Diagnostic {
         Diagnostic::error(Code::REFERENCE_NOT_FOUND, message)
             .about(&self.route.key)

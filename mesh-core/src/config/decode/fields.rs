@@ -1,6 +1,6 @@
 //! The fields of one mapping.
 
-use super::{Decoder, nearest};
+use super::{Decoder, shortened};
 use crate::config::{
     diagnostic::{Code, Diagnostic},
     resource::Mark,
@@ -144,7 +144,7 @@ impl<'n> Fields<'_, 'n> {
     pub(crate) fn finish(self) {
         for (index, (key, _)) in self.entries.iter().enumerate() {
             let finding = match self.known.iter().find(|name| is_called(&key.text, name)) {
-                None => Some(unknown(key, &self.known, self.decoder.lenient)),
+                None => Some(self.unknown(key)),
                 Some(name) => {
                     let earlier = self.entries[..index].iter().find(|(key, _)| is_called(&key.text, name));
                     earlier.map(|(first, _)| {
@@ -158,23 +158,24 @@ impl<'n> Fields<'_, 'n> {
             }
         }
     }
-}
 
-fn unknown(key: &Key, known: &[&'static str], lenient: bool) -> Diagnostic {
-    let written = super::shortened(&key.text);
-    let near = nearest(&key.text, known.iter().copied());
-    let message = match near {
-        Some(name) => format!("unknown field `{written}`, did you mean `{name}`?"),
-        None => format!("unknown field `{written}`"),
-    };
-    let help = match near {
-        Some(name) => format!("write `{name}`"),
-        None => format!("the fields here are {}", known.join(", ")),
-    };
-    if lenient {
-        Diagnostic::warning(Code::SCHEMA_WARNING, format!("{message} (it is left out)")).help(help)
-    } else {
-        Diagnostic::error(Code::SCHEMA, message).help(help)
+    fn unknown(&self, key: &Key) -> Diagnostic {
+        let near = self.decoder.meant(&key.text, self.known.iter().copied());
+        let written = shortened(&key.text);
+        let (message, help) = match near {
+            Some(name) => {
+                (format!("unknown field `{written}`, did you mean `{name}`?"), format!("write `{name}`"))
+            }
+            None => (
+                format!("unknown field `{written}`"),
+                format!("the fields here are {}", self.known.join(", ")),
+            ),
+        };
+        if self.decoder.lenient {
+            Diagnostic::warning(Code::SCHEMA_WARNING, format!("{message} (it is left out)")).help(help)
+        } else {
+            Diagnostic::error(Code::SCHEMA, message).help(help)
+        }
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn choice<T: Copy>(decoder: &mut Decoder<'_>, node: &Node, table: &[(
         return Some(*value);
     }
     let names: Vec<_> = table.iter().map(|(name, _)| *name).collect();
-    let near = super::nearest(text, names.iter().copied());
+    let near = decoder.meant(text, names.iter().copied());
     let hint = near.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
     let finding = Diagnostic::error(Code::SCHEMA, format!("unknown value `{}`{hint}", shortened(text)))
         .help(format!("the values are {}", names.join(", ")));

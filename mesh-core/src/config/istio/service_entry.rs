@@ -10,7 +10,7 @@ use crate::config::{
     tree::Node,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
 };
 
@@ -138,12 +138,13 @@ impl ServiceEntry {
             }
             _ => {}
         }
+        let names: HashSet<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
         for endpoint in &self.endpoints {
-            self.check_endpoint(fields, endpoint);
+            self.check_endpoint(fields, endpoint, &names);
         }
     }
 
-    fn check_endpoint(&self, fields: &mut Fields<'_, '_>, endpoint: &WorkloadEntry) {
+    fn check_endpoint(&self, fields: &mut Fields<'_, '_>, endpoint: &WorkloadEntry, ports: &HashSet<&str>) {
         let at = endpoint.address.at;
         if self.resolution == Resolution::Static && endpoint.address.parse::<IpAddr>().is_err() {
             let message =
@@ -152,8 +153,7 @@ impl ServiceEntry {
                 Diagnostic::error(Code::SCHEMA, message).help("write the address, or `resolution: DNS`");
             fields.decoder.within("endpoints", |decoder| decoder.find(at, finding));
         }
-        let mut names = endpoint.ports.keys();
-        if let Some(unknown) = names.find(|name| !self.ports.iter().any(|port| port.name == **name)) {
+        if let Some(unknown) = endpoint.ports.keys().find(|name| !ports.contains(name.as_str())) {
             let message = format!("endpoint port `{unknown}` is not among the ports of the entry");
             fields.decoder.within("endpoints", |decoder| decoder.refuse(at, message));
         }
@@ -161,12 +161,12 @@ impl ServiceEntry {
 }
 
 fn check_ports(fields: &mut Fields<'_, '_>, ports: &[ServicePort]) {
-    let (mut numbers, mut names) = (HashMap::new(), HashMap::new());
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
     for port in ports {
-        if numbers.insert(port.number, ()).is_some() {
+        if !numbers.insert(port.number) {
             fields.refuse("ports", format!("port {} is defined twice", port.number));
         }
-        if names.insert(&port.name, ()).is_some() {
+        if !names.insert(&port.name) {
             fields.refuse("ports", format!("port name `{}` is used twice", port.name));
         }
     }

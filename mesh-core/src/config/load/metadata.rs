@@ -101,7 +101,7 @@ fn is_label(text: &str) -> bool {
 const ROOT_NAMESPACE: &str = "istio-system";
 
 /// What Kubernetes adds to an object by itself.
-const KUBERNETES_FIELDS: [&str; 9] = [
+const KUBERNETES_FIELDS: [&str; 10] = [
     "uid",
     "resourceVersion",
     "generation",
@@ -111,4 +111,5 @@ const KUBERNETES_FIELDS: [&str; 9] = [
     "finalizers",
     "selfLink",
     "deletionTimestamp",
+    "deletionGracePeriodSeconds",
 ];

@@ -1,0 +1,10 @@
+//! A server over real sockets: who gets in, what the handler sees, who has to wait for whom, and how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod admission;
+mod answers;
+mod drain;
+mod policy_change;
+mod requests;
+mod slow_clients;
+mod support;
