@@ -91,6 +91,16 @@ impl Authorizer {
         Self { deny: deny.into(), allow: allow.into() }
     }
 
+    /// Returns the authorizer of a workload that has no configuration yet: nothing is allowed, because nobody knows what
+    /// the policy will be.
+    pub fn closed() -> Self {
+        let key = ResourceKey::new("AuthorizationPolicy", "", "none-yet");
+        Self {
+            deny: Box::default(),
+            allow: [Policy { key, rules: Rules::Unreadable { matches: false } }].into(),
+        }
+    }
+
     /// Returns whether `request` may be made. Does not allocate.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         if let Some(policy) = self.deny.iter().find(|policy| policy.matches(request)) {

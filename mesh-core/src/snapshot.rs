@@ -158,7 +158,7 @@ pub fn compile(
 }
 
 impl Snapshot {
-    /// Returns the snapshot that knows nothing: no host, no policy but `mode` for what comes in.
+    /// Returns the snapshot that knows nothing: no host to call, and nothing allowed in.
     ///
     /// It is in force before the first configuration arrives.
     pub fn empty(mode: MtlsMode) -> Self {
@@ -167,7 +167,7 @@ impl Snapshot {
             hosts: HostTable::default(),
             clusters: Box::default(),
             allow_any: false,
-            inbound: Inbound { mode, ..Inbound::default() },
+            inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
         }
     }
 

@@ -204,7 +204,7 @@ impl Workload {
     /// Registers this workload as an endpoint that listens on `listening`, and renews the lease until the returned
     /// registration is withdrawn. Without a control endpoint it does nothing.
     ///
-    /// Does not wait for the control endpoint: the lease is taken as soon as there is an identity to take it with. What
+    /// Does not wait for the control endpoint: the lease is taken as soon as the workload is ready. What
     /// others are told to dial is `MESH_ADVERTISE`, else `listening`, else (where that is every address) the one from
     /// which the control endpoint is reached.
     pub async fn register(&self, listening: SocketAddr) -> Registration {

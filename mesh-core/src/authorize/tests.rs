@@ -33,6 +33,11 @@ enum Answer {
 use Answer::{No, Yes};
 
 #[test]
+fn before_there_is_any_policy_nobody_is_let_in() {
+    assert_eq!(decide(&Authorizer::closed(), GET), Decision::NotAllowed);
+}
+
+#[test]
 fn deny_comes_before_allow_and_allow_before_nothing() {
     let allow = "{rules: [{}]}";
     let deny = "{action: DENY, rules: [{}]}";

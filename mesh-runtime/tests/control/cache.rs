@@ -145,5 +145,8 @@ fn resources(cache: &tempfile::TempDir) -> String {
 fn files(cache: &tempfile::TempDir) -> Vec<PathBuf> {
     let directories = fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path());
     let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap());
-    files.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with(".next")).collect()
+    files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_none_or(|extension| extension != "next"))
+        .collect()
 }

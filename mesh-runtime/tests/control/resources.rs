@@ -5,6 +5,11 @@ use crate::{
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use mesh_core::{
+    authorize::{Decision, Request},
+    config::istio::MtlsMode,
+    identity::SpiffeId,
+};
 use mesh_runtime::{Readiness, Workload};
 use serde_json::{Value, json};
 use std::{io::Write as _, net::TcpListener, time::Duration};
@@ -42,6 +47,33 @@ async fn an_endpoint_that_hangs_does_not_hold_up_the_start() {
     settings.control = Some(format!("http://{}", listener.local_addr().unwrap()));
     let workload = Workload::start(settings).await.unwrap();
     assert!(matches!(workload.readiness(), Readiness::NotReady(_)));
+}
+
+#[tokio::test]
+async fn before_its_first_configuration_a_workload_lets_nobody_in() {
+    let fake = Fake::plain().await;
+    fake.script("/v1/resources", Some(Reply::new(503, "")));
+    let workload = Workload::start(fake.settings()).await.unwrap();
+    let _registration = workload.register("127.0.0.1:9000".parse().unwrap()).await;
+    eventually("the trouble", || workload.trouble().is_some()).await;
+    let peer: SpiffeId = "spiffe://cluster.local/ns/default/sa/web".parse().unwrap();
+    let request = Request {
+        peer: Some(&peer),
+        source: None,
+        method: &http::Method::GET,
+        host: "checkout",
+        path: "/",
+        port: 9000,
+    };
+    let decide = || workload.config().current().inbound().authorizer.decide(&request);
+    assert_eq!(
+        (decide(), workload.config().current().inbound().mode),
+        (Decision::NotAllowed, MtlsMode::Strict)
+    );
+    assert!(fake.seen("/v1/workloads").is_empty());
+    fake.script("/v1/resources", None);
+    eventually("the lease", || !fake.seen("/v1/workloads").is_empty()).await;
+    assert_eq!(decide(), Decision::Allowed(None));
 }
 
 #[tokio::test]
@@ -209,14 +241,14 @@ fn trouble(workload: &Workload) -> String {
 fn timeout_of(workload: &Workload, host: &str) -> Option<Duration> {
     use mesh_core::{
         dice::Lowest,
-        route::{Decision, Head},
+        route::{Decision as Route, Head},
     };
     let snapshot = workload.config().current();
     let (method, headers) = (http::Method::GET, http::HeaderMap::new());
     let head =
         Head { scheme: "http", authority: host, path_and_query: "/", method: &method, headers: &headers };
     match snapshot.route(&head, &mut Lowest) {
-        Decision::Forward { forward, .. } => forward.timeout,
+        Route::Forward { forward, .. } => forward.timeout,
         _ => None,
     }
 }

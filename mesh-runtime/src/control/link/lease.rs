@@ -77,6 +77,8 @@ impl Keeper {
     /// return brings about: every renewal carries the whole lease.
     async fn keep(&mut self) {
         let link = Arc::clone(&self.talk.link);
+        // Nobody is to be sent here before policy is known.
+        link.progress.ready().await;
         loop {
             link.identified().await;
             link.reached().await;
