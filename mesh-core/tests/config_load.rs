@@ -455,6 +455,11 @@ fn a_document_that_breaks_off_still_says_which_object_it_was() {
     assert_eq!(loaded.diagnostics.len(), 1);
     assert_eq!(loaded.diagnostics[0].resource.as_ref().unwrap().to_string(), "VirtualService default/x");
     assert_eq!(loaded.broken.len(), 1);
+    // The value that broke is the mistake, its key was there.
+    let loaded = read(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: [a: b: c\n",
+    );
+    assert_eq!(loaded.broken.len(), 1);
     // Its namespace may have stood behind the mistake: nobody knows which object it was.
     let loaded = read("kind: VirtualService\nmetadata:\n  name: a\n  labels: [\n");
     assert_eq!(loaded.broken, []);
@@ -473,6 +478,31 @@ fn a_fault_in_a_list_spoils_every_item_and_is_reported_once() {
         assert_eq!(broken, ["AuthorizationPolicy default/p", "DestinationRule default/r"]);
         assert!(!loaded.complete);
         assert_eq!(loaded.resources[0].spec, Spec::Malformed { selector: None, deny: true });
+    }
+}
+
+#[test]
+fn what_a_file_says_breaks_no_log_line_and_fills_none() {
+    let long = "x".repeat(5000);
+    let evil = "a\\n2026-01-01 ERROR forged\\e[31m";
+    for spec in [
+        format!(
+            "hosts: [\"{evil}\"]\nhttp: [{{route: [{{destination: {{host: {long}}}, weight: {long}}}]}}]"
+        ),
+        format!("\"{evil}\": 1\n{long}: 1\n\"{long}\": 2\nhosts: [a]"),
+        format!(
+            "hosts: [a]\nhttp: [{{timeout: \"{evil}\", retries: {{retryOn: \"{evil}\", attempts: \"{evil}\"}}}}]"
+        ),
+        format!("hosts: [a]\nhttp: [{{match: [{{headers: {{\"{evil}\": {{regex: \"{evil}(\"}}}}}}]}}]"),
+        format!("hosts: !<{long}> a"),
+    ] {
+        let loaded = read(&object("VirtualService", &spec));
+        assert!(!loaded.diagnostics.is_empty());
+        for finding in &loaded.diagnostics {
+            let line = finding.to_string();
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.len() < 1500, "{} {line}", line.len());
+        }
     }
 }
 

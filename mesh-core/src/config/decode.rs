@@ -163,12 +163,21 @@ fn is_plain(name: &str) -> bool {
     name.len() <= TEXT_MAX && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
 }
 
-/// Returns `text` as far as it belongs into a message.
+/// Returns `text` as far as it belongs into a message: not too long, and without characters that would break a log
+/// line or confuse a terminal.
 pub(crate) fn shortened(text: &str) -> String {
-    match text.char_indices().nth(TEXT_MAX) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
+    let mut short = String::new();
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            _ if index == TEXT_MAX => {
+                short.push('…');
+                break;
+            }
+            c if c.is_control() => short.extend(c.escape_default()),
+            c => short.push(c),
+        }
     }
+    short
 }
 
 /// More findings about one object tell nobody more.

@@ -146,7 +146,7 @@ impl<'o> Loader<'o> {
         } else if self.loaded.diagnostics.len() == FINDINGS_MAX {
             let message =
                 format!("more than {FINDINGS_MAX} findings in this file; the others are not listed");
-            let finding = Diagnostic::error(Code::TOO_LARGE, message);
+            let finding = Diagnostic::warning(Code::TOO_LARGE, message);
             self.loaded.diagnostics.push(finding.at(self.locate(Mark { line: 1, column: 1 })));
         }
     }

@@ -194,7 +194,7 @@ pub struct Resource {
     pub location: Location,
     /// What it says.
     pub spec: Spec,
-    /// The document as it was written, for serving it on unchanged.
+    /// The document as it was written, for serving it on; its namespace stands in it even if it was not written.
     pub document: Arc<Node>,
 }
 

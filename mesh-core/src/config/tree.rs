@@ -3,9 +3,11 @@
 //! It knows nothing of kinds and fields, and resolves no scalar before somebody asks for a type: `1.10` stays the text
 //! `1.10` for whoever wants a string.
 
+mod fault;
 mod parse;
 
-pub(crate) use parse::{Document, Fault, parse};
+pub(crate) use fault::Fault;
+pub(crate) use parse::{Document, parse};
 
 use super::resource::Mark;
 
@@ -44,6 +46,11 @@ pub struct Key {
 }
 
 impl Node {
+    /// Returns a null that stands at `at`.
+    pub fn null(at: Mark) -> Self {
+        Self { at, value: Value::Scalar { text: String::new(), plain: true } }
+    }
+
     /// Returns a string that is written at `at`.
     pub fn string(text: impl Into<String>, at: Mark) -> Self {
         Self { at, value: Value::Scalar { text: text.into(), plain: false } }
@@ -139,7 +146,7 @@ impl Node {
     pub fn from_json(json: &serde_json::Value, at: Mark) -> Self {
         let plain = |text: String| Value::Scalar { text, plain: true };
         let value = match json {
-            serde_json::Value::Null => plain("null".to_owned()),
+            serde_json::Value::Null => return Self::null(at),
             serde_json::Value::Bool(value) => plain(value.to_string()),
             serde_json::Value::Number(value) => plain(value.to_string()),
             serde_json::Value::String(text) => Value::Scalar { text: text.clone(), plain: false },

@@ -41,7 +41,7 @@ impl<'b> Claims<'b> {
         };
         let kept = if loaded.complete { Vec::new() } else { self.kept(&file.name, &loaded) };
         for finding in &mut loaded.diagnostics {
-            if finding.level == Level::Error && finding.resource.is_none() {
+            if !loaded.complete && finding.is_error() && finding.resource.is_none() {
                 finding.kept = Some(describe(&kept));
             }
         }

@@ -7,6 +7,7 @@
 use super::{Objects, claims::still_in_force};
 use crate::{
     config::{
+        decode::shortened,
         diagnostic::{Code, Diagnostic},
         istio::{DestinationRule, VirtualService},
         resource::{At, Resource, Spec},
@@ -146,12 +147,13 @@ impl<'a> Subsets<'a> {
     fn not_defined(&self, reference: &Reference) -> Diagnostic {
         let message = format!(
             "subset {:?} is not defined in any DestinationRule for host {:?}",
-            reference.subset.value, reference.written
+            shortened(&reference.subset),
+            reference.written
         );
         let mut help = String::new();
-        for Rule { resource, spec } in self.rules(&reference.host) {
+        for Rule { resource, spec } in self.rules(&reference.host).take(RULES_MAX) {
             let names: Vec<_> = spec.subsets.iter().map(|subset| subset.name.value.as_str()).collect();
-            let names = if names.is_empty() { "no subset".to_owned() } else { names.join(", ") };
+            let names = if names.is_empty() { "no subset".to_owned() } else { shortened(&names.join(", ")) };
             let separator = if help.is_empty() { "" } else { "; " };
             // Writing to a string cannot fail.
             let _ = write!(help, "{separator}{} ({}) defines {names}", resource.key, resource.location);
@@ -187,7 +189,7 @@ impl Reference {
         let message = format!(
             "{} {what} subset {:?}, to which {} still sends ({})",
             last.key,
-            self.subset.value,
+            shortened(&self.subset),
             self.route.key,
             self.route.locate(self.subset.at),
         );
@@ -226,3 +228,6 @@ fn references(route: &Arc<Resource>, domain: &str) -> Vec<Reference> {
     }
     references
 }
+
+/// More rules for one host than that are one mistake of another kind.
+const RULES_MAX: usize = 5;

@@ -242,7 +242,13 @@ impl WorkloadSelector {
                 labels.iter().find(|(k, v)| k.is_empty() || k.contains('*') || v.contains('*'))
             {
                 // spec: istio pkg/config/validation validateWorkloadSelector
-                fields.refuse(name, format!("`{key}: {value}` is not a label: wildcards select nothing"));
+                fields.refuse(
+                    name,
+                    format!(
+                        "`{}` is not a label: wildcards select nothing",
+                        shortened(&format!("{key}: {value}"))
+                    ),
+                );
             }
             fields.finish();
             Some(Self { labels })

@@ -3,7 +3,7 @@
 
 use super::common::WorkloadSelector;
 use crate::config::{
-    decode::{Decoder, choice},
+    decode::{Decoder, choice, shortened},
     tree::{Key, Node},
 };
 use std::collections::BTreeMap;
@@ -67,7 +67,10 @@ fn port_and_mode<'n>(decoder: &mut Decoder<'n>, key: &'n Key, node: &'n Node) ->
     match key.text.parse() {
         Ok(port) if port > 0 => Some((port, mode?)),
         _ => {
-            decoder.refuse(key.at, format!("`{}` is not a port; write a number from 1 to 65535", key.text));
+            decoder.refuse(
+                key.at,
+                format!("`{}` is not a port; write a number from 1 to 65535", shortened(&key.text)),
+            );
             None
         }
     }

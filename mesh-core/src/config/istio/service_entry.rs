@@ -4,7 +4,7 @@
 use super::common;
 use super::service::ServicePort;
 use crate::config::{
-    decode::{self, Decoder, Fields, choice, count, name, name_at, text},
+    decode::{self, Decoder, Fields, choice, count, name, name_at, shortened, text},
     diagnostic::{Code, Diagnostic},
     resource::At,
     tree::Node,
@@ -148,13 +148,14 @@ impl ServiceEntry {
         let at = endpoint.address.at;
         if self.resolution == Resolution::Static && endpoint.address.parse::<IpAddr>().is_err() {
             let message =
-                format!("`{}` is no IP address, as resolution STATIC needs", endpoint.address.value);
+                format!("`{}` is no IP address, as resolution STATIC needs", shortened(&endpoint.address));
             let finding =
                 Diagnostic::error(Code::SCHEMA, message).help("write the address, or `resolution: DNS`");
             fields.decoder.within("endpoints", |decoder| decoder.find(at, finding));
         }
         if let Some(unknown) = endpoint.ports.keys().find(|name| !ports.contains(name.as_str())) {
-            let message = format!("endpoint port `{unknown}` is not among the ports of the entry");
+            let message =
+                format!("endpoint port `{}` is not among the ports of the entry", shortened(unknown));
             fields.decoder.within("endpoints", |decoder| decoder.refuse(at, message));
         }
     }
@@ -167,7 +168,7 @@ fn check_ports(fields: &mut Fields<'_, '_>, ports: &[ServicePort]) {
             fields.refuse("ports", format!("port {} is defined twice", port.number));
         }
         if !names.insert(&port.name) {
-            fields.refuse("ports", format!("port name `{}` is used twice", port.name));
+            fields.refuse("ports", format!("port name `{}` is used twice", shortened(&port.name)));
         }
     }
 }

@@ -64,7 +64,7 @@ impl Loader<'_> {
 
     fn on_known(&mut self, kind: Kind, node: Node, faults: &[Fault]) {
         let file = Arc::clone(&self.file);
-        let absent = Node { at: node.at, value: Value::Scalar { text: String::new(), plain: true } };
+        let absent = Node::null(node.at);
         let mut decoder = Decoder::new(&file, self.options.lenient);
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);

@@ -2,9 +2,9 @@
 //!
 //! What could be read of a broken document is kept too: it often still says which object it was.
 
-use super::{Key, Node, Value};
-use crate::config::{diagnostic::Code, resource::Mark};
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use super::{Key, Node, Value, fault::Fault};
+use crate::config::{decode::shortened, resource::Mark};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::collections::HashMap;
 
 /// One document of a stream.
@@ -16,29 +16,13 @@ pub(crate) struct Document {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// Why a document is not readable.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Fault {
-    pub(crate) code: Code,
-    pub(crate) at: Mark,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
-}
-
 /// Reads every document of `text`. Empty ones are left out.
 pub(crate) fn parse(text: &str) -> Vec<Document> {
     if text.len() > BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes, more than the {BYTES_MAX} that are read; nothing in it is read",
-            text.len()
-        );
-        let fault = Fault {
-            code: Code::TOO_LARGE,
-            at: Mark { line: 1, column: 1 },
-            message,
-            help: Some("split it into several files".to_owned()),
-        };
-        return vec![Document { root: None, faults: vec![fault] }];
+        let message =
+            format!("the file has {} bytes; at most {BYTES_MAX} are read, so nothing is", text.len());
+        let fault = Fault::too_large(Mark { line: 1, column: 1 }, message);
+        return vec![Document { root: None, faults: vec![fault.help("split it into several files")] }];
     }
     Stream::new(text.strip_prefix('\u{feff}').unwrap_or(text)).read()
 }
@@ -92,7 +76,7 @@ impl<'t> Stream<'t> {
     fn read(mut self) -> Vec<Document> {
         while let Some(next) = self.parser.next_event() {
             let read = next
-                .map_err(|error| Fault::of_syntax(&error))
+                .map_err(|error| Fault::of_syntax(&error, mark(error.marker()), DEPTH_MAX))
                 .and_then(|(event, span)| self.on_event(event, span));
             let Err(fault) = read else { continue };
             if !self.abandon(fault) || !self.parser.proceed_next_document().unwrap_or(false) {
@@ -137,7 +121,7 @@ impl<'t> Stream<'t> {
     fn open(&mut self, content: Content, anchor: usize, at: Mark) -> Result<(), Fault> {
         self.admit(1, at)?;
         if self.building.open.len() >= DEPTH_MAX {
-            return Err(Fault::too_deep(at));
+            return Err(Fault::too_deep(at, DEPTH_MAX));
         }
         self.building.open.push(Open { at, anchor, content });
         Ok(())
@@ -150,7 +134,7 @@ impl<'t> Stream<'t> {
         };
         let (nodes, depth) = node.extent();
         if self.building.open.len() + depth > DEPTH_MAX {
-            return Err(Fault::too_deep(at));
+            return Err(Fault::too_deep(at, DEPTH_MAX));
         }
         self.admit(nodes, at)?;
         let node = self.building.anchors[&anchor].clone();
@@ -171,12 +155,8 @@ impl<'t> Stream<'t> {
         if self.nodes <= NODES_MAX {
             return Ok(());
         }
-        Err(Fault {
-            code: Code::TOO_LARGE,
-            at,
-            message: format!("the file holds more than {NODES_MAX} values; the rest of it is not read"),
-            help: Some("split it into several files, and write repeated parts without aliases".to_owned()),
-        })
+        let message = format!("the file holds more than {NODES_MAX} values; the rest of it is not read");
+        Err(Fault::too_large(at, message).help("split it, and write repeated parts without many aliases"))
     }
 
     /// Gives the document up and returns whether the next one may be read.
@@ -240,7 +220,12 @@ impl Building {
 
     /// Closes what is open, so that the part that was read can still say which object it was.
     fn salvage(mut self, fault: Fault) -> Document {
-        while let Some((node, _)) = self.close() {
+        loop {
+            if let Some(Open { content: Content::Mapping { entries, key }, at, .. }) = self.open.last_mut() {
+                // A key whose value is lost was there all the same.
+                entries.extend(key.take().map(|key| (key, Node::null(*at))));
+            }
+            let Some((node, _)) = self.close() else { break };
             if self.place(node).is_err() {
                 break;
             }
@@ -271,83 +256,13 @@ impl Node {
     }
 }
 
-impl Fault {
-    fn unreadable(at: Mark, message: impl Into<String>) -> Self {
-        Self { code: Code::UNREADABLE, at, message: message.into(), help: None }
-    }
-
-    fn too_deep(at: Mark) -> Self {
-        let message = format!("collections are nested more than {DEPTH_MAX} levels deep");
-        Self { code: Code::TOO_LARGE, at, message, help: None }
-    }
-
-    fn duplicate(key: &Key, earlier: Mark) -> Self {
-        let message = format!(
-            "key `{}` is written twice, on lines {} and {}: which one is meant?",
-            key.text, earlier.line, key.at.line
-        );
-        Self { help: Some("remove one of them".to_owned()), ..Self::unreadable(key.at, message) }
-    }
-
-    fn collection_as_key(at: Mark) -> Self {
-        let help =
-            "quote a value that begins with `{` or `[`; `{{ ... }}` is a template that was not rendered";
-        Self {
-            help: Some(help.to_owned()),
-            ..Self::unreadable(at, "a list or mapping stands where a key is expected")
-        }
-    }
-
-    fn of_syntax(error: &ScanError) -> Self {
-        let at = mark(error.marker());
-        if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
-            return Self::too_deep(at);
-        }
-        let help = help_for(error.kind()).map(str::to_owned);
-        Self { help, ..Self::unreadable(at, format!("not readable as YAML: {}", error.info())) }
-    }
-}
-
-fn help_for(kind: &ErrorKind) -> Option<&'static str> {
-    Some(match kind {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInPlainScalar => "indent with spaces: YAML allows no tabs there",
-        ErrorKind::UnexpectedEof
-        | ErrorKind::UnexpectedEofBlockMapping
-        | ErrorKind::UnexpectedEofBlockSequence
-        | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofFlowSequence
-        | ErrorKind::UnexpectedEofImplicitFlowMapping => {
-            "the document ends in the middle: is the file complete?"
-        }
-        ErrorKind::UnclosedFlowCollection { .. } => "close the bracket, or is the file incomplete?",
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
-            "close the quote, or is the file incomplete?"
-        }
-        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            "write `key: value`, with a space after the colon"
-        }
-        ErrorKind::InvalidIndentation
-        | ErrorKind::ExpectedBlockMappingKey
-        | ErrorKind::MappingValueNotAllowed => {
-            "check the indentation of this line and the one above; quote a text that holds `: `"
-        }
-        ErrorKind::UnexpectedCharacter { .. } => "quote a text that begins with this character",
-        ErrorKind::UnknownAnchor => "a text that begins with `*` must be quoted, as in `\"*.example.com\"`",
-        _ => return None,
-    })
-}
-
 /// Returns whether a scalar may mean something else than its text: an explicit tag overrides the way it is written.
 fn plain(style: ScalarStyle, tag: Option<&Tag>, at: Mark) -> Result<bool, Fault> {
     let Some(tag) = tag else { return Ok(style == ScalarStyle::Plain) };
     match tag.core_suffix() {
         Some("str") => Ok(false),
         Some("null" | "bool" | "int" | "float" | "map" | "seq") => Ok(true),
-        _ => Err(Fault::unreadable(at, format!("tag `{}` has no meaning here", tag.original()))),
+        _ => Err(Fault::unreadable(at, format!("tag `{}` has no meaning here", shortened(&tag.original())))),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Subset, TrafficPolicy,
 };
 use crate::config::{
-    decode::{Decoder, Fields, choice, count, flag, lasting, name, name_at, percent},
+    decode::{Decoder, Fields, choice, count, flag, lasting, name, name_at, percent, shortened},
     diagnostic::{Code, Diagnostic},
     istio::common::{self, WorkloadSelector, port_selector},
     tree::Node,
@@ -31,7 +31,8 @@ fn check_names(fields: &mut Fields<'_, '_>, subsets: &[Subset]) {
     let mut first = HashMap::new();
     for subset in subsets {
         if let Some(line) = first.insert(subset.name.value.as_str(), subset.name.at.line) {
-            let message = format!("subset `{}` is defined twice, first on line {line}", subset.name.value);
+            let message =
+                format!("subset `{}` is defined twice, first on line {line}", shortened(&subset.name));
             fields.decoder.within("subsets", |decoder| decoder.refuse(subset.name.at, message));
         }
     }
