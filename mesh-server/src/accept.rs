@@ -93,8 +93,7 @@ impl<H: Handler> Reception<H> {
             // The client left before it was its turn.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                let open = self.connections.len();
-                tracing::warn!(%error, open, "cannot accept connections; trying again in {BACK_OFF:?}");
+                self.shared.log.on_exhausted(&error, self.connections.len());
                 self.resume = Instant::now() + BACK_OFF;
             }
         }

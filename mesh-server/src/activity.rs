@@ -38,7 +38,13 @@ impl Activity {
     pub(crate) fn on_request(self: &Arc<Self>) -> InFlight {
         self.started.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight { since: self.clock.now(), status: 0, flags: Flag::DC.into(), activity: Arc::clone(self) }
+        InFlight {
+            activity: Arc::clone(self),
+            since: self.clock.now(),
+            status: 0,
+            head: Flags::NONE,
+            broken: Some(Flag::DC),
+        }
     }
 
     /// Returns how many requests there have been.
@@ -75,24 +81,26 @@ pub(crate) struct InFlight {
     since: Time,
     /// What the caller was told; 0 before that.
     status: u16,
-    /// What is recorded if it ends here.
-    flags: Flags,
+    /// What is recorded of the answer's head.
+    head: Flags,
+    /// Why it is not whole, if it ends here.
+    broken: Option<Flag>,
 }
 
 impl InFlight {
     /// The head of the answer is there. A body that nobody asks for (HEAD, 304) is none.
     pub(crate) fn on_answer(&mut self, status: http::StatusCode, flags: Flags) {
-        (self.status, self.flags) = (status.as_u16(), flags);
+        (self.status, self.head, self.broken) = (status.as_u16(), flags, None);
     }
 
     /// A piece of the body is out, and more to come: if it ends here, the caller went away.
     pub(crate) fn on_piece(&mut self) {
-        self.flags = Flag::DC.into();
+        self.broken = Some(Flag::DC);
     }
 
-    /// The body ended, whole or (`flags` say why) not.
-    pub(crate) fn on_end(&mut self, flags: Flags) {
-        self.flags = flags;
+    /// The body ended, whole or for a reason of ours.
+    pub(crate) fn on_end(&mut self, broken: Option<Flag>) {
+        self.broken = broken;
     }
 }
 
@@ -100,7 +108,8 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let activity = &self.activity;
         let now = activity.clock.now();
-        activity.metrics.on_answer(self.status, self.flags, now.since(self.since));
+        let flags = self.broken.map_or(self.head, |broken| self.head.with(broken));
+        activity.metrics.on_answer(self.status, flags, now.since(self.since));
         activity.idle_since.store(now.as_nanos(), Relaxed);
         activity.in_flight.fetch_sub(1, Relaxed);
     }

@@ -118,9 +118,9 @@ where
             Poll::Ready(Some(Ok(_))) if !body.is_end_stream() && body.size_hint().exact() != Some(0) => {
                 this.in_flight.on_piece();
             }
-            Poll::Ready(None | Some(Ok(_))) => this.in_flight.on_end(Flags::NONE),
-            Poll::Ready(Some(Err(AnswerError::DeadlinePassed))) => this.in_flight.on_end(Flag::UT.into()),
-            Poll::Ready(Some(Err(AnswerError::Handler(_)))) => this.in_flight.on_end(Flag::LR.into()),
+            Poll::Ready(None | Some(Ok(_))) => this.in_flight.on_end(None),
+            Poll::Ready(Some(Err(AnswerError::DeadlinePassed))) => this.in_flight.on_end(Some(Flag::UT)),
+            Poll::Ready(Some(Err(AnswerError::Handler(_)))) => this.in_flight.on_end(Some(Flag::LR)),
             Poll::Pending => {}
         }
         polled

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 /// The body of a request from the network. A wait for its next piece has an end: [`crate::Limits::body_gap`].
 #[derive(Debug)]
@@ -39,8 +39,7 @@ impl RequestBody {
     /// Returns whether the wait has been too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         let Some(gap_max) = self.gap_max else { return Poll::Pending };
-        let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + gap_max)));
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(gap_max)));
         waiting.as_mut().poll(cx).map(|()| gap_max)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) normalise: Normalise,
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
-    log: Log,
+    pub(crate) log: Log,
     pub(crate) silent: Arc<Room>,
     pub(crate) handshakes: Arc<Room>,
     leaving: AtomicBool,

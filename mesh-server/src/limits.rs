@@ -9,8 +9,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// From accepting a connection to its first byte, and from the end of the TLS handshake to the first byte of HTTP.
-    /// Default 10 s: a client connects because it has something to say.
+    /// From accepting a connection to its first byte, and from the end of the TLS handshake to the first byte of HTTP
+    /// (HTTP/2: to its SETTINGS). Default 10 s: a client connects because it has something to say.
     pub first_byte: Duration,
     /// The whole TLS handshake. Default 10 s: three round trips over the worst link, and a busy peer.
     pub handshake: Duration,

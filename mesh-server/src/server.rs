@@ -12,6 +12,25 @@ use tower_service::Service;
 /// A mesh server that is about to serve.
 ///
 /// Nothing needs to be set: every wait for a client is bounded ([`Limits`]), and paths are normalised ([`Normalise`]).
+///
+/// ```
+/// use mesh_runtime::{Settings, Workload};
+/// use mesh_server::{RequestBody, Server};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let workload = Workload::start(Settings::for_service("reviews")).await?;
+/// let hello = tower::service_fn(|_: http::Request<RequestBody>| async {
+///     Ok::<_, std::convert::Infallible>(http::Response::new("hello".to_owned()))
+/// });
+/// let server = Server::bind(&workload, "127.0.0.1:0").await?;
+/// println!("listening on {}", server.local_addr());
+/// # let shutdown_signal = || std::future::ready(());
+/// # let server = server.limits(|limits| limits.drain_delay = std::time::Duration::ZERO);
+/// server.serve(hello, shutdown_signal()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a server does nothing until it serves"]
 pub struct Server {

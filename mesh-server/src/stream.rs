@@ -41,16 +41,20 @@ pub(crate) struct Stream {
 }
 
 /// What the next byte of the client is waited for.
-//  Opening --byte--> Head --request--> Between --byte--> Head ...
+//  Opening --bytes--> Head --request--> Between --bytes--> Head ...
 #[derive(Debug)]
 enum Reading {
-    /// The first byte of all.
-    Opening(Option<Pin<Box<Sleep>>>),
+    /// This many bytes, the first of all.
+    Opening(usize, Option<Pin<Box<Sleep>>>),
     /// The rest of a head that began when this many requests had been served.
     Head(u64, Option<Pin<Box<Sleep>>>),
     /// The first byte of the next head, or a body.
     Between,
 }
+
+/// The preface of HTTP/2 and the head of the SETTINGS frame that must follow it.
+// spec: RFC 9113 3.4
+const HTTP2_OPENING: usize = 24 + 9;
 
 impl Stream {
     pub(crate) fn new(transport: Transport, http2: bool, activity: Arc<Activity>, limits: &Limits) -> Self {
@@ -60,14 +64,15 @@ impl Stream {
             first_byte: limits.first_byte,
             head: (!http2).then_some(limits.head),
             write_stall: limits.write_stall,
-            reading: Reading::Opening(None),
+            reading: Reading::Opening(if http2 { HTTP2_OPENING } else { 1 }, None),
             stalled: None,
         }
     }
 
-    fn on_bytes(&mut self) {
+    fn on_bytes(&mut self, count: usize) {
         let started = self.activity.started();
         self.reading = match std::mem::replace(&mut self.reading, Reading::Between) {
+            Reading::Opening(missing, timer) if count < missing => Reading::Opening(missing - count, timer),
             Reading::Head(at, timer) if at == started => Reading::Head(at, timer),
             _ if self.head.is_some() && !self.activity.is_busy() => Reading::Head(started, None),
             _ => Reading::Between,
@@ -78,7 +83,7 @@ impl Stream {
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let started = self.activity.started();
         let (timer, limit, awaited) = match (&mut self.reading, self.head) {
-            (Reading::Opening(timer), _) => (timer, self.first_byte, "nothing came"),
+            (Reading::Opening(_, timer), _) => (timer, self.first_byte, "no request came"),
             (Reading::Head(at, timer), Some(head)) if *at == started => (timer, head, "its head did not end"),
             _ => return Poll::Pending,
         };
@@ -117,8 +122,9 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         match on_transport!(self, stream => Pin::new(stream).poll_read(cx, buffer)) {
             Poll::Ready(read) => {
-                if buffer.filled().len() > before {
-                    self.on_bytes();
+                let count = buffer.filled().len() - before;
+                if count > 0 {
+                    self.on_bytes(count);
                 }
                 Poll::Ready(read)
             }

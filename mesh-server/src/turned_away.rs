@@ -93,6 +93,13 @@ impl Log {
         }
     }
 
+    /// No connection could be accepted: there is no file descriptor or memory left for it.
+    pub(crate) fn on_exhausted(&self, error: &io::Error, open: usize) {
+        if let Some(unlogged) = self.line() {
+            tracing::warn!(%error, open, unlogged, "cannot accept connections, trying again: raise the limit of open files");
+        }
+    }
+
     /// Returns how many lines were left out since the last one, if one may be written.
     fn line(&self) -> Option<u64> {
         let now = self.clock.now();

@@ -4,7 +4,9 @@
 mod admission;
 mod answers;
 mod drain;
+mod exhaustion;
 mod policy_change;
+mod record;
 mod requests;
 mod slow_clients;
 mod support;

@@ -35,8 +35,9 @@ async fn a_client_that_sends_nothing_is_closed() {
     // After the handshake, too.
     let mut stream = server.mtls(Alpn::Http1).await;
     assert_eq!(read_to_close(&mut stream).await, "");
-    // And one that has begun like HTTP/2 or like PUT.
+    // And one that has begun like HTTP/2 or like PUT, and one that has begun like HTTP/2 for certain.
     assert_eq!(closes(&server, b"P").await, "");
+    assert!(!closes(&server, b"PRI * HTTP/2.0\r\n\r\nSM").await.contains("HTTP"));
 }
 
 #[tokio::test]

@@ -1,0 +1,76 @@
+//! What is recorded of requests and of connections turned away.
+
+use crate::support::*;
+use http::{Request, Response};
+use mesh_core::{config::istio::MtlsMode, snapshot::Snapshot};
+use mesh_runtime::{Settings, Workload};
+use mesh_server::{RequestBody, Server};
+use std::{convert::Infallible, net::SocketAddr};
+
+async fn metrics(admin: SocketAddr) -> String {
+    exchange(admin, b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await
+}
+
+/// Waits for a line of the metrics that has all of `parts`: a request is recorded when its answer is out, which may be
+/// after its caller has read it.
+async fn recorded(admin: SocketAddr, parts: &[&str]) {
+    let mut all = String::new();
+    for _ in 0..2_000 {
+        all = metrics(admin).await;
+        if all.lines().any(|line| parts.iter().all(|part| line.contains(part))) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("no line with {parts:?} in:\n{all}");
+}
+
+#[tokio::test]
+async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
+    let mut settings = Settings::for_service("payment");
+    settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let workload = Workload::start(settings).await.unwrap();
+    workload.config().publish(Snapshot::empty(MtlsMode::Permissive));
+    let admin = workload.admin().unwrap();
+    let door = Door::new();
+    let service = tower::service_fn({
+        let door = door.clone();
+        move |request: Request<RequestBody>| {
+            let door = door.clone();
+            async move {
+                if request.uri().path() == "/wait" {
+                    door.pass().await;
+                }
+                Ok::<_, Infallible>(Response::new("done".to_owned()))
+            }
+        }
+    });
+    let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.serve(service, std::future::pending()));
+    let connect = || async { http1(tokio::net::TcpStream::connect(address).await.unwrap()).await };
+
+    let mut client = connect().await;
+    client.get("/").await.unwrap();
+    let total = "istio_requests_total{";
+    recorded(
+        admin,
+        &[total, "reporter=\"destination\"", "response_code=\"200\"", "response_flags=\"-\"", "} 1"],
+    )
+    .await;
+    client.get("/a%2fb").await.unwrap();
+    recorded(admin, &[total, "response_code=\"400\"", "response_flags=\"-\"", "} 1"]).await;
+    let late = Request::get("/wait").header("x-envoy-expected-rq-timeout-ms", "10").body(empty()).unwrap();
+    client.send(late).await.unwrap();
+    recorded(admin, &[total, "response_code=\"504\"", "response_flags=\"UT\"", "} 1"]).await;
+    door.on_arrival(1).await;
+    let mut client = connect().await;
+    let call = tokio::spawn(async move { client.get("/wait").await });
+    door.on_arrival(1).await;
+    call.abort();
+    recorded(admin, &[total, "response_code=\"0\"", "response_flags=\"DC\"", "} 1"]).await;
+
+    workload.config().publish(Snapshot::empty(MtlsMode::Strict));
+    assert_eq!(exchange(address, b"GET / HTTP/1.1\r\n\r\n").await, "");
+    recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"plaintext\""]).await;
+}
