@@ -370,3 +370,6 @@ fn below(error: impl Into<BoxError>) -> Error {
             .with_source(Arc::from(other)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,3 +229,6 @@ impl fmt::Debug for Replay {
 /// How much of a body is kept for another attempt: 1 MiB, Envoy's default stream buffer.
 // spec: envoy per_connection_buffer_limit_bytes, default 1 MiB
 pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use mesh_core::retry::{RetryOn, RetryPolicy};
+use std::{
+    convert::Infallible,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+};
+use tokio::time::{Instant, sleep};
+use tower::{ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_begins_when_the_request_has_ended() {
+    let service = TimeoutLayer::new(SECOND).layer(service_fn(|request: Request<RequestBody>| async {
+        let bytes = request.into_body().collect().await.unwrap().to_bytes();
+        sleep(SECOND - Duration::from_millis(1)).await;
+        Ok::<_, Infallible>(Response::new(Full::new(bytes)))
+    }));
+    let upload = futures_util::stream::once(async {
+        sleep(10 * SECOND).await;
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"slow")))
+    });
+    let response = service.oneshot(Request::new(StreamBody::new(Box::pin(upload)))).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_covers_the_body_of_the_answer() {
+    let service = TimeoutLayer::new(SECOND).layer(service_fn(|_: Request<RequestBody>| async {
+        let body = futures_util::stream::once(async {
+            sleep(2 * SECOND).await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"late")))
+        });
+        Ok::<_, Infallible>(Response::new(StreamBody::new(Box::pin(body))))
+    }));
+    let response = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+    let began = Instant::now();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(error.is_timeout());
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_never_loses_to_the_timer() {
+    let service = TimeoutLayer::new(SECOND).layer(service_fn(|_: Request<RequestBody>| async {
+        sleep(SECOND).await;
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    }));
+    assert!(service.oneshot(Request::new(Empty::<Bytes>::new())).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_less_than_its_bound_and_sends_the_same_body() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let service = RetryLayer::new(policy("5xx")).layer(service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: Request<RequestBody>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let first = seen.lock().unwrap().is_empty();
+                // The first attempt is refused before it polls its body.
+                let bytes = if first {
+                    Bytes::new()
+                } else {
+                    request.into_body().collect().await.unwrap().to_bytes()
+                };
+                seen.lock().unwrap().push((bytes, Instant::now()));
+                let status = if first { 503 } else { 200 };
+                Ok::<_, Infallible>(Response::builder().status(status).body(Empty::<Bytes>::new()).unwrap())
+            }
+        }
+    }));
+    let response =
+        service.oneshot(Request::post("/").body(Full::new(Bytes::from("body"))).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.len(), seen[1].0.as_ref()), (2, &b"body"[..]));
+    assert!(seen[1].1 - seen[0].1 <= Duration::from_millis(25));
+}
+
+/// Invariant 6: a call dropped while it waits for its retry has made none.
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_during_its_back_off_gives_its_token_back() {
+    let budget = Arc::new(Budget::default());
+    let mut policy = policy("5xx");
+    policy.backoff = mesh_core::retry::Backoff::from_base(1_000 * SECOND);
+    let failing = service_fn(|_: Request<RequestBody>| async {
+        Ok::<_, Infallible>(Response::builder().status(503).body(Empty::<Bytes>::new()).unwrap())
+    });
+    let service = RetryLayer::new(policy).budget(Some(Arc::clone(&budget))).layer(failing);
+    let before = budget.available();
+    {
+        let mut call = Box::pin(service.oneshot(Request::new(Empty::<Bytes>::new())));
+        assert!(futures_util::FutureExt::now_or_never(&mut call).is_none());
+        assert_eq!(budget.available(), before - 1);
+    }
+    assert_eq!(budget.available(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_succeeds_is_free_and_a_futile_one_is_not() {
+    for (fails, left) in [(1, 10), (9, 8)] {
+        let budget = Arc::new(Budget::default());
+        let calls = Arc::new(AtomicU32::new(0));
+        let service = RetryLayer::new(policy("5xx")).budget(Some(Arc::clone(&budget))).layer(service_fn(
+            move |_: Request<RequestBody>| {
+                let status = if calls.fetch_add(1, SeqCst) < fails { 503 } else { 200 };
+                async move {
+                    Ok::<_, Infallible>(
+                        Response::builder().status(status).body(Empty::<Bytes>::new()).unwrap(),
+                    )
+                }
+            },
+        ));
+        let _ = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+        assert_eq!(budget.available(), left);
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_below_is_the_source_of_ours() {
+    let service = TimeoutLayer::new(SECOND).layer(service_fn(|_: Request<RequestBody>| async {
+        Err::<Response<Empty<Bytes>>, _>(std::io::Error::other("the reason"))
+    }));
+    let error = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Service);
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the reason");
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_stack_and_their_errors_pass_through_each_other() {
+    let slow = service_fn(|_: Request<RequestBody>| async {
+        sleep(2 * SECOND).await;
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let service = BreakerLayer::new(1)
+        .layer(RetryLayer::new(policy("5xx")).layer(TimeoutLayer::new(SECOND).layer(slow)));
+    let error = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap_err();
+    assert!(error.is_timeout());
+}
+
+fn policy(on: &str) -> RetryPolicy {
+    RetryPolicy { on: RetryOn::parse(on).unwrap(), explicit: true, ..RetryPolicy::default() }
+}
