@@ -1,28 +1,29 @@
 //! The configuration as the files say it: which objects are in force, what is wrong with the files, and what was last
 //! good when this process was not running yet.
 //!
-//! Which version of an object is in force is decided by [`mesh_core::config::Accepted`]; here are only the files.
+//! Which version of an object is in force is decided by [`Accepted`]; here are only the files and when they are read.
 
 use crate::{ControlError, data::DataDir, lease_entry::Declared, registry::InForce, served::Item};
-use mesh_core::config::{Accepted, Diagnostic, Level, Options, Resource, SourceFile, Spec};
+use mesh_core::config::{Accepted, Diagnostic, Level, Options, Resource, SourceFile, accept::LastGood};
 use mesh_runtime::{config::read_files, control::wire::Rejection};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The files, and what is in force.
 #[derive(Debug)]
 pub(crate) struct ConfigFiles {
     paths: Vec<PathBuf>,
-    seen: Vec<Print>,
-    /// What was read last; equal content is not judged again.
-    files: Option<Vec<(String, Result<String, String>)>>,
+    prints: Vec<Print>,
+    /// The content that was judged last; `None` before the first look.
+    judged: Option<Vec<SourceFile>>,
+    /// Since when a file that held something has held nothing.
+    emptied: Option<Instant>,
     accepted: Accepted,
     logged: BTreeSet<String>,
 }
@@ -35,42 +36,43 @@ struct Print {
     modified: Option<SystemTime>,
 }
 
-/// The documents of a file that were in force last.
-#[derive(Debug, Serialize, Deserialize)]
-struct LastGood {
-    file: String,
-    documents: Vec<Value>,
-}
-
 impl ConfigFiles {
     /// Takes the files of `paths`, after what `data` remembers of them.
     pub(crate) fn open(paths: Vec<PathBuf>, data: &DataDir) -> Result<Self, ControlError> {
         for path in &paths {
             fs::metadata(path).map_err(|source| ControlError::io("--config", path, source))?;
         }
-        let accepted = remembered(data);
-        Ok(Self { paths, seen: Vec::new(), files: None, accepted, logged: BTreeSet::new() })
+        Ok(Self {
+            paths,
+            prints: Vec::new(),
+            judged: None,
+            emptied: None,
+            accepted: remembered(data),
+            logged: BTreeSet::new(),
+        })
     }
 
-    /// Reads the files if they changed. Returns whether that changed anything.
+    /// Reads the files if they may have changed. Returns whether something else is in force or refused than before.
+    ///
+    /// Blocks for a moment where they did change: whoever writes in place is seen in the middle of it otherwise.
     pub(crate) fn poll(&mut self) -> bool {
-        let seen = prints(&self.paths);
-        // A write within the clock's grain of the last look may leave length and time as they were.
-        let settled = seen.iter().all(|print| {
-            let age = print.modified.and_then(|at| SystemTime::now().duration_since(at).ok());
-            age.is_some_and(|age| age > CLOCK_GRAIN)
-        });
-        if seen == self.seen && settled && self.files.is_some() {
+        let prints = prints(&self.paths);
+        if self.judged.is_some() && prints == self.prints && prints.iter().all(Print::is_settled) {
             return false;
         }
         let files = read_files(&self.paths);
-        let content = Some(files.iter().map(|file| (file.name.clone(), file.text.clone())).collect());
-        self.seen = seen;
-        if content == self.files {
-            return false;
+        if let Some(judged) = &self.judged {
+            if is_same(judged, &files) {
+                (self.prints, self.emptied) = (prints, None);
+                return false;
+            }
+            thread::sleep(WRITE_GAP);
+            if !is_same(&files, &read_files(&self.paths)) || !self.is_meant(&files) {
+                return false;
+            }
         }
-        self.files = content;
         self.accepted = self.accepted.update(&files, &Options::default());
+        (self.prints, self.judged, self.emptied) = (prints, Some(files), None);
         self.log();
         true
     }
@@ -88,19 +90,22 @@ impl ConfigFiles {
 
     /// Remembers what is in force, for a start at which a file is broken.
     pub(crate) fn save(&self, data: &DataDir) -> Result<(), ControlError> {
-        let mut by_file: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-        for resource in &self.accepted.resources {
-            // What fails closed is no last good version.
-            if !matches!(resource.spec, Spec::Malformed { .. }) {
-                by_file.entry(&resource.location.file).or_default().push(document(resource));
-            }
-        }
-        let last_good: Vec<_> = by_file
-            .into_iter()
-            .map(|(file, documents)| LastGood { file: file.to_owned(), documents })
-            .collect();
+        let last_good: Vec<_> = self.accepted.last_good().collect();
         let json = serde_json::to_vec(&last_good).map_err(|error| ControlError::Data(error.to_string()))?;
         data.replace(LAST_GOOD_FILE, &json)
+    }
+
+    /// Returns whether `files` are what somebody wanted. A file that is gone or blank may be one that is being replaced,
+    /// and with it every policy in it would be gone: it must stay so for a while.
+    fn is_meant(&mut self, files: &[SourceFile]) -> bool {
+        let judged = self.judged.as_deref().unwrap_or_default();
+        let held = judged.iter().filter(|file| !is_blank(file));
+        let mut now = held.map(|file| files.iter().find(|other| other.name == file.name));
+        if now.all(|now| now.is_some_and(|file| !is_blank(file))) {
+            self.emptied = None;
+            return true;
+        }
+        self.emptied.get_or_insert_with(Instant::now).elapsed() >= EMPTIED_MIN
     }
 
     /// Logs each finding when it appears, and not again while it lasts.
@@ -120,6 +125,43 @@ impl ConfigFiles {
     }
 }
 
+impl Print {
+    fn of(path: &Path) -> Self {
+        let meta = fs::metadata(path).ok();
+        Self {
+            path: path.to_owned(),
+            length: meta.as_ref().map_or(0, fs::Metadata::len),
+            modified: meta.and_then(|meta| meta.modified().ok()),
+        }
+    }
+
+    /// Returns whether a write since would show: within the clock's grain it may leave length and time as they were.
+    fn is_settled(&self) -> bool {
+        let age = self.modified.and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age > CLOCK_GRAIN)
+    }
+}
+
+/// Returns the prints of `paths` and of what is in them.
+fn prints(paths: &[PathBuf]) -> Vec<Print> {
+    let inside = |path: &PathBuf| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut inside: Vec<_> = entries.map(|entry| Print::of(&entry.path())).collect();
+        inside.sort_by(|a, b| a.path.cmp(&b.path));
+        inside
+    };
+    paths.iter().flat_map(|path| std::iter::once(Print::of(path)).chain(inside(path))).collect()
+}
+
+fn is_same(old: &[SourceFile], new: &[SourceFile]) -> bool {
+    old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.text == new.text)
+}
+
+fn is_blank(file: &SourceFile) -> bool {
+    file.text.as_ref().is_ok_and(|text| text.trim().is_empty())
+}
+
 /// Returns what was in force when this was last saved; nothing if that does not read.
 fn remembered(data: &DataDir) -> Accepted {
     let read = || -> Result<Vec<LastGood>, String> {
@@ -132,31 +174,11 @@ fn remembered(data: &DataDir) -> Accepted {
         tracing::warn!("{}: {error}; starting from the files alone", data.path(LAST_GOOD_FILE).display());
         Vec::new()
     });
-    let files: Vec<_> = last_good
-        .into_iter()
-        .map(|LastGood { file, documents }| {
-            // JSON is YAML, one document after the other.
-            let text = documents.iter().map(|document| format!("---\n{document}\n")).collect();
-            SourceFile { name: file, text: Ok(text) }
-        })
-        .collect();
-    // Lenient: what a stricter reader would refuse was in force, and stays so until the file itself is read.
-    let mut options = Options::default();
-    options.lenient = true;
-    Accepted { diagnostics: Vec::new(), ..Accepted::default().update(&files, &options) }
+    Accepted::restore(last_good, &Options::default())
 }
 
 fn item(resource: &Resource) -> Item {
-    Item::new(&resource.key.kind, &resource.key.namespace, &document(resource))
-}
-
-/// Returns the document with the namespace it was read for: a workload's own default may be another.
-fn document(resource: &Resource) -> Value {
-    let mut document = resource.document.to_json();
-    if let Some(Value::Object(metadata)) = document.get_mut("metadata") {
-        metadata.entry("namespace").or_insert_with(|| Value::from(&*resource.key.namespace));
-    }
-    document
+    Item::new(&resource.key.kind, &resource.key.namespace, &resource.document.to_json())
 }
 
 fn rejection(finding: &Diagnostic) -> Rejection {
@@ -174,28 +196,10 @@ fn rejection(finding: &Diagnostic) -> Rejection {
     }
 }
 
-/// Returns the prints of the files of `paths`, those in directories included.
-fn prints(paths: &[PathBuf]) -> Vec<Print> {
-    let mut prints = Vec::new();
-    for path in paths {
-        prints.push(print(path));
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        let mut inside: Vec<_> = entries.map(|entry| print(&entry.path())).collect();
-        inside.sort_by(|a, b| a.path.cmp(&b.path));
-        prints.append(&mut inside);
-    }
-    prints
-}
-
-fn print(path: &std::path::Path) -> Print {
-    let meta = fs::metadata(path).ok();
-    Print {
-        path: path.to_owned(),
-        length: meta.as_ref().map_or(0, fs::Metadata::len),
-        modified: meta.and_then(|meta| meta.modified().ok()),
-    }
-}
-
 const LAST_GOOD_FILE: &str = "last-good.json";
 /// The coarsest file time in use, FAT's.
 const CLOCK_GRAIN: Duration = Duration::from_secs(2);
+/// Longer than one process takes from truncating a file to having written it.
+const WRITE_GAP: Duration = Duration::from_millis(30);
+/// Longer than an editor or a checkout takes from deleting a file to having it back.
+const EMPTIED_MIN: Duration = Duration::from_secs(1);

@@ -3,7 +3,6 @@
 use super::args::ServeArgs;
 use mesh_control::{ControlEndpoint, ControlSettings};
 use std::io::Write;
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn run(args: ServeArgs, json: bool) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -15,9 +14,7 @@ pub(crate) fn run(args: ServeArgs, json: bool) -> Result<(), String> {
 
 async fn serve(args: ServeArgs, json: bool) -> Result<(), String> {
     // Before the endpoint answers: who waits for the line may send the signal at once.
-    let listen_to = |kind| signal(kind).map_err(|error| format!("listening to signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (listen_to(SignalKind::terminate())?, listen_to(SignalKind::interrupt())?);
+    let asked_to_stop = asked_to_stop().map_err(|error| format!("listening to signals: {error}"))?;
 
     let mut settings = ControlSettings::default();
     settings.config = args.config;
@@ -29,13 +26,28 @@ async fn serve(args: ServeArgs, json: bool) -> Result<(), String> {
     let endpoint = ControlEndpoint::start(settings).await.map_err(|error| error.to_string())?;
     announce(&endpoint.url(), json);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    asked_to_stop.await;
     tracing::info!("stopping");
     endpoint.stop().await;
     Ok(())
+}
+
+/// Returns what ends at SIGTERM or SIGINT, both of which it listens to from now on.
+#[cfg(unix)]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
 /// A reader that is gone is no reason to stop serving.

@@ -129,6 +129,23 @@ async fn a_good_edit_beside_a_broken_one_is_in_force() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_blank_or_gone_for_a_moment_deletes_nothing_and_for_good_it_does() {
+    let bed = Bed::plain().await;
+    let file = bed.dir.path().join("mesh.yaml");
+    for text in [Some(""), Some("\n \n"), None] {
+        let emptied = std::time::Instant::now();
+        match text {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        until("the deletion", async || bed.items().await.is_empty()).await;
+        assert!(emptied.elapsed() >= Duration::from_secs(1), "{text:?} was taken at its word at once");
+        bed.edit(CANARY);
+        until("the return", async || bed.items().await.len() == 2).await;
+    }
+}
+
+#[tokio::test]
 async fn objects_for_other_namespaces_are_not_sent() {
     let bed = Bed::plain().await;
     bed.edit(
