@@ -5,11 +5,22 @@ use http::{Request, Response};
 use mesh_client::MeshClient;
 use mesh_runtime::{Settings, StartError, Workload, identity::IdentityFiles};
 use mesh_server::{RequestBody, ServeError, Server};
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
+use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One workload of the mesh. Clones share it.
+/// One workload of the mesh. Clones share it; it ends with the last of them.
+///
+/// ```no_run
+/// use mesh::Mesh;
+///
+/// # async fn run() -> Result<(), mesh::Error> {
+/// let mesh = Mesh::from_env().await?;
+/// let answer = mesh.client().get("http://payment/").await?;
+/// println!("{} by {:?}", answer.status(), answer.body().call_info().endpoint);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mesh {
     workload: Workload,
@@ -17,7 +28,9 @@ pub struct Mesh {
 }
 
 /// Why a workload did not start or serve, or a call of it failed.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is the message with its causes, because that is what a `main` that returns it shows.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// It did not start.
@@ -31,7 +44,35 @@ pub enum Error {
     Call(#[from] mesh_client::Error),
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  because: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Settings of a workload, by code instead of environment.
+///
+/// ```no_run
+/// use mesh::{Mesh, runtime::control::JoinToken};
+///
+/// # async fn run(token: JoinToken) -> Result<(), mesh::Error> {
+/// let mesh = Mesh::builder("payment")
+///     .version("v1")
+///     .control("https://127.0.0.1:15010")
+///     .join_token(token)
+///     .cache_dir("/var/lib/payment")
+///     .start()
+///     .await?;
+/// mesh.ready().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct MeshBuilder {

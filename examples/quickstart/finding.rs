@@ -15,7 +15,9 @@ pub(crate) fn lines(rejection: &Rejection, text: &str) -> Vec<String> {
         lines.push(format!("{:>4} | {source}", rejection.line));
         lines.push(format!("     | {caret}"));
     }
-    lines.extend(rejection.message.split("; ").map(|part| format!("     = {}", short(part))));
+    // The path of the field, what is wrong with it, and what to write: a line each.
+    let said = rejection.message.replacen(": ", "; ", usize::from(rejection.message.starts_with("spec")));
+    lines.extend(said.split("; ").map(|part| format!("     = {}", short(part))));
     lines.push(format!("     = kept: {}", short(&rejection.kept)));
     lines
 }

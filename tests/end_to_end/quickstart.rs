@@ -1,6 +1,7 @@
 //! Point 5: what a stranger sees first.
 
-use crate::harness::{Process, command};
+use crate::harness::{Process, Town, command, eventually};
+use std::process::Command;
 
 #[test]
 fn the_quickstart_shows_every_step_and_ends_by_itself() {
@@ -14,4 +15,22 @@ fn the_quickstart_shows_every_step_and_ends_by_itself() {
     {
         assert!(output.contains(expected), "{expected} is missing: {output}");
     }
+}
+
+#[test]
+fn the_server_of_the_readme_greets_the_client_of_the_readme_by_name() {
+    let town = Town::start();
+    let meshed = |example: &str, service: &str| -> Command {
+        let mut command = command(example);
+        let token = town.token(service, &[]);
+        command.envs([("MESH_CONTROL", town.control.url.as_str()), ("MESH_JOIN_TOKEN", &token)]);
+        command.env("MESH_SERVICE", service);
+        command
+    };
+    let _server = Process::start("hello_server", &mut meshed("hello_server", "hello"));
+    let greeting = eventually("the server has registered and the client is greeted", || {
+        let output = meshed("hello_client", "visitor").output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    assert_eq!(greeting, "hello spiffe://cluster.local/ns/default/sa/visitor\n");
 }

@@ -15,15 +15,27 @@ impl Cargo {
     /// Returns the cargo that runs this program, to be run in `root`.
     pub(crate) fn at(root: &Path) -> Self {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.current_dir(root).stdin(Stdio::null());
-        Self { command }
+        Self::calling(Command::new(cargo), root)
     }
 
     /// Returns the cargo of another toolchain, e.g. `+1.88`; only rustup's own `cargo` understands that argument.
     pub(crate) fn toolchain(root: &Path, toolchain: &str) -> Self {
-        let mut command = Command::new("cargo");
-        command.current_dir(root).stdin(Stdio::null()).env_remove("RUSTUP_TOOLCHAIN").arg(toolchain);
+        let mut cargo = Self::calling(Command::new("cargo"), root);
+        cargo.command.env_remove("RUSTUP_TOOLCHAIN").arg(toolchain);
+        cargo
+    }
+
+    /// Cargo tells its children which package they are. Build scripts watch those variables, and ring would be built
+    /// anew whenever cargo is called from here instead of from a shell.
+    fn calling(mut command: Command, root: &Path) -> Self {
+        command.current_dir(root).stdin(Stdio::null());
+        let told =
+            |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(told) {
+                command.env_remove(name);
+            }
+        }
         Self { command }
     }
 
