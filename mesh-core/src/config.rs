@@ -4,7 +4,7 @@
 //! file per kind), `load` ties them together per file, and `accept` decides which version of each object is in force.
 
 pub mod accept;
-pub mod decode;
+mod decode;
 pub mod diagnostic;
 pub mod duration;
 pub mod istio;
