@@ -146,7 +146,7 @@ async fn a_broken_handshake_is_not_answered_in_plaintext() {
 #[tokio::test]
 async fn without_an_identity_tls_is_closed_and_plaintext_still_served_if_policy_lets_it() {
     let workload = workload().await;
-    workload.config().publish(Snapshot::empty(MtlsMode::Permissive));
+    set_mode(&workload, MtlsMode::Permissive);
     let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
     let address = server.local_addr();
     tokio::spawn(server.serve(mirror(), std::future::pending()));
@@ -155,10 +155,20 @@ async fn without_an_identity_tls_is_closed_and_plaintext_still_served_if_policy_
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
+/// A request that is judged before there is a policy might be one that the policy forbids.
+#[tokio::test]
+async fn before_the_first_configuration_nothing_is_allowed() {
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    server.workload.config().publish(Snapshot::empty(MtlsMode::Permissive));
+    for mut client in [http1(server.tcp().await).await, http1(server.mtls(Alpn::Http1).await).await] {
+        assert_eq!(client.get("/").await.unwrap().0, StatusCode::FORBIDDEN);
+    }
+}
+
 #[tokio::test]
 async fn a_strict_server_without_a_source_of_identity_does_not_start() {
     let workload = workload().await;
-    workload.config().publish(Snapshot::empty(MtlsMode::Strict));
+    set_mode(&workload, MtlsMode::Strict);
     let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
     let served = soon(server.serve(mirror(), std::future::pending())).await;
     assert!(matches!(served, Err(ServeError::NoIdentity(_))), "{served:?}");

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use http::{Request, Response};
-use mesh_core::{config::istio::MtlsMode, snapshot::Snapshot};
+use mesh_core::config::istio::MtlsMode;
 use mesh_runtime::{Settings, Workload};
 use mesh_server::{RequestBody, Server};
 use std::{convert::Infallible, net::SocketAddr};
@@ -30,7 +30,7 @@ async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
     let mut settings = Settings::for_service("payment");
     settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let workload = Workload::start(settings).await.unwrap();
-    workload.config().publish(Snapshot::empty(MtlsMode::Permissive));
+    set_mode(&workload, MtlsMode::Permissive);
     let admin = workload.admin().unwrap();
     let door = Door::new();
     let service = tower::service_fn({
@@ -70,7 +70,7 @@ async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
     call.abort();
     recorded(admin, &[total, "response_code=\"0\"", "response_flags=\"DC\"", "} 1"]).await;
 
-    workload.config().publish(Snapshot::empty(MtlsMode::Strict));
+    set_mode(&workload, MtlsMode::Strict);
     assert_eq!(exchange(address, b"GET / HTTP/1.1\r\n\r\n").await, "");
     recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"plaintext\""]).await;
 }

@@ -46,7 +46,7 @@ fn request_line(target: &str) -> String {
 #[tokio::test]
 async fn no_spelling_of_a_denied_path_gets_through() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
-    server.set_config(POLICY);
+    set_config(&server.workload, POLICY);
     let table = [
         ("/admin", 403),
         ("/admin?x", 403),
@@ -89,7 +89,7 @@ async fn the_handler_sees_the_path_that_policy_judged() {
 #[tokio::test]
 async fn a_denial_is_worded_as_envoy_words_it() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
-    server.set_config(POLICY);
+    set_config(&server.workload, POLICY);
     let mut client = http2(server.mtls(Alpn::Http2).await).await;
     let denied = client.send(get("/admin")).await.unwrap();
     assert_eq!(denied.headers()["content-type"], "text/plain");
@@ -107,7 +107,7 @@ async fn a_denial_is_worded_as_envoy_words_it() {
 #[tokio::test]
 async fn policy_knows_the_peer_and_the_host() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
-    server.set_config(POLICY);
+    set_config(&server.workload, POLICY);
     let post = || Request::post("/").body(empty()).unwrap();
     let mut peer = http1(server.mtls(Alpn::Http1).await).await;
     let mut other =

@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
     config::{Options, istio::MtlsMode, load},
     identity::PeerRule,
-    snapshot::{MeshSettings, Snapshot, Viewer},
+    snapshot::{MeshSettings, Viewer},
 };
 use mesh_runtime::{
     Settings, Workload,
@@ -74,6 +74,28 @@ pub(crate) async fn workload() -> Workload {
     Workload::start(Settings::for_service("payment")).await.unwrap()
 }
 
+pub(crate) fn set_mode(workload: &Workload, mode: MtlsMode) {
+    let mode = format!("{mode:?}").to_uppercase();
+    let yaml = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                metadata: {name: default, namespace: istio-system}\nspec: {mtls: {mode: MODE}}";
+    set_config(workload, &yaml.replace("MODE", &mode));
+}
+
+/// Puts the objects of `yaml` in force, and nothing else.
+pub(crate) fn set_config(workload: &Workload, yaml: &str) {
+    let loaded = load("test.yaml", yaml, &Options::default());
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+    let viewer = Viewer {
+        namespace: "default".to_owned(),
+        service: Some("payment".to_owned()),
+        labels: BTreeMap::new(),
+    };
+    let settings = MeshSettings::new("cluster.local".parse().unwrap());
+    let found = workload.config().compile("1", &resources, &viewer, &settings);
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// A running server. Dropping it ends it.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -96,7 +118,7 @@ impl Running {
         let authority = Authority::new();
         let workload = workload().await;
         workload.identity().publish(authority.identity("payment"));
-        workload.config().publish(Snapshot::empty(mode));
+        set_mode(&workload, mode);
         let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
         // No test waits for callers to learn something, but those that say so.
         let server = change(server.limits(|limits| limits.drain_delay = Duration::ZERO));
@@ -109,21 +131,7 @@ impl Running {
     }
 
     pub(crate) fn set_mode(&self, mode: MtlsMode) {
-        self.workload.config().publish(Snapshot::empty(mode));
-    }
-
-    pub(crate) fn set_config(&self, yaml: &str) {
-        let loaded = load("test.yaml", yaml, &Options::default());
-        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
-        let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-        let viewer = Viewer {
-            namespace: "default".to_owned(),
-            service: Some("payment".to_owned()),
-            labels: BTreeMap::new(),
-        };
-        let settings = MeshSettings::new("cluster.local".parse().unwrap());
-        let found = self.workload.config().compile("1", &resources, &viewer, &settings);
-        assert!(found.is_empty(), "{found:?}");
+        set_mode(&self.workload, mode);
     }
 
     pub(crate) fn shut_down(&mut self) {
