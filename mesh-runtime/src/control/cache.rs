@@ -158,11 +158,7 @@ fn private_file(path: &Path) -> io::Result<fs::File> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    lock::create_private(path)
 }
 
 /// More replicas of one version on one machine than this are no cache's business.
@@ -193,6 +189,7 @@ mod tests {
         fs::write(cache.directory().join("identity.next"), "left over").unwrap();
         cache.store(&identity()).unwrap();
         assert_eq!(mode(&cache.directory().join("identity.json")), 0o600);
+        assert_eq!(mode(&cache.directory().join("lock")), 0o600);
         assert_eq!(mode(cache.directory()), 0o700);
     }
 

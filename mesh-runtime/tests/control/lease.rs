@@ -99,6 +99,17 @@ async fn two_ports_of_one_process_are_two_endpoints() {
 }
 
 #[tokio::test]
+async fn what_was_never_asked_for_is_not_given_back() {
+    let fake = Fake::plain().await;
+    fake.script("/v1/resources", Some(Reply::new(503, "")));
+    let workload = mesh_runtime::Workload::start(fake.settings()).await.unwrap();
+    let registration = workload.register("127.0.0.1:9000".parse().unwrap()).await;
+    eventually("the trouble", || workload.trouble().is_some()).await;
+    registration.withdraw().await;
+    assert!(leases(&fake).is_empty());
+}
+
+#[tokio::test]
 async fn a_withdrawal_does_not_wait_for_an_endpoint_that_is_gone() {
     let fake = Fake::plain().await;
     let workload = started(fake.settings()).await;

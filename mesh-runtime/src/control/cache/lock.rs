@@ -54,7 +54,7 @@ impl Drop for Lock {
 /// Creates the file, or takes it over from a process that is no more.
 fn seize(path: &Path) -> io::Result<bool> {
     for _ in 0..2 {
-        match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        match create_private(path) {
             Ok(mut file) => return file.write_all(name_of(process::id()).as_bytes()).map(|()| true),
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             Err(_) => {}
@@ -69,6 +69,15 @@ fn seize(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Creates a file that only its owner can read, the lock too: whoever looks for others finds none.
+pub(super) fn create_private(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Returns whether the process that wrote `holder` still runs. This process is not asked for: it knows what it holds,

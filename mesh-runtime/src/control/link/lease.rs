@@ -33,7 +33,7 @@ pub(crate) struct Registered {
 impl Registered {
     pub(super) fn start(link: Arc<Link>, listening: SocketAddr, instance: String) -> Self {
         let (leave, left) = oneshot::channel();
-        let keeper = Keeper { talk: Talk::new(link), listening, instance, last: Last::Unknown };
+        let keeper = Keeper { talk: Talk::new(link), listening, instance, last: Last::Unasked };
         Self { leave, task: Task::spawn(keeper.run(left)) }
     }
 
@@ -59,7 +59,9 @@ struct Keeper {
 /// How the last renewal went, so that a change is logged and a state is not.
 #[derive(Debug, PartialEq, Eq)]
 enum Last {
-    Unknown,
+    /// Nothing has been asked for, so there is nothing to give back.
+    Unasked,
+    Asked,
     Registered(SocketAddr),
     Failed(String),
 }
@@ -104,6 +106,9 @@ impl Keeper {
             service_port: settings.service_port,
         };
         let path = self.path();
+        if self.last == Last::Unasked {
+            self.last = Last::Asked;
+        }
         self.talk.ask(&Ask::send(Method::PUT, &path, &lease)).await?;
         if self.last != Last::Registered(address) {
             tracing::info!(%address, instance = %self.instance, "registered");
@@ -146,6 +151,9 @@ impl Keeper {
     }
 
     async fn withdraw(&mut self) {
+        if self.last == Last::Unasked {
+            return;
+        }
         let path = self.path();
         let ask = Ask { method: Method::DELETE, ..Ask::get(&path) };
         match self.talk.ask(&ask).await {
