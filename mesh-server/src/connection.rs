@@ -100,13 +100,15 @@ pub(crate) async fn run<H: Handler>(
     handler: H,
     mut notices: watch::Receiver<Notice>,
 ) {
+    // From before the handshake: what changes during it is seen afterwards.
+    let seen = *notices.borrow_and_update();
     let entered = tokio::select! {
         biased;
         entered = enter(&shared, stream) => entered,
         () = told_to_close(&mut notices) => return,
     };
     match entered {
-        Ok(entered) => entered.serve(shared, address, handler, notices).await,
+        Ok(entered) => entered.serve(shared, address, handler, Notices { seen, notices }).await,
         Err(why) => shared.turn_away(&why, address),
     }
 }
@@ -123,13 +125,7 @@ async fn told_to_close(notices: &mut watch::Receiver<Notice>) {
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl Entered {
-    async fn serve<H: Handler>(
-        self,
-        shared: Arc<Shared>,
-        address: SocketAddr,
-        handler: H,
-        notices: watch::Receiver<Notice>,
-    ) {
+    async fn serve<H: Handler>(self, shared: Arc<Shared>, address: SocketAddr, handler: H, notices: Notices) {
         let Self { transport, http2, standing, admitted } = self;
         let metrics = shared.workload.telemetry().server(admitted.peer());
         let activity = Activity::new(shared.workload.clock(), metrics);
@@ -152,6 +148,13 @@ struct Serving {
     address: SocketAddr,
     standing: Standing,
     activity: Arc<Activity>,
+    notices: Notices,
+}
+
+/// What a connection has been told, and will be.
+struct Notices {
+    /// What it has acted upon.
+    seen: Notice,
     notices: watch::Receiver<Notice>,
 }
 
@@ -179,8 +182,8 @@ impl Serving {
                 self.activity.forbid();
                 self.shared.turn_away(why, self.address);
             }
-            Closing::Leaving => self.last_word(conversation.as_mut()).await,
-            Closing::Idle => {}
+            Closing::Leaving if self.ends_before_its_first_word(conversation.as_mut()).await => return,
+            Closing::Leaving | Closing::Idle => {}
         }
         conversation.as_mut().close();
         // What outlasts the limit is dropped with the connection.
@@ -189,23 +192,22 @@ impl Serving {
 
     /// Waits for a reason to close.
     async fn closing(&mut self) -> Closing {
-        let mut seen = Notice::default();
         loop {
-            let notice = *self.notices.borrow_and_update();
+            let notice = *self.notices.notices.borrow_and_update();
             if notice.closing {
                 return Closing::Leaving;
             }
-            if let Err(why) = self.check(seen, notice) {
+            if let Err(why) = self.check(self.notices.seen, notice) {
                 return Closing::Forbidden(why);
             }
-            seen = notice;
+            self.notices.seen = notice;
             let idle_end = self.activity.idle_since() + self.shared.limits.idle;
             let clock = self.shared.workload.clock();
             if idle_end <= clock.now() {
                 return Closing::Idle;
             }
             tokio::select! {
-                changed = self.notices.changed() => if changed.is_err() { return Closing::Leaving },
+                changed = self.notices.notices.changed() => if changed.is_err() { return Closing::Leaving },
                 () = tokio::time::sleep_until(clock.instant(idle_end)) => {}
             }
         }
@@ -220,15 +222,14 @@ impl Serving {
         Ok(())
     }
 
-    /// Serves a connection that has only just been opened until its first request has begun.
-    async fn last_word(&self, mut conversation: Pin<&mut impl Conversation>) {
-        let first_request = std::future::poll_fn(|cx| {
-            let ended = conversation.as_mut().poll(cx).is_ready();
-            if ended || self.activity.started() > 0 {
-                return Poll::Ready(());
-            }
-            Poll::Pending
+    /// Serves a connection that has only just been opened until its first request has begun. Returns whether it ended
+    /// instead: then there is nothing left to close.
+    async fn ends_before_its_first_word(&self, mut conversation: Pin<&mut impl Conversation>) -> bool {
+        let first_word = std::future::poll_fn(|cx| match conversation.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if self.activity.started() > 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
         });
-        let _ = timeout(LAST_WORD, first_request).await;
+        timeout(LAST_WORD, first_word).await.unwrap_or(false)
     }
 }
