@@ -51,6 +51,10 @@ pub(crate) enum Unproven {
     NoAccount { id: SpiffeId },
     #[error("the TLS certificate is of {svid} and the bearer is for {bearer}; show one of them")]
     TwoIdentities { svid: SpiffeId, bearer: SpiffeId },
+    #[error(
+        "this bearer came with a certificate over plain HTTP, where it was seen; here the certificate is the proof"
+    )]
+    RenewalOverTls,
     #[error("the bearer names no valid identity: {0}")]
     NoIdentity(String),
 }
@@ -61,6 +65,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) token_key: &'a TokenKey,
     pub(crate) pin: &'a str,
     pub(crate) trust_domain: &'a TrustDomain,
+    /// Whether callers cannot show a certificate here.
+    pub(crate) is_plain: bool,
     pub(crate) now: SystemTime,
 }
 
@@ -158,6 +164,9 @@ fn of_svid(peer: &PeerSvid, now: SystemTime) -> Result<Caller, Unproven> {
 
 fn of_bearer(text: &str, judge: Judge<'_>) -> Result<Caller, Unproven> {
     let (purpose, claims) = judge.token_key.check(text, judge.pin, judge.now)?;
+    if purpose == Purpose::Renewal && !judge.is_plain {
+        return Err(Unproven::RenewalOverTls);
+    }
     let id = SpiffeId::of_account(judge.trust_domain, &claims.namespace, &claims.service_account)
         .map_err(|error| Unproven::NoIdentity(error.to_string()))?;
     Ok(Caller {

@@ -195,20 +195,24 @@ impl Leases {
         self.services.values().map(BTreeMap::len).sum()
     }
 
+    /// Returns every lease: service, instance, and what is held.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ServiceKey, &str, &Held)> {
+        self.services.iter().flat_map(|(key, instances)| {
+            instances.iter().map(move |(instance, held)| (key, instance.as_str(), held))
+        })
+    }
+
     /// Returns all of it for the disk.
     pub(crate) fn save(&self) -> Vec<SavedLease> {
-        let of_service = |(key, instances): (&ServiceKey, &BTreeMap<String, Held>)| {
-            let key = key.clone();
-            let save = move |(instance, held): (&String, &Held)| SavedLease {
+        self.iter()
+            .map(|(key, instance, held)| SavedLease {
                 key: key.clone(),
-                instance: instance.clone(),
+                instance: instance.to_owned(),
                 owner: held.owner.as_str().to_owned(),
                 certified: held.certified,
                 lease: held.lease.clone(),
-            };
-            instances.iter().map(save).collect::<Vec<_>>()
-        };
-        self.services.iter().flat_map(of_service).collect()
+            })
+            .collect()
     }
 
     /// Returns the leases from the disk, each as if it had just been renewed. What does not read is left out.

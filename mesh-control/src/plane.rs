@@ -21,6 +21,7 @@ use crate::{
     served::Served,
     token::{Purpose, TokenKey, unix},
 };
+use mesh_core::identity::SpiffeId;
 use mesh_runtime::control::{
     token::Claims,
     wire::{Lease, Rejection, Report, Status},
@@ -66,6 +67,10 @@ impl Plane {
         // Whoever holds a certificate was here before; that its lease is lost must not look like an empty mesh.
         let warming = memory.leases.is_none() && memory.was_used;
         let leases = Leases::restore(memory.leases.unwrap_or_default(), now);
+        let mut roster = Roster::default();
+        for (key, instance, held) in leases.iter() {
+            roster.on_heard(&member(&held.owner, key, instance), None, now);
+        }
         let registry = Registry::restored(leases, memory.certified, warming.then(|| now + WARMING));
         let nothing = Served::new(authority.trust_domain().as_str(), false, Vec::new());
         let plane = Self {
@@ -74,7 +79,7 @@ impl Plane {
             metrics: Metrics::default(),
             insecure_http,
             registry: Mutex::new(registry),
-            roster: Mutex::default(),
+            roster: Mutex::new(roster),
             disk,
             served: watch::Sender::new(Arc::new(nothing)),
             made: watch::Sender::new(0),
@@ -96,6 +101,7 @@ impl Plane {
             token_key: &self.token_key,
             pin: self.authority.pin(),
             trust_domain: self.authority.trust_domain(),
+            is_plain: self.insecure_http,
             now,
         }
     }
@@ -153,7 +159,7 @@ impl Plane {
         let now = Instant::now();
         let change =
             locked(&self.registry).put_lease(caller, key, instance, lease, (now, SystemTime::now()))?;
-        locked(&self.roster).on_heard(&member(caller, key, instance), None, now);
+        locked(&self.roster).on_heard(&member(caller.id(), key, instance), None, now);
         if change != Change::None {
             tracing::info!("{} leases {instance} of {}: {change:?}", caller.id(), key.service);
             self.disk.on_leases();
@@ -170,7 +176,7 @@ impl Plane {
         instance: &str,
     ) -> Result<bool, LeaseRefusal> {
         let ended = locked(&self.registry).end_lease(caller, key, instance)?;
-        locked(&self.roster).on_left(&member(caller, key, instance));
+        locked(&self.roster).on_left(&member(caller.id(), key, instance));
         if ended {
             tracing::info!("{} gives up {instance} of {}", caller.id(), key.service);
             self.disk.on_leases();
@@ -182,13 +188,13 @@ impl Plane {
     /// Notes that a workload asks for news, and which version it has.
     pub(crate) fn on_poll(&self, caller: &Caller, service: &str, instance: &str, version: Option<&str>) {
         let key = ServiceKey { namespace: caller.namespace().to_owned(), service: service.to_owned() };
-        locked(&self.roster).on_heard(&member(caller, &key, instance), version, Instant::now());
+        locked(&self.roster).on_heard(&member(caller.id(), &key, instance), version, Instant::now());
     }
 
     /// Notes how a workload fares.
     pub(crate) fn on_report(&self, caller: &Caller, report: Report) {
         let key = ServiceKey { namespace: caller.namespace().to_owned(), service: report.service };
-        let member = member(caller, &key, &report.instance);
+        let member = member(caller.id(), &key, &report.instance);
         locked(&self.roster).on_report(&member, &report.version, report.rejected, Instant::now());
     }
 
@@ -271,12 +277,12 @@ impl Plane {
     }
 }
 
-fn member(caller: &Caller, key: &ServiceKey, instance: &str) -> Member {
+fn member(id: &SpiffeId, key: &ServiceKey, instance: &str) -> Member {
     Member {
         namespace: key.namespace.clone(),
         service: key.service.clone(),
         instance: instance.to_owned(),
-        id: caller.id().clone(),
+        id: id.clone(),
     }
 }
 

@@ -82,10 +82,10 @@ pub(super) fn accepts_gzip<'a>(values: impl IntoIterator<Item = &'a HeaderValue>
     })
 }
 
-/// Returns the value of `key` in the query, as it stands there; names need no escapes.
+/// Returns the value of `key` in the query, as it stands there, for names need no escapes; `None` if it is empty.
 pub(super) fn query<'a>(head: &'a Parts, key: &str) -> Option<&'a str> {
     let mut pairs = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    pairs.find(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value)
 }
 
 /// Reads a body to its end, within bounds of size and time.

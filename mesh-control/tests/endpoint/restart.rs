@@ -1,6 +1,6 @@
 //! What survives the endpoint's own end.
 
-use crate::bed::{Bed, CANARY, csr, until};
+use crate::bed::{Bed, CANARY, csr, lease, trusting, until};
 use http::Method;
 use mesh_control::ControlEndpoint;
 use serde_json::{Value, json};
@@ -116,6 +116,51 @@ async fn a_data_directory_that_cannot_be_used_stops_the_start_and_says_what_to_d
     bed.settings.trust_domain = "other.domain".to_owned();
     let error = ControlEndpoint::start(bed.settings.clone()).await.unwrap_err().to_string();
     assert!(error.contains("cluster.local") && error.contains("other.domain"), "{error}");
+}
+
+#[tokio::test]
+async fn a_renewal_bearer_that_went_over_plain_http_is_worth_nothing_over_tls() {
+    let mut bed = Bed::plain().await;
+    let token = bed.token("default", "cart", &[]);
+    let ask = json!({"csr": csr("spiffe://cluster.local/ns/default/sa/cart")});
+    let answer = bed.ask(Method::POST, "/v1/certificates", Some(&token), ask).await.json();
+    let renewal = answer["renewal"].as_str().unwrap();
+    assert_eq!(bed.get("/v1/status", renewal).await.status, 200);
+    bed.stop().await;
+    bed.settings.insecure_http = false;
+    bed.start_again().await;
+    for (bearer, expected) in [(renewal, 401), (&token, 200)] {
+        let call = bed.call(Method::GET, "/v1/status").bearer(Some(bearer));
+        assert_eq!(call.send_tls(trusting(&bed.data(), None)).await.unwrap().status, expected);
+    }
+}
+
+#[tokio::test]
+async fn restored_leases_are_on_the_status_and_belong_to_who_held_them() {
+    let mut bed = Bed::plain().await;
+    bed.register("cart", "a", 8080).await;
+    bed.stop().await;
+    bed.start_again().await;
+    let shown = bed.status().await["workloads"].clone();
+    assert_eq!(shown[0]["instance"], "a");
+    let thief = bed.token("default", "thief", &["cart"]);
+    let reply = bed.ask(Method::PUT, "/v1/workloads/default/cart/a", Some(&thief), lease(6666)).await;
+    assert_eq!(reply.status, 409);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dropped_lets_go_of_its_port_and_its_data() {
+    let mut bed = Bed::plain().await;
+    bed.settings.listen = bed.authority().parse().unwrap();
+    drop(bed.endpoint.take());
+    until("the port to be free", async || {
+        let again = ControlEndpoint::start(bed.settings.clone()).await;
+        if let Err(error) = &again {
+            assert!(error.to_string().contains("listening on"), "{error}");
+        }
+        again.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
