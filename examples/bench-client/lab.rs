@@ -9,22 +9,22 @@ use std::{
 use tempfile::NamedTempFile;
 use tracing_subscriber::EnvFilter;
 
-pub type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Returns the variable, or says that it is missing.
-pub fn variable(name: &str) -> Result<String, BoxError> {
+pub(crate) fn variable(name: &str) -> Result<String, BoxError> {
     env::var(name).map_err(|_| format!("{name} is not set").into())
 }
 
 /// Returns a runtime with as many threads as the lab asks for.
-pub fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
     let workers = env::var("LAB_WORKERS").map_or(Ok(2), |workers| workers.parse())?;
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?)
 }
 
 /// Starts the workload that `LAB_ID` names, with the identity in the lab's files and `resources` as its configuration.
 /// The configuration is a file that is watched, and gone when it is dropped.
-pub async fn start(
+pub(crate) async fn start(
     service: &str,
     version: Option<&str>,
     resources: &str,
@@ -49,7 +49,7 @@ pub async fn start(
 }
 
 /// Writes the log to stderr; `RUST_LOG` chooses what, by default warnings.
-pub fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();

@@ -1,3 +1,5 @@
+//! What the admin listener shows of a workload.
+
 use crate::{
     entry, eventually,
     fake::{CHECKOUT, Fake},

@@ -1,3 +1,5 @@
+//! Starting, and going on, from the last good state on disk.
+
 use crate::{
     endpoints, entry, eventually,
     fake::{Fake, Reply},

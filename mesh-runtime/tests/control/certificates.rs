@@ -1,3 +1,5 @@
+//! The first contact, the renewals, and whom a workload believes.
+
 use crate::{
     eventually,
     fake::{CHECKOUT, Fake, RENEWAL, Reply, TAG},

@@ -1,3 +1,5 @@
+//! Workloads without a control endpoint: configuration and identity from files.
+
 use crate::{endpoints, eventually, reason, started};
 use mesh_core::config::istio::MtlsMode;
 use mesh_runtime::{Readiness, Settings, StartError, Workload};

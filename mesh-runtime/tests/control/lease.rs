@@ -1,3 +1,5 @@
+//! The lease: taken, kept, given back.
+
 use crate::{
     eventually,
     fake::{Fake, Reply, Seen},

@@ -1,3 +1,5 @@
+//! Configuration from the control endpoint: what is put in force, and what is not.
+
 use crate::{
     endpoints, entry, eventually,
     fake::{Fake, Reply, answer},
