@@ -43,7 +43,7 @@ struct Inner {
     admin: Option<SocketAddr>,
     registrations: AtomicUsize,
     /// None of them holds this struct, so they end with it.
-    _tasks: Vec<Task>,
+    tasks: Vec<Task>,
 }
 
 /// Why a workload did not start.
@@ -80,69 +80,26 @@ impl Workload {
     /// Returns what in the settings or the files makes a start pointless.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         settings.check()?;
-        let clock = Clock::start();
-        let due = settings.has_identity_source();
+        let (clock, due) = (Clock::start(), settings.has_identity_source());
         // Whoever can prove itself asks others for proof until policy says otherwise.
         let first = Snapshot::empty(if due { MtlsMode::Strict } else { MtlsMode::Permissive });
-        let config = Arc::new(ConfigStore::new(first, clock));
         let identity = Arc::new(IdentityStore::empty());
-        let progress = Arc::new(Progress::new(Arc::clone(&identity), due));
-        let intake = Arc::new(Intake::new(Arc::clone(&config), Arc::clone(&progress), viewer(&settings)));
-        let instance = format!("{}-{:010x}", settings.service, fastrand::u64(..1 << 40));
-        let telemetry = Arc::new(Telemetry::new(&settings));
-        let mut tasks = Vec::new();
-
-        if let Some(files) = settings.identity_files.clone() {
-            identity.publish(files.read()?);
-            tasks.push(Task::spawn(files.follow(Arc::clone(&identity))));
-        }
-        let mut linked = None;
-        if let Some(control) = settings.control.clone() {
-            let parts = link::Parts {
-                settings: settings.clone(),
-                control,
-                instance: instance.clone(),
-                identity: Arc::clone(&identity),
-                progress: Arc::clone(&progress),
-                intake,
-            };
-            linked = Some(Link::start(parts).await?);
-        } else {
-            let domain = trust_domain(&settings, &identity)?;
-            let files =
-                WatchedFiles::open(&settings.config, intake, domain).await.map_err(StartError::Config)?;
-            if !settings.config.is_empty() {
-                tasks.push(Task::spawn(files.run()));
-            }
-        }
-        let mut admin = None;
-        if let Some(address) = settings.admin {
-            let sources = admin::Sources {
-                clock,
-                config: Arc::clone(&config),
-                identity: Arc::clone(&identity),
-                telemetry: Arc::clone(&telemetry),
-                progress: Arc::clone(&progress),
-            };
-            let listen = |source| StartError::Listen { address, source };
-            let (bound, listener) = admin::listen(address, sources).await.map_err(listen)?;
-            tasks.push(listener);
-            admin = Some(bound);
-        }
-        let registrations = AtomicUsize::new(0);
-        let inner = Inner {
-            settings,
-            instance,
+        let mut inner = Inner {
+            instance: format!("{}-{:010x}", settings.service, fastrand::u64(..1 << 40)),
             clock,
-            config,
+            config: Arc::new(ConfigStore::new(first, clock)),
+            telemetry: Arc::new(Telemetry::new(&settings)),
+            progress: Arc::new(Progress::new(Arc::clone(&identity), due)),
+            linked: None,
+            admin: None,
+            registrations: AtomicUsize::new(0),
+            tasks: Vec::new(),
             identity,
-            telemetry,
-            progress,
-            linked,
-            admin,
-            registrations,
-            _tasks: tasks,
+            settings,
         };
+        inner.follow_identity_files()?;
+        inner.follow_configuration().await?;
+        inner.open_admin().await?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -228,6 +185,57 @@ impl Workload {
     /// Marks the workload as draining: not ready from now on.
     pub fn drain(&self) {
         self.inner.progress.on_drain();
+    }
+}
+
+/// The steps of a start, in their order.
+impl Inner {
+    fn follow_identity_files(&mut self) -> Result<(), IdentityError> {
+        if let Some(files) = self.settings.identity_files.clone() {
+            self.identity.publish(files.read()?);
+            self.tasks.push(Task::spawn(files.follow(Arc::clone(&self.identity))));
+        }
+        Ok(())
+    }
+
+    async fn follow_configuration(&mut self) -> Result<(), StartError> {
+        let settings = &self.settings;
+        let (config, progress) = (Arc::clone(&self.config), Arc::clone(&self.progress));
+        let intake = Arc::new(Intake::new(config, Arc::clone(&progress), viewer(settings)));
+        if let Some(control) = settings.control.clone() {
+            let parts = link::Parts {
+                settings: settings.clone(),
+                control,
+                instance: self.instance.clone(),
+                identity: Arc::clone(&self.identity),
+                progress,
+                intake,
+            };
+            self.linked = Some(Link::start(parts).await?);
+            return Ok(());
+        }
+        let domain = trust_domain(settings, &self.identity)?;
+        let files = WatchedFiles::open(&settings.config, intake, domain).await.map_err(StartError::Config)?;
+        if !settings.config.is_empty() {
+            self.tasks.push(Task::spawn(files.run()));
+        }
+        Ok(())
+    }
+
+    async fn open_admin(&mut self) -> Result<(), StartError> {
+        let Some(address) = self.settings.admin else { return Ok(()) };
+        let sources = admin::Sources {
+            clock: self.clock,
+            config: Arc::clone(&self.config),
+            identity: Arc::clone(&self.identity),
+            telemetry: Arc::clone(&self.telemetry),
+            progress: Arc::clone(&self.progress),
+        };
+        let listen = |source| StartError::Listen { address, source };
+        let (bound, listener) = admin::listen(address, sources).await.map_err(listen)?;
+        self.tasks.push(listener);
+        self.admin = Some(bound);
+        Ok(())
     }
 }
 
