@@ -352,6 +352,10 @@ impl Door {
         soon(self.arrived.acquire_many(n)).await.unwrap().forget();
     }
 
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.arrived.available_permits() > 0
+    }
+
     pub(crate) fn open(&self, n: usize) {
         self.opened.add_permits(n);
     }
