@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::{
     health::{Change, InFlight},
+    registry::Address,
     retry::Outcome,
 };
 use std::{
@@ -150,7 +151,8 @@ impl Exchange<'_> {
         let mut closed_early = 0;
         loop {
             let lease = self.lease(closed_early).await?;
-            if let Some(label) = lease.label() {
+            // What a name stands for is known only now.
+            if let (Address::Name(..), Some(label)) = (self.pool.address(), lease.label()) {
                 self.journal.on_endpoint(label);
             }
             match self.send(lease, request).await? {

@@ -14,7 +14,9 @@ pub(crate) struct Journal(Mutex<Notes>);
 #[derive(Debug, Default)]
 struct Notes {
     account: Account,
+    /// Every endpoint tried but the last.
     tried: Tried,
+    last: Option<usize>,
     stale: bool,
     elapsed: bool,
 }
@@ -39,8 +41,12 @@ impl Journal {
     /// from 1.
     pub(crate) fn on_attempt(&self, pick: impl FnOnce(&Tried) -> Option<usize>) -> Option<(usize, u32)> {
         let mut notes = self.lock();
+        // Only now, when it matters: most calls have one attempt, and need no list.
+        if let Some(last) = notes.last.take() {
+            notes.tried.on_attempt(last);
+        }
         let index = pick(&notes.tried)?;
-        notes.tried.on_attempt(index);
+        notes.last = Some(index);
         notes.account.info.attempts += 1;
         Some((index, notes.account.info.attempts))
     }

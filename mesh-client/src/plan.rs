@@ -131,7 +131,10 @@ impl Plans {
 
     /// Drops what is no longer used: pools of endpoints that left, connections that were idle for too long.
     pub(crate) fn sweep(&self) {
-        self.current().keep(&self.pools);
+        let plan = self.current();
+        if self.pools.take_unchecked() {
+            plan.keep(&self.pools);
+        }
         self.pools.sweep();
     }
 }

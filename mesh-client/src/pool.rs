@@ -21,6 +21,7 @@ pub(crate) use table::{Key, Pools};
 use crate::{Error, breaker::overflow, error::Cause};
 use mesh_core::{
     health::{ClusterState, Limits, Overflow, Permit},
+    registry::Address,
     snapshot::Cluster,
     time::Time,
 };
@@ -319,6 +320,11 @@ impl Pool {
         state.shared.retain(|two| {
             two.is_usable(now, 0) && two.idle_since().is_none_or(fresh) && identity.believe(&two.meta)
         });
+    }
+
+    /// Returns where it connects to.
+    pub(crate) fn address(&self) -> &Address {
+        &self.key.address
     }
 
     /// Returns whether it has no connection and makes none.

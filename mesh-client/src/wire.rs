@@ -35,7 +35,10 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 // spec: istio-semantics 3, "headers to upstream"
 pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool) {
     // One growth of the table instead of several.
-    headers.reserve(6);
+    headers.reserve(8);
+    // Room for what each attempt sets: the copy of a header map has none, and would be copied again to get it.
+    headers.insert(header::HOST, HeaderValue::from_static(""));
+    headers.insert(ATTEMPT_COUNT, number(1));
     headers.remove(deadline::EXPECTED_TIMEOUT_MS);
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id());

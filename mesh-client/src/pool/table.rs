@@ -5,7 +5,10 @@ use mesh_core::{balance::Security, registry::Address};
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tokio::sync::watch;
 
@@ -30,6 +33,7 @@ impl Hash for Key {
 pub(crate) struct Pools {
     pub(crate) connector: Arc<Connector>,
     mesh: Mutex<HashMap<Key, Arc<Pool>>>,
+    unchecked: AtomicBool,
     /// Pools to hosts outside of the mesh; bounded, as their names come from the caller's requests.
     outside: Mutex<HashMap<Key, Arc<Pool>>>,
     outside_terms: Terms,
@@ -40,6 +44,7 @@ impl Pools {
     pub(crate) fn new(connector: Arc<Connector>) -> Self {
         Self {
             mesh: Mutex::default(),
+            unchecked: AtomicBool::new(false),
             outside: Mutex::default(),
             outside_terms: Terms::outside(),
             identities: connector.identity.subscribe(),
@@ -49,7 +54,17 @@ impl Pools {
 
     /// Returns the pool for `key`, the same one for as long as its endpoint is in the snapshot.
     pub(crate) fn get(&self, key: Key) -> Arc<Pool> {
-        Arc::clone(lock(&self.mesh).entry(key).or_insert_with_key(|key| self.open(key)))
+        let open = |key: &Key| {
+            self.unchecked.store(true, Relaxed);
+            self.open(key)
+        };
+        Arc::clone(lock(&self.mesh).entry(key).or_insert_with_key(open))
+    }
+
+    /// Returns whether pools were added since the last time: a request with an older snapshot may have brought one back
+    /// whose endpoint has left.
+    pub(crate) fn take_unchecked(&self) -> bool {
+        self.unchecked.swap(false, Relaxed)
     }
 
     /// Returns the pool for a host outside of the mesh. Beyond [`OUTSIDE_MAX`] hosts the connections to another one are
