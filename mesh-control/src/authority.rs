@@ -5,6 +5,7 @@
 
 use crate::{ControlError, data::DataDir, hex, sha256_hex};
 use mesh_core::identity::{SpiffeId, TrustDomain};
+use mesh_runtime::identity::Leaf;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
@@ -51,11 +52,10 @@ impl Authority {
         ttl: Duration,
     ) -> Result<Self, ControlError> {
         let key = open_key(data)?;
-        let spki = key.subject_public_key_info();
-        let params = root_params(trust_domain, &sha256_hex(&spki))?;
+        let pin = sha256_hex(&key.subject_public_key_info());
+        let params = root_params(trust_domain, &pin)?;
         let path = data.path(ROOT_FILE);
         let refused = |why: String| ControlError::Data(format!("{}: {why}", path.display()));
-
         let pem = match data.read(ROOT_FILE)? {
             Some(pem) => pem,
             None => {
@@ -63,36 +63,10 @@ impl Authority {
                 data.create_secret(ROOT_FILE, root.pem().as_bytes())?
             }
         };
-        let root = CertificateDer::from_pem_slice(&pem)
-            .map_err(|error| refused(format!("{error}; delete it: it is made again from {KEY_FILE}")))?;
-        let (uris, root_spki) = read_root(&root).map_err(refused)?;
-        if root_spki != spki {
-            return Err(refused(format!(
-                "it does not belong to {}; put back the one that does, or delete this file: it is made again from the key",
-                data.path(KEY_FILE).display()
-            )));
-        }
-        let expected = format!("spiffe://{trust_domain}");
-        if uris != [expected.as_str()] {
-            return Err(refused(format!(
-                "it is the root of {uris:?}, and the trust domain asked for is {trust_domain}; give another --data or \
-                 --trust-domain"
-            )));
-        }
-        let not_after = root_not_after(&root).map_err(refused)?;
-        if not_after <= SystemTime::now() {
-            return Err(refused("it has expired; delete it: a new one is made from the same key".to_owned()));
-        }
-        let root_pem = String::from_utf8(pem).map_err(|_| refused("it is not text".to_owned()))?;
-        Ok(Self {
-            trust_domain: trust_domain.clone(),
-            pin: sha256_hex(&spki),
-            issuer: Issuer::new(params, key),
-            root,
-            root_pem,
-            root_not_after: not_after,
-            ttl,
-        })
+        let root_pem = String::from_utf8(pem).map_err(|error| refused(error.to_string()))?;
+        let (root, root_not_after) = read_root(&root_pem, &key, trust_domain).map_err(refused)?;
+        let issuer = Issuer::new(params, key);
+        Ok(Self { trust_domain: trust_domain.clone(), issuer, root, root_pem, root_not_after, pin, ttl })
     }
 
     /// Certifies that `key` belongs to `id`, from now on and for the authority's TTL or what is left of it.
@@ -198,17 +172,34 @@ fn root_params(trust_domain: &TrustDomain, pin: &str) -> Result<CertificateParam
     Ok(params)
 }
 
-/// Returns the URIs and the public key of a root.
-fn read_root(root: &CertificateDer<'_>) -> Result<(Vec<String>, Vec<u8>), String> {
-    let read = webpki::EndEntityCert::try_from(root)
-        .map_err(|error| format!("{error}; delete it: it is made again from {KEY_FILE}"))?;
-    let uris = read.valid_uri_names().map(str::to_owned).collect();
-    Ok((uris, read.subject_public_key_info().as_ref().to_owned()))
-}
-
-fn root_not_after(root: &CertificateDer<'_>) -> Result<SystemTime, String> {
-    let leaf = mesh_runtime::identity::Leaf::parse(root).map_err(|error| error.to_string())?;
-    Ok(leaf.not_after)
+/// Returns the root in `pem` and its end, if it is that of `key` and `trust_domain` and still valid.
+fn read_root(
+    pem: &str,
+    key: &KeyPair,
+    trust_domain: &TrustDomain,
+) -> Result<(CertificateDer<'static>, SystemTime), String> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| format!("{error}; delete it: it is made again from {KEY_FILE}");
+    let root = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unreadable(&error))?;
+    let facts = Leaf::parse(&root).map_err(|error| unreadable(&error))?;
+    let certificate = webpki::EndEntityCert::try_from(&root).map_err(|error| unreadable(&error))?;
+    if *certificate.subject_public_key_info() != *key.subject_public_key_info() {
+        return Err(format!(
+            "it does not belong to the key in {KEY_FILE}; put back the key, or delete this file: it is made again from \
+             the key"
+        ));
+    }
+    if facts.uris != [format!("spiffe://{trust_domain}")] {
+        return Err(format!(
+            "it is the root of {:?}, and the trust domain asked for is {trust_domain}; give another --data or \
+             --trust-domain",
+            facts.uris
+        ));
+    }
+    if facts.not_after <= SystemTime::now() {
+        return Err(format!("it has expired; delete it: a new one is made from {KEY_FILE}"));
+    }
+    Ok((root, facts.not_after))
 }
 
 /// Returns random bytes as a serial number: positive, and of full length whatever the dice say.
@@ -234,7 +225,7 @@ const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86400);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_runtime::identity::{Bundles, Leaf, Side, verify_svid};
+    use mesh_runtime::identity::{Bundles, Side, verify_svid};
     use rustls_pki_types::UnixTime;
 
     #[test]

@@ -58,18 +58,7 @@ impl Csr {
         let signature = bit_string(&mut request, "the signature")?;
         request.end("the signature")?;
 
-        let mut body = Der::new(info.content);
-        let version = body.read(der::INTEGER, "the version")?;
-        if version != [0] {
-            return Err(CsrError::Version(version.iter().copied().take(8).collect()));
-        }
-        body.read(der::SEQUENCE, "the subject")?;
-        let mut key = body.open(der::SEQUENCE, "the public key")?;
-        let key_algorithm = key.read(der::SEQUENCE, "the key's algorithm")?;
-        let bits = bit_string(&mut key, "the key's bits")?;
-        key.end("the public key")?;
-        let uris = requested_uris(body)?;
-
+        let Info { key_algorithm, key_bits, uris } = Info::read(info.content)?;
         let (verifier, algorithm) = ALGORITHMS
             .into_iter()
             .find(|(verifier, _)| {
@@ -77,8 +66,31 @@ impl Csr {
                     && verifier.signature_alg_id().as_ref() == signature_algorithm
             })
             .ok_or(CsrError::Algorithm)?;
-        verifier.verify_signature(bits, info.whole, signature).map_err(|_| CsrError::Signature)?;
-        Ok(Self { key: RequestedKey { bits: bits.to_owned(), algorithm }, uris })
+        verifier.verify_signature(key_bits, info.whole, signature).map_err(|_| CsrError::Signature)?;
+        Ok(Self { key: RequestedKey { bits: key_bits.to_owned(), algorithm }, uris })
+    }
+}
+
+/// What of a request is signed, as far as it is looked at.
+struct Info<'a> {
+    key_algorithm: &'a [u8],
+    key_bits: &'a [u8],
+    uris: Vec<String>,
+}
+
+impl<'a> Info<'a> {
+    fn read(content: &'a [u8]) -> Result<Self, CsrError> {
+        let mut body = Der::new(content);
+        let version = body.read(der::INTEGER, "the version")?;
+        if version != [0] {
+            return Err(CsrError::Version(version.iter().copied().take(8).collect()));
+        }
+        body.read(der::SEQUENCE, "the subject")?;
+        let mut key = body.open(der::SEQUENCE, "the public key")?;
+        let key_algorithm = key.read(der::SEQUENCE, "the key's algorithm")?;
+        let key_bits = bit_string(&mut key, "the key's bits")?;
+        key.end("the public key")?;
+        Ok(Self { key_algorithm, key_bits, uris: requested_uris(body)? })
     }
 }
 

@@ -5,7 +5,10 @@
 
 use crate::leases::{Held, ServiceKey, State};
 use mesh_core::{
-    config::{Resource, Spec, istio::ServicePort},
+    config::{
+        Meta, Resource, Spec,
+        istio::{Service, ServiceEntry, ServicePort},
+    },
     identity::SpiffeId,
 };
 use mesh_runtime::control::wire::Lease;
@@ -18,18 +21,18 @@ use std::{
 /// What the configuration says about services that leases may join.
 #[derive(Debug, Default)]
 pub(crate) struct Declared {
-    hosts: BTreeMap<String, Declaration>,
-    /// Namespace and name of every ServiceEntry.
-    entries: BTreeSet<(String, String)>,
+    services: BTreeMap<ServiceKey, Declaration>,
+    /// Every ServiceEntry, for their names are taken.
+    entries: BTreeSet<ServiceKey>,
 }
 
-/// What it says about one host.
+/// What it says about one service.
 #[derive(Debug, Default)]
 struct Declaration {
     ports: Vec<ServicePort>,
     /// Identities it gives the service to, in full.
     identities: BTreeSet<String>,
-    /// Service accounts of `namespace` it gives the service to.
+    /// Service accounts of the same namespace it gives the service to.
     accounts: BTreeSet<String>,
 }
 
@@ -38,53 +41,50 @@ impl Declared {
     pub(crate) fn read(resources: &[Arc<Resource>]) -> Self {
         let mut declared = Self::default();
         for resource in resources {
-            let (namespace, name) = (&*resource.key.namespace, &*resource.key.name);
+            let key = key(&resource.key.namespace, &resource.key.name);
             match &resource.spec {
-                Spec::Service(service) => {
-                    let accounts = resource.meta.annotations.get(ACCOUNTS_ANNOTATION);
-                    let accounts = accounts.map_or("", String::as_str).split(',').map(str::trim);
-                    let declaration = declared.hosts.entry(host(namespace, name)).or_default();
-                    // A Service is the better witness, whatever entry came before it.
-                    declaration.ports = service.ports.clone();
-                    declaration.accounts.extend(accounts.filter(|a| !a.is_empty()).map(str::to_owned));
-                }
-                Spec::ServiceEntry(entry) => {
-                    declared.entries.insert((namespace.to_owned(), name.to_owned()));
-                    for written in &entry.hosts {
-                        let full = if written.contains('.') {
-                            written.value.clone()
-                        } else {
-                            host(namespace, written)
-                        };
-                        let own = full == host(namespace, full.split('.').next().unwrap_or_default());
-                        let declaration = declared.hosts.entry(full).or_default();
-                        if declaration.ports.is_empty() {
-                            declaration.ports = entry.ports.clone();
-                        }
-                        // Only an entry of the service's own namespace may give it away.
-                        if own {
-                            declaration.identities.extend(entry.subject_alt_names.iter().cloned());
-                            let accounts = entry.endpoints.iter().filter_map(|e| e.service_account.clone());
-                            declaration.accounts.extend(accounts);
-                        }
-                    }
-                }
+                Spec::Service(service) => declared.on_service(key, service, &resource.meta),
+                Spec::ServiceEntry(entry) => declared.on_entry(key, entry),
                 _ => {}
             }
         }
         declared
     }
 
+    fn on_service(&mut self, key: ServiceKey, service: &Service, meta: &Meta) {
+        let accounts = meta.annotations.get(ACCOUNTS_ANNOTATION).map_or("", String::as_str);
+        let accounts = accounts.split(',').map(str::trim).filter(|account| !account.is_empty());
+        let declaration = self.services.entry(key).or_default();
+        declaration.ports.clone_from(&service.ports);
+        declaration.accounts.extend(accounts.map(str::to_owned));
+    }
+
+    /// Only services of the entry's own namespace are its to say anything about.
+    fn on_entry(&mut self, entry_key: ServiceKey, entry: &ServiceEntry) {
+        let suffix = host(&entry_key.namespace, "");
+        let own = entry.hosts.iter().map(|host| host.strip_suffix(&suffix).unwrap_or(host));
+        for service in own.filter(|service| !service.contains('.')) {
+            let declaration = self.services.entry(key(&entry_key.namespace, service)).or_default();
+            if declaration.ports.is_empty() {
+                declaration.ports.clone_from(&entry.ports);
+            }
+            let accounts = entry.endpoints.iter().filter_map(|endpoint| endpoint.service_account.clone());
+            declaration.accounts.extend(accounts);
+            declaration.identities.extend(entry.subject_alt_names.iter().cloned());
+        }
+        self.entries.insert(entry_key);
+    }
+
     /// Returns whether a Service or ServiceEntry gives the service to `account` of its own namespace, which is `id`.
     pub(crate) fn gives(&self, key: &ServiceKey, account: &str, id: &SpiffeId) -> bool {
-        let given = self.hosts.get(&host(&key.namespace, &key.service));
-        given.is_some_and(|given| given.accounts.contains(account) || given.identities.contains(id.as_str()))
+        self.services.get(key).is_some_and(|declaration| {
+            declaration.accounts.contains(account) || declaration.identities.contains(id.as_str())
+        })
     }
 
     /// Returns the ServiceEntry that stands for the leases of a service.
     pub(crate) fn entry(&self, key: &ServiceKey, leases: &BTreeMap<String, Held>) -> Value {
-        let host = host(&key.namespace, &key.service);
-        let declared = self.hosts.get(&host).map_or(&[][..], |declaration| &declaration.ports);
+        let declared = self.services.get(key).map_or(&[][..], |declaration| &declaration.ports);
         let leased: Vec<ServicePort>;
         let ports = if declared.is_empty() {
             leased = leases.values().next().map(|held| leased_ports(&held.lease)).unwrap_or_default();
@@ -93,11 +93,8 @@ impl Declared {
             declared
         };
         let endpoints: Vec<_> = leases.values().map(|held| endpoint(held, ports)).collect();
-        let name = if self.entries.contains(&(key.namespace.clone(), key.service.clone())) {
-            format!("{}-leases", key.service)
-        } else {
-            key.service.clone()
-        };
+        let taken = self.entries.contains(key);
+        let name = format!("{}{}", key.service, if taken { "-leases" } else { "" });
         json!({
             "apiVersion": "networking.istio.io/v1",
             "kind": "ServiceEntry",
@@ -107,7 +104,7 @@ impl Declared {
                 "annotations": {ORIGIN_ANNOTATION: "leases"},
             },
             "spec": {
-                "hosts": [host],
+                "hosts": [host(&key.namespace, &key.service)],
                 "location": "MESH_INTERNAL",
                 "resolution": "STATIC",
                 "ports": ports.iter().map(port).collect::<Vec<_>>(),
@@ -115,6 +112,10 @@ impl Declared {
             },
         })
     }
+}
+
+fn key(namespace: &str, service: &str) -> ServiceKey {
+    ServiceKey { namespace: namespace.to_owned(), service: service.to_owned() }
 }
 
 /// Returns the full host of a service.
