@@ -35,7 +35,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 /// Which HTTP a client speaks to endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -109,6 +109,21 @@ struct State {
 struct Waiter {
     to: oneshot::Sender<Result<Lease, ConnectError>>,
     terms: Terms,
+    /// Where a connection for it is driven: a body may be dropped outside of any runtime.
+    runtime: Handle,
+}
+
+/// A connection to make.
+struct Start {
+    place: Permit,
+    terms: Terms,
+    runtime: Handle,
+}
+
+/// What can be done for those in line.
+enum Next {
+    Serve(Waiter, Lent),
+    Connect(Vec<Start>),
 }
 
 impl Pool {
@@ -164,35 +179,19 @@ impl Pool {
             .map_err(|limit| overflow(limit, &self.key.cluster, &terms.limits))?;
         let (to, lease) = oneshot::channel();
         let waiting = Waiting::new(self);
-        {
-            let mut state = self.lock();
-            state.waiters.push_back(Waiter { to, terms: terms.clone() });
-            self.connect_for_waiters(&mut state);
-        }
-        // Between the look at the connections and the place in line one may have become free.
+        self.lock().waiters.push_back(Waiter { to, terms: terms.clone(), runtime: Handle::current() });
         self.settle();
         let lease = lease.await;
         drop(waiting);
         lease.unwrap_or_else(|_| Err(ConnectError::gone(&self.key))).map_err(Error::from)
     }
 
-    /// Starts as many connections as those in line need and the limits allow.
-    // spec: istio-semantics 4 "Breakers": one connection per pool is always allowed
-    fn connect_for_waiters(self: &Arc<Self>, state: &mut State) {
-        let Some(terms) = state.waiters.back().map(|waiter| waiter.terms.clone()) else { return };
-        let each = if state.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };
-        while state.connecting < state.waiters.len().div_ceil(each) {
-            let place = match terms.state.admit(Overflow::Connections, &terms.limits) {
-                Ok(place) => place,
-                Err(_) if state.open + state.connecting == 0 => {
-                    terms.state.admit_always(Overflow::Connections)
-                }
-                Err(_) => return,
-            };
-            state.connecting += 1;
-            let (pool, terms) = (Arc::clone(self), terms.clone());
-            tokio::spawn(async move {
-                let attempt = Connecting(Some(Arc::clone(&pool)));
+    /// Never under the lock: a runtime that is shutting down drops what is spawned at once.
+    fn start(self: &Arc<Self>, new: Vec<Start>) {
+        for Start { place, terms, runtime } in new {
+            let attempt = Connecting(Some(Arc::clone(self)));
+            let pool = Arc::clone(self);
+            runtime.spawn(async move {
                 let outcome = pool.connector.connect(&pool.key, terms.connect_timeout).await;
                 attempt.on_outcome(outcome, place);
             });
@@ -232,12 +231,15 @@ impl Pool {
 
     /// Connections that live or are being made will serve some of those in line; the others get `error`.
     fn on_failed(self: &Arc<Self>, error: &ConnectError) {
+        let now = self.connector.clock.now();
         let failed: Vec<_> = {
             let mut state = self.lock();
             state.connecting -= 1;
             let served = match state.h2 {
                 Some(false) => state.connecting + state.open,
-                _ if state.connecting + state.shared.len() > 0 => usize::MAX,
+                _ if state.connecting > 0 || state.shared.iter().any(|two| two.is_usable(now, 0)) => {
+                    usize::MAX
+                }
                 _ => 0,
             };
             let failed = state.waiters.len().saturating_sub(served);
@@ -254,7 +256,8 @@ impl Pool {
         state.open = state.open.saturating_sub(1);
         state.idle.retain(|one| !one.sender.is_closed());
         state.shared.retain(|two| two.is_usable(Time::ZERO, 0));
-        self.connect_for_waiters(&mut state);
+        drop(state);
+        self.settle();
     }
 
     /// Takes back a connection that can carry another request.
@@ -280,23 +283,18 @@ impl Pool {
         }
     }
 
-    /// Gives connections with room to those in line, in the order of the line.
+    /// Gives connections with room to those in line, in the order of the line, and makes more where they are needed.
     fn settle(self: &Arc<Self>) {
         let now = self.connector.clock.now();
         loop {
-            let (waiter, lent) = {
-                let mut state = self.lock();
-                state.waiters.retain(|waiter| !waiter.to.is_closed());
-                let Some(waiter) = state.waiters.pop_front() else { return };
-                let Some(lent) = state.take(now, &waiter.terms) else {
-                    state.waiters.push_front(waiter);
-                    self.connect_for_waiters(&mut state);
-                    return;
-                };
-                (waiter, lent)
-            };
-            // If its receiver is gone by now, the lease comes back by its drop.
-            let _ = waiter.to.send(Ok(Lease::new(Arc::clone(self), lent, &waiter.terms)));
+            let next = self.lock().next(now);
+            match next {
+                // If its receiver is gone by now, the lease comes back by its drop.
+                Next::Serve(waiter, lent) => {
+                    let _ = waiter.to.send(Ok(Lease::new(Arc::clone(self), lent, &waiter.terms)));
+                }
+                Next::Connect(new) => return self.start(new),
+            }
         }
     }
 
@@ -340,6 +338,34 @@ impl Pool {
 }
 
 impl State {
+    fn next(&mut self, now: Time) -> Next {
+        self.waiters.retain(|waiter| !waiter.to.is_closed());
+        let Some(waiter) = self.waiters.pop_front() else { return Next::Connect(Vec::new()) };
+        if let Some(lent) = self.take(now, &waiter.terms) {
+            return Next::Serve(waiter, lent);
+        }
+        self.waiters.push_front(waiter);
+        Next::Connect(self.new_connections())
+    }
+
+    /// Counts in as many new connections as those in line need and the limits allow.
+    // spec: istio-semantics 4 "Breakers": one connection per pool is always allowed
+    fn new_connections(&mut self) -> Vec<Start> {
+        let Some(Waiter { terms, runtime, .. }) = self.waiters.back() else { return Vec::new() };
+        let each = if self.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };
+        let mut new = Vec::new();
+        while self.connecting < self.waiters.len().div_ceil(each) {
+            let place = match terms.state.admit(Overflow::Connections, &terms.limits) {
+                Ok(place) => place,
+                Err(_) if self.open + self.connecting == 0 => terms.state.admit_always(Overflow::Connections),
+                Err(_) => break,
+            };
+            self.connecting += 1;
+            new.push(Start { place, terms: terms.clone(), runtime: runtime.clone() });
+        }
+        new
+    }
+
     /// Takes a connection with room.
     fn take(&mut self, now: Time, terms: &Terms) -> Option<Lent> {
         self.idle_timeout = terms.idle_timeout;

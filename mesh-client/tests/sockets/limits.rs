@@ -58,6 +58,19 @@ async fn over_one_connection_http1_requests_wait_their_turn() {
     assert_eq!(mesh.cluster_state().in_use(Overflow::Pending), 0);
 }
 
+/// Whoever drops a body may be a thread without a runtime; those in line are served all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_dropped_outside_of_the_runtime_serves_those_in_line() {
+    let server = Server::start(|_| async { answer(vec![b'x'; 1_000_000]) }).await;
+    let mesh = limited(&server, "{connectionPool: {tcp: {maxConnections: 1}}}").await;
+    let first = mesh.get("http://reviews/").await.unwrap();
+    let state = mesh.cluster_state();
+    let second = spawn_get(&mesh);
+    until("the second call to wait", || state.in_use(Overflow::Pending) == 1).await;
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    assert_eq!(second.await.unwrap().len(), 1_000_000);
+}
+
 #[tokio::test]
 async fn requests_that_would_wait_beyond_the_limit_are_refused() {
     let (server, gate) = gated().await;
