@@ -1,6 +1,7 @@
 //! A bad day, simulated: picks, retries, ejections and the budget together, as a client uses them, second by second.
 //!
 //! Time is an argument and chance comes from a seed, so every run is the same run.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use mesh_core::{
     balance::{Endpoint, EndpointSet, Policy, Security, Tried, pick},
