@@ -5,20 +5,24 @@
 //! retries.
 
 mod connect;
+mod error;
 mod http1;
 mod http2;
 mod lease;
+mod state;
 mod table;
 mod tls;
 
 pub(crate) use connect::Connector;
 use connect::{Believers, Connected};
+use error::ConnectError;
 pub(crate) use http1::One;
 pub(crate) use http2::Two;
 pub(crate) use lease::{Lease, Lent};
+use state::{Next, Start, State, Waiter};
 pub(crate) use table::{Key, Pools};
 
-use crate::{Error, breaker::overflow, error::Cause};
+use crate::{Error, breaker::overflow};
 use mesh_core::{
     health::{ClusterState, Limits, Overflow, Permit},
     registry::Address,
@@ -26,8 +30,6 @@ use mesh_core::{
     time::Time,
 };
 use std::{
-    collections::VecDeque,
-    error::Error as StdError,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -89,43 +91,6 @@ pub(crate) struct Pool {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct State {
-    /// Connections for one request at a time; the one used last is taken first, so that those not needed grow old.
-    idle: Vec<One>,
-    /// Connections for many.
-    shared: Vec<Arc<Two>>,
-    waiters: VecDeque<Waiter>,
-    /// Connections being made.
-    connecting: usize,
-    /// Connections that live, busy or not.
-    open: usize,
-    /// As the cluster said when a connection was last asked for.
-    idle_timeout: Duration,
-    /// Whether the last handshake agreed on HTTP/2; `None` before the first.
-    h2: Option<bool>,
-}
-
-struct Waiter {
-    to: oneshot::Sender<Result<Lease, ConnectError>>,
-    terms: Terms,
-    /// Where a connection for it is driven: a body may be dropped outside of any runtime.
-    runtime: Handle,
-}
-
-/// A connection to make.
-struct Start {
-    place: Permit,
-    terms: Terms,
-    runtime: Handle,
-}
-
-/// What can be done for those in line.
-enum Next {
-    Serve(Waiter, Lent),
-    Connect(Vec<Start>),
-}
-
 impl Pool {
     pub(crate) fn new(key: Key, connector: Arc<Connector>) -> Self {
         Self {
@@ -179,7 +144,7 @@ impl Pool {
             .map_err(|limit| overflow(limit, &self.key.cluster, &terms.limits))?;
         let (to, lease) = oneshot::channel();
         let waiting = Waiting::new(self);
-        self.lock().waiters.push_back(Waiter { to, terms: terms.clone(), runtime: Handle::current() });
+        self.lock().wait(Waiter { to, terms: terms.clone(), runtime: Handle::current() });
         self.settle();
         let lease = lease.await;
         drop(waiting);
@@ -200,15 +165,7 @@ impl Pool {
 
     fn on_connected(self: &Arc<Self>, connected: Connected, place: Permit) {
         let new = self.adopt(connected, place);
-        {
-            let mut state = self.lock();
-            state.connecting -= 1;
-            state.h2 = Some(matches!(new, New::Two(_)));
-            match new {
-                New::One(one) => state.idle.push(one),
-                New::Two(two) => state.shared.push(two),
-            }
-        }
+        self.lock().on_connected(new);
         self.settle();
         if self.draining.load(Relaxed) {
             self.drain();
@@ -229,22 +186,9 @@ impl Pool {
         new
     }
 
-    /// Connections that live or are being made will serve some of those in line; the others get `error`.
     fn on_failed(self: &Arc<Self>, error: &ConnectError) {
         let now = self.connector.clock.now();
-        let failed: Vec<_> = {
-            let mut state = self.lock();
-            state.connecting -= 1;
-            let served = match state.h2 {
-                Some(false) => state.connecting + state.open,
-                _ if state.connecting > 0 || state.shared.iter().any(|two| two.is_usable(now, 0)) => {
-                    usize::MAX
-                }
-                _ => 0,
-            };
-            let failed = state.waiters.len().saturating_sub(served);
-            state.waiters.drain(..failed).collect()
-        };
+        let failed = self.lock().on_failed(now);
         for waiter in failed {
             // Nobody waits any more: nobody needs to know.
             let _ = waiter.to.send(Err(error.clone()));
@@ -252,11 +196,7 @@ impl Pool {
     }
 
     fn on_closed(self: &Arc<Self>) {
-        let mut state = self.lock();
-        state.open = state.open.saturating_sub(1);
-        state.idle.retain(|one| !one.sender.is_closed());
-        state.shared.retain(|two| two.is_usable(Time::ZERO, 0));
-        drop(state);
+        self.lock().on_closed();
         self.settle();
     }
 
@@ -337,58 +277,6 @@ impl Pool {
     }
 }
 
-impl State {
-    fn next(&mut self, now: Time) -> Next {
-        self.waiters.retain(|waiter| !waiter.to.is_closed());
-        let Some(waiter) = self.waiters.pop_front() else { return Next::Connect(Vec::new()) };
-        if let Some(lent) = self.take(now, &waiter.terms) {
-            return Next::Serve(waiter, lent);
-        }
-        self.waiters.push_front(waiter);
-        Next::Connect(self.new_connections())
-    }
-
-    /// Counts in as many new connections as those in line need and the limits allow.
-    // spec: istio-semantics 4 "Breakers": one connection per pool is always allowed
-    fn new_connections(&mut self) -> Vec<Start> {
-        let Some(Waiter { terms, runtime, .. }) = self.waiters.back() else { return Vec::new() };
-        let each = if self.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };
-        let mut new = Vec::new();
-        while self.connecting < self.waiters.len().div_ceil(each) {
-            let place = match terms.state.admit(Overflow::Connections, &terms.limits) {
-                Ok(place) => place,
-                Err(_) if self.open + self.connecting == 0 => terms.state.admit_always(Overflow::Connections),
-                Err(_) => break,
-            };
-            self.connecting += 1;
-            new.push(Start { place, terms: terms.clone(), runtime: runtime.clone() });
-        }
-        new
-    }
-
-    /// Takes a connection with room.
-    fn take(&mut self, now: Time, terms: &Terms) -> Option<Lent> {
-        self.idle_timeout = terms.idle_timeout;
-        let mut found = None;
-        self.shared.retain(|two| {
-            let usable = two.is_usable(now, terms.requests_max);
-            if usable && found.is_none() {
-                found = two.open().map(|reused| Lent::Two(Arc::clone(two), reused));
-            }
-            usable
-        });
-        if found.is_some() {
-            return found;
-        }
-        while let Some(one) = self.idle.pop() {
-            if one.is_usable(now, terms.requests_max) && now.since(one.since) < terms.idle_timeout {
-                return Some(Lent::One(one));
-            }
-        }
-        None
-    }
-}
-
 /// Counts a place in the line as long as it lives.
 struct Waiting<'a>(&'a Pool);
 
@@ -438,44 +326,6 @@ impl Drop for Closed {
         if let Some(pool) = self.0.upgrade() {
             pool.on_closed();
         }
-    }
-}
-
-/// Why there is no connection; everybody who waited for it gets the same.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectError {
-    cause: Cause,
-    message: String,
-    transport: Option<String>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-impl ConnectError {
-    fn new(cause: Cause, message: String, transport: Option<String>) -> Self {
-        Self { cause, message, transport, source: None }
-    }
-
-    fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
-        self
-    }
-
-    fn gone(key: &Key) -> Self {
-        let message = format!("the task that connects to {} was ended (UF)", key.address);
-        Self::new(Cause::Connect { tls: false }, message, None)
-    }
-}
-
-impl From<ConnectError> for Error {
-    fn from(error: ConnectError) -> Self {
-        let mut this = Self::new(error.cause, error.message);
-        if let Some(transport) = error.transport {
-            this = this.with_transport(transport);
-        }
-        if let Some(source) = error.source {
-            this = this.with_source(source);
-        }
-        this
     }
 }
 

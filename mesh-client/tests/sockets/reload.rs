@@ -3,6 +3,7 @@
 use crate::support::*;
 use http::Request;
 use hyper::body::Incoming;
+use mesh_client::Protocol;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -57,6 +58,12 @@ async fn reloads_under_load_lose_no_call_and_close_no_connection_that_they_do_no
 
 #[tokio::test]
 async fn the_connections_of_an_endpoint_that_left_are_closed_and_its_requests_finish() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        an_endpoint_leaves(protocol).await;
+    }
+}
+
+async fn an_endpoint_leaves(protocol: Protocol) {
     let gate = Arc::new(Semaphore::new(0));
     let old = Server::start({
         let gate = Arc::clone(&gate);
@@ -72,7 +79,7 @@ async fn the_connections_of_an_endpoint_that_left_are_closed_and_its_requests_fi
     })
     .await;
     let new = Server::start(|_| async { answer("new") }).await;
-    let mesh = Mesh::new(&service("reviews", &[(old.address, "v1")])).await;
+    let mesh = Mesh::new(&service("reviews", &[(old.address, "v1")])).await.speaking(protocol);
     let slow = tokio::spawn({
         let client = mesh.client.clone();
         async move { client.get("http://reviews/slow").await.unwrap().into_body().text().await.unwrap() }

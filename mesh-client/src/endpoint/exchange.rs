@@ -1,0 +1,104 @@
+//! One request for one answer, on a connection of a pool.
+
+use super::{EndpointBody, failure::error_of};
+use crate::{
+    Error,
+    body::RequestBody,
+    error::Cause,
+    journal::Journal,
+    pool::{Lease, Pool, Terms},
+    timeout::{Alarm, Bounds},
+    wire,
+};
+use http::{Request, Response, uri::Authority};
+use http_body::Body;
+use mesh_core::registry::Address;
+use std::{sync::Arc, time::Duration};
+
+/// The exchange of one request for one answer on a connection of one pool.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) pool: &'a Arc<Pool>,
+    pub(crate) terms: &'a Terms,
+    pub(crate) authority: &'a Authority,
+    pub(crate) journal: &'a Journal,
+    pub(crate) per_try_timeout: Option<Duration>,
+}
+
+impl Exchange<'_> {
+    pub(crate) async fn run(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<EndpointBody>, Error> {
+        let mut closed_early = 0;
+        loop {
+            let lease = self.lease(closed_early).await?;
+            // What a name stands for is known only now.
+            if let (Address::Name(..), Some(label)) = (self.pool.address(), lease.label()) {
+                self.journal.on_endpoint(label);
+            }
+            match self.send(lease, request).await? {
+                Sent::Answered(response) => return Ok(response),
+                Sent::Unsent(unsent) => request = unsent,
+            }
+            closed_early += 1;
+        }
+    }
+
+    /// A peer that closes idle connections may have closed them all: after two of them a new one is made.
+    async fn lease(&self, closed_early: u32) -> Result<Lease, Error> {
+        if closed_early < 2 && !self.journal.is_stale() {
+            self.pool.checkout(self.terms).await
+        } else {
+            self.pool.checkout_fresh(self.terms).await
+        }
+    }
+
+    async fn send(&self, mut lease: Lease, request: Request<RequestBody>) -> Result<Sent, Error> {
+        let had_body = !request.body().is_end_stream();
+        let request = wire::form(request, self.authority, lease.is_h2())?;
+        let bounds = Bounds { timeout: self.per_try_timeout, deadline: None };
+        // From here, not from the beginning of the attempt: making a connection has a bound of its own.
+        // spec: istio-semantics 4, "Per-try timer starts when the request is complete (or when the pool is ready)"
+        let (request, mut alarm) = Alarm::set(bounds, request);
+        let sent_before = self.journal.on_sending();
+        let reused = lease.is_reused();
+        match alarm.within(lease.send(request)).await {
+            Ok(Ok(response)) => {
+                Ok(Sent::Answered(response.map(|body| EndpointBody::new(body, lease, had_body))))
+            }
+            Ok(Err(refused)) => {
+                let sent = refused.unsent.is_none();
+                if !sent {
+                    self.journal.on_unsent(sent_before);
+                }
+                match refused.unsent {
+                    Some(unsent) if reused => Ok(Sent::Unsent(unsent)),
+                    _ => Err(self.broken(&lease, refused.error, sent, reused)),
+                }
+            }
+            Err(_) => Err(self.late().after_sending(true, false)),
+        }
+    }
+
+    fn broken(&self, lease: &Lease, error: hyper::Error, sent: bool, reused: bool) -> Error {
+        let error = error_of(lease.label(), error);
+        let stale = sent && reused && !lease.is_h2() && error.cause() == Cause::Termination;
+        if stale {
+            self.journal.on_stale();
+        }
+        error.after_sending(sent, stale)
+    }
+
+    fn late(&self) -> Error {
+        let limit = self.per_try_timeout.unwrap_or_default();
+        Error::new(Cause::TryTimeout, format!("no answer within the perTryTimeout of {limit:?} (UT)"))
+    }
+}
+
+/// What became of a request on one connection.
+enum Sent {
+    Answered(Response<EndpointBody>),
+    /// The connection was closed before it took a byte.
+    Unsent(Request<RequestBody>),
+}

@@ -1,0 +1,69 @@
+//! What an attempt says of its endpoint's health.
+
+use super::EndpointBody;
+use crate::{Error, path::Path};
+use http::Response;
+use mesh_core::{
+    health::{Change, InFlight},
+    retry::Outcome,
+};
+
+/// An attempt as the outlier detection sees it.
+pub(super) struct Watched<'a> {
+    path: &'a Path<'a>,
+    in_flight: Option<InFlight>,
+}
+
+impl<'a> Watched<'a> {
+    /// An attempt begins; it counts as in flight from here on.
+    pub(super) fn begin(path: &'a Path<'a>, index: usize) -> Self {
+        let endpoint = &path.cluster.endpoints.as_slice()[index];
+        Self { path, in_flight: Some(endpoint.state.begin(path.clock.now())) }
+    }
+
+    /// The attempt has ended by itself. Returns the count, which goes on until the body ends.
+    pub(super) fn on_end(mut self, answer: &Result<Response<EndpointBody>, Error>) -> Option<InFlight> {
+        let in_flight = self.in_flight.take();
+        match answer {
+            Ok(response) => self.report(&in_flight, Outcome::of_head(response.status(), response.headers())),
+            // That an idle connection was closed is no failure of who closed it.
+            Err(error) if error.is_stale() => {}
+            Err(error) => self.report(&in_flight, error.outcome()),
+        }
+        in_flight
+    }
+
+    fn report(&self, in_flight: &Option<InFlight>, outcome: Outcome) {
+        let cluster = self.path.cluster;
+        let (Some(policy), Some(in_flight), Some(verdict)) = (&cluster.outlier, in_flight, outcome.verdict())
+        else {
+            return;
+        };
+        let now = self.path.clock.now();
+        match cluster.state.on_answer(in_flight, verdict, policy, &cluster.endpoints, now) {
+            Change::Ejected { until, cause } => tracing::info!(
+                cluster = %cluster.name,
+                endpoint = self.path.journal.account().info.endpoint.as_deref(),
+                cause = cause.as_str(),
+                seconds = now.until(until).as_secs(),
+                "endpoint ejected"
+            ),
+            Change::Spared { cause } => tracing::debug!(
+                cluster = %cluster.name,
+                cause = cause.as_str(),
+                "endpoint not ejected: as many are as maxEjectionPercent allows"
+            ),
+            Change::None => {}
+        }
+    }
+}
+
+impl Drop for Watched<'_> {
+    /// Cancelled: by the timeout of the call, which is held against the endpoint, or by a caller that went away.
+    fn drop(&mut self) {
+        let in_flight = self.in_flight.take();
+        if in_flight.is_some() && self.path.journal.is_elapsed() {
+            self.report(&in_flight, Outcome::Timeout);
+        }
+    }
+}
