@@ -12,6 +12,7 @@ mod bad_input;
 mod control_loss;
 mod drain;
 mod edits;
+mod files;
 mod first_contact;
 mod harness;
 mod identity;
