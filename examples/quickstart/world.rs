@@ -52,6 +52,8 @@ impl World {
             payments.push(serve_payment(&mesh, version, &stop).await?);
         }
         let checkout = workload("checkout", "v1", &control, &data).await?;
+        let known = tokio::time::timeout(Duration::from_secs(10), sees_payment(&checkout)).await;
+        known.map_err(|_| "checkout did not hear of payment v1 and v2 within 10 s")?;
         Ok(Self {
             config,
             data,
@@ -150,6 +152,26 @@ async fn serve_payment(
     };
     let service = Router::new().route("/pay", get(pay));
     Ok(tokio::spawn(async move { Ok(server.serve(service, stopped).await?) }))
+}
+
+/// Waits until `checkout` knows an endpoint of each version: a service is found once its lease has made the round.
+async fn sees_payment(checkout: &Mesh) {
+    let config = checkout.workload().config();
+    let mut published = config.subscribe();
+    loop {
+        let snapshot = config.current();
+        let has = |version| {
+            let mut clusters = snapshot.clusters().iter();
+            clusters.any(|cluster| &*cluster.subset == version && !cluster.endpoints.is_empty())
+        };
+        if has("v1") && has("v2") {
+            return;
+        }
+        // An error means that the workload is gone; then the timeout tells.
+        if published.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn address_of(control: &ControlEndpoint) -> Result<SocketAddr, Failed> {
