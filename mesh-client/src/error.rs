@@ -121,7 +121,7 @@ impl fmt::Display for ErrorKind {
 
 impl Cause {
     /// Returns kind, status, flag and reset reason.
-    // spec: istio-semantics 3.1
+    // spec: envoy source/common/router/router.cc, its local replies
     const fn reply(self) -> (ErrorKind, StatusCode, Option<Flag>, Said) {
         use Said::{Nothing, Reset, Text};
         const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
@@ -306,7 +306,7 @@ impl Error {
     /// Returns Envoy's answer to the same failure: status, headers and body exactly.
     ///
     /// A gRPC request gets HTTP 200 with `grpc-status` and `grpc-message`.
-    // spec: istio-semantics 3.1
+    // spec: envoy source/common/router/router.cc, its local replies
     pub fn into_response(self) -> Response<Bytes> {
         let (_, status, _, said) = self.0.cause.reply();
         let text = self.reply_text(said);

@@ -36,7 +36,7 @@ fn redirected(head: &Head<'_>, redirect: &Redirect) -> Response<ResponseBody> {
     response
 }
 
-// spec: istio-semantics 2.1, "redirect"
+// spec: istio networking/v1alpha3/virtual_service.proto HTTPRedirect
 fn location(head: &Head<'_>, redirect: &Redirect) -> String {
     let scheme = redirect.scheme.as_deref().unwrap_or(head.scheme);
     let authority = redirect.authority.as_deref().unwrap_or(head.authority);

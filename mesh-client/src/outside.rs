@@ -1,6 +1,6 @@
 //! Calls to hosts that the mesh does not know: plain HTTP to the host that is named, with no policy but the caller's
 //! deadline.
-// spec: istio-semantics 1, "Host header match": ALLOW_ANY passes through with no timeout and no retry
+// spec: istio mesh/v1alpha1/config.proto OutboundTrafficPolicy: ALLOW_ANY passes through with no timeout and no retry
 
 use crate::{
     Error,

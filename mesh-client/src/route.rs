@@ -166,7 +166,7 @@ impl Route {
 impl<'a> Chosen<'a> {
     /// With one destination the route's operations come first, so that the destination's win; with several it is the
     /// other way round.
-    // spec: istio-semantics 2.1, "route[].headers / http.headers"
+    // spec: envoy config.route.v3.RouteConfiguration.most_specific_header_mutations_wins; istio pilot/pkg/networking/core/route/route.go
     fn order(&self, route: &'a HeaderOps, target: &'a HeaderOps) -> [&'a HeaderOps; 2] {
         let several = self.forward.destinations.iter().nth(1).is_some();
         if several { [target, route] } else { [route, target] }

@@ -1,7 +1,7 @@
 //! Bounds a call: from the end of the request to the end of the answer's body, and by the deadline of the caller.
 //!
 //! It does not bound single tries; that is the attempt's business.
-// spec: envoy router_filter "timeout"; istio-semantics 3 "Deadlines"
+// spec: envoy router_filter "timeout"
 
 use crate::{
     Error,

@@ -32,7 +32,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 }
 
 /// Adds what the mesh adds to every call, once for all its attempts.
-// spec: istio-semantics 3, "headers to upstream"
+// spec: envoy configuration/http/http_conn_man/headers
 pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool) {
     // One growth of the table instead of several.
     headers.reserve(8);
@@ -56,7 +56,7 @@ pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool)
 }
 
 /// Tells the endpoint which attempt this is, and how long it has.
-// spec: istio-semantics 3 "Deadlines": per-try timeout, or what is left of the whole; never 0
+// spec: envoy configuration/http/http_filters/router_filter#x-envoy-expected-rq-timeout-ms: per-try timeout, or what is left of the whole; never 0
 pub(crate) fn announce(headers: &mut HeaderMap, path: &Path<'_>, attempt: u32) {
     headers.insert(ATTEMPT_COUNT, number(attempt));
     let now = path.clock.now();

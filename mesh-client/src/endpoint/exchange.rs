@@ -59,7 +59,7 @@ impl Exchange<'_> {
         let request = wire::form(request, self.authority, lease.is_h2())?;
         let bounds = Bounds { timeout: self.per_try_timeout, deadline: None };
         // From here, not from the beginning of the attempt: making a connection has a bound of its own.
-        // spec: istio-semantics 4, "Per-try timer starts when the request is complete (or when the pool is ready)"
+        // spec: envoy source/common/router/upstream_request.cc setupPerTryTimeout
         let (request, mut alarm) = Alarm::set(bounds, request);
         let sent_before = self.journal.on_sending();
         let reused = lease.is_reused();

@@ -19,7 +19,7 @@ pub(super) fn error_of(endpoint: Option<&Arc<str>>, error: hyper::Error) -> Erro
     Error::new(cause, message).with_source(Arc::new(error))
 }
 
-// spec: istio-semantics 3.1
+// spec: envoy source/common/router/router.cc, its local replies
 fn cause_of(error: &hyper::Error) -> Cause {
     if let Some(h2) = find::<h2::Error>(error) {
         return cause_of_h2(h2);

@@ -3,7 +3,7 @@ use super::*;
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 const TIMEOUT: &str = "upstream request timeout";
 
-// spec: istio-semantics 3.1
+// spec: envoy source/common/router/router.cc, its local replies
 #[test]
 fn every_local_reply_is_envoys() {
     use Cause::*;
@@ -54,7 +54,7 @@ fn a_reply_after_retries_says_so_and_gives_the_transports_reason() {
     );
 }
 
-// spec: istio-semantics 3.1, "gRPC request, any of the above"
+// spec: envoy source/common/grpc/status.cc httpToGrpcStatus
 #[test]
 fn a_grpc_reply_is_200_with_the_status_in_its_headers() {
     for (cause, code) in [

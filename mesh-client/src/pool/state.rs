@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Counts in as many new connections as those in line need and the limits allow.
-    // spec: istio-semantics 4 "Breakers": one connection per pool is always allowed
+    // spec: envoy intro/arch_overview/upstream/circuit_breaking: one connection per pool is always allowed
     fn new_connections(&mut self) -> Vec<Start> {
         let Some(Waiter { terms, runtime, .. }) = self.waiters.back() else { return Vec::new() };
         let each = if self.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };

@@ -51,7 +51,7 @@ impl Call {
     }
 
     /// Returns the timeout of the route; a gRPC request brings its own, which that one caps.
-    // spec: istio-semantics 3, "Deadlines"
+    // spec: envoy configuration/http/http_filters/router_filter#x-envoy-expected-rq-timeout-ms
     pub(super) fn timeout(&self, route: Option<Duration>) -> Option<Duration> {
         let own =
             || self.request.headers().get(deadline::GRPC_TIMEOUT).and_then(deadline::parse_grpc_timeout);
@@ -81,7 +81,7 @@ impl Call {
         Ok(())
     }
 
-    // spec: istio-semantics 2.1, "rewrite.uri" and "rewrite.authority"
+    // spec: istio networking/v1alpha3/virtual_service.proto HTTPRewrite
     fn rewrite(&mut self, rewrite: &Rewrite) -> Result<(), Error> {
         let invalid = |what: &str, new: &dyn std::fmt::Debug, error: &dyn std::fmt::Display| {
             Error::new(Cause::Request, format!("the route rewrites the {what} to {new:?}: {error}"))

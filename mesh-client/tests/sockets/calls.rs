@@ -154,7 +154,7 @@ async fn path_and_authority_are_rewritten_and_the_original_path_is_told() {
     assert!(text.contains("x-envoy-original-path: /old/a?q=1\n"), "{text}");
 }
 
-// spec: istio-semantics 2.1, "route[].headers / http.headers"
+// spec: envoy config.route.v3.RouteConfiguration.most_specific_header_mutations_wins; istio pilot/pkg/networking/core/route/route.go
 #[tokio::test]
 async fn header_operations_of_the_destination_win_if_it_is_the_only_one_and_lose_otherwise() {
     let server = Server::start(headers).await;
@@ -199,7 +199,7 @@ async fn redirects_and_direct_responses_are_answered_without_an_attempt() {
     assert_eq!(direct.into_body().text().await.unwrap(), "teapot");
 }
 
-// spec: istio-semantics 3.1
+// spec: envoy source/common/router/router.cc, its local replies
 #[tokio::test]
 async fn what_cannot_be_routed_is_answered_as_envoy_answers() {
     let mesh = Mesh::new("").await;

@@ -8,7 +8,7 @@ use mesh_core::health::Overflow;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-// spec: istio-semantics 3.1, "breaker"
+// spec: envoy intro/arch_overview/upstream/circuit_breaking
 #[tokio::test]
 async fn a_request_over_the_limit_is_refused_as_envoy_refuses_it() {
     let (server, gate) = gated().await;

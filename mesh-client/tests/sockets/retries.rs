@@ -87,7 +87,7 @@ async fn what_may_have_been_executed_is_repeated_only_if_idempotent_and_named_or
     }
 }
 
-// spec: istio-semantics 3.1, "retries exhausted": last upstream answer unchanged
+// spec: envoy configuration/observability/access_log/usage#response-flags, URX: last upstream answer unchanged
 #[tokio::test]
 async fn the_last_answer_stands_when_retries_are_used_up() {
     let (server, seen) = failing_first(true, usize::MAX, || status(503)).await;

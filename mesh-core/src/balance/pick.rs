@@ -1,5 +1,5 @@
 //! The choice of one endpoint.
-// spec: envoy intro/arch_overview/upstream/load_balancing/load_balancers; istio-semantics 4
+// spec: envoy intro/arch_overview/upstream/load_balancing/load_balancers
 
 use super::{Endpoint, EndpointSet, Tried};
 use crate::{dice::Dice, time::Time};

@@ -79,7 +79,7 @@ impl ClusterState {
 
     /// Takes a place whatever the limit is: the first connection to an endpoint is always allowed, so that a limit
     /// below the number of endpoints starves none of them.
-    // spec: istio-semantics 4, "Breakers": one connection per pool is always allowed
+    // spec: envoy intro/arch_overview/upstream/circuit_breaking: one connection per pool is always allowed
     pub fn admit_always(self: &Arc<Self>, which: Overflow) -> Permit {
         self.count(which).fetch_add(1, Relaxed);
         Permit { state: Arc::clone(self), limit: which }

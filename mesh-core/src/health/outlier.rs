@@ -14,7 +14,7 @@
 //! passed. Only picks and answers can see the difference: an endpoint is back up to one `interval` sooner than in
 //! Envoy. What else a sweep does is computed when it matters: the growth falls by one for each `interval` that passed
 //! between the end of an ejection and the next one.
-// spec: envoy intro/arch_overview/upstream/outlier; istio-semantics 4, "Outlier detection"
+// spec: envoy intro/arch_overview/upstream/outlier
 
 use super::{ClusterState, EndpointState, InFlight, endpoint::Standing};
 use crate::{balance::EndpointSet, time::Time};

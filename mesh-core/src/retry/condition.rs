@@ -151,7 +151,7 @@ impl RetryOn {
 
 /// Current Istio's default list: `connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes`, the
 /// last with no codes.
-// spec: istio-semantics 3, "retries when VS has none"
+// spec: istio pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
 impl Default for RetryOn {
     fn default() -> Self {
         Self {

@@ -149,7 +149,7 @@ impl GiveUp {
     }
 
     /// Returns the response flag that it adds to the attempt's own.
-    // spec: istio-semantics 3.1, "retry breaker/budget full" and "retries exhausted"
+    // spec: envoy source/common/router/retry_state_impl.cc
     pub const fn flag(self) -> Option<Flag> {
         match self {
             Self::Attempts => Some(Flag::URX),

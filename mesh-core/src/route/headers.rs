@@ -68,7 +68,7 @@ impl HeaderOps {
 }
 
 /// Returns the authority that `operations` set, if they do.
-// spec: istio-semantics 2.1: `host`/`:authority` in set or add is an authority rewrite
+// spec: istio pilot/pkg/networking/core/route/route.go TranslateHeadersOperations: `host`/`:authority` in set or add is an authority rewrite
 pub fn authority_of(operations: &HeaderOperations) -> Option<&str> {
     let mut all = operations.set.iter().chain(&operations.add);
     all.find(|(key, _)| is_authority(key)).map(|(_, value)| value.as_str())

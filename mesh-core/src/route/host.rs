@@ -1,5 +1,5 @@
 //! Which virtual host answers for an authority: exact name first, then the longest wildcard suffix, then `*`.
-// spec: envoy config.route.v3.VirtualHost domains; istio-semantics 1, "Host header match"
+// spec: envoy config.route.v3.VirtualHost domains
 
 use super::VirtualHost;
 use std::{borrow::Cow, collections::HashMap, sync::Arc};

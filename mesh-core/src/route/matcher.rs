@@ -78,7 +78,7 @@ impl Condition {
         match self {
             Self::Path { pattern, ignore_case: true } => matches_ignoring_case(pattern, subject.as_deref()),
             Self::WithoutHeader(_, StringMatch::Present) => subject.is_none(),
-            // spec: istio-semantics 2.1 withoutHeaders: a missing header counts as empty
+            // spec: envoy config.route.v3.HeaderMatcher.treat_missing_header_as_empty, as Istio sets it: a missing header counts as empty
             Self::WithoutHeader(_, pattern) => !matches(pattern, subject.as_deref().or(Some(""))),
             Self::Path { pattern, .. }
             | Self::Method(pattern)

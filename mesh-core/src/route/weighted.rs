@@ -26,7 +26,7 @@ impl<T> Weighted<T> {
     /// # Errors
     ///
     /// Returns why the weights are no distribution.
-    // spec: istio-semantics 1, "Weighted pick"
+    // spec: envoy config.route.v3.WeightedCluster; istio pilot/pkg/networking/core/route/route.go
     pub fn new(items: impl IntoIterator<Item = (T, u32)>) -> Result<Self, WeightsError> {
         let items: Vec<_> = items.into_iter().collect();
         let only = items.len() == 1;

@@ -124,7 +124,7 @@ impl<'a> Clusters<'a> {
     }
 
     /// A DestinationRule's `tls` block decides; without one, mutual TLS goes to endpoints that speak it.
-    // spec: istio-semantics 3, "auto mTLS"
+    // spec: istio pilot/pkg/networking/core/cluster_tls.go buildAutoMtlsSettings
     fn security(
         &mut self,
         plan: &Plan<'_>,

@@ -1,5 +1,5 @@
 //! Routes become virtual hosts: one per service and port, and one per host that only a VirtualService knows.
-// spec: istio-semantics 1, "VS choice / conflicts", "Host header match", "Route evaluation"
+// spec: istio pilot/pkg/networking/core/route/route.go, pilot/pkg/networking/core/httproute.go
 
 use super::{
     clusters::Clusters,
@@ -199,7 +199,7 @@ impl<'a> Compiler<'a, '_> {
     /// Conditions on the caller are judged here, once, and not per request.
     fn concerns_us(&self, alternative: &HttpMatch) -> bool {
         let viewer = self.view.viewer;
-        // spec: istio-semantics 2.1: where gateways are named, labels are not consulted
+        // spec: istio pilot/pkg/networking/core/route/route.go sourceMatchHTTP: where gateways are named, labels are not consulted
         let source = match &alternative.gateways[..] {
             [] => carries(&viewer.labels, &alternative.source_labels),
             gateways => gateways.iter().any(|gateway| gateway == "mesh"),
@@ -246,7 +246,7 @@ impl<'a> Compiler<'a, '_> {
         let headers = alternative.headers.iter().map(|(name, pattern)| (name, pattern, false));
         let without = alternative.without_headers.iter().map(|(name, pattern)| (name, pattern, true));
         for (name, pattern, absent) in headers.chain(without) {
-            // spec: istio-semantics 2.1: keys uri, scheme, method, authority are ignored
+            // spec: istio networking/v1alpha3/virtual_service.proto HTTPMatchRequest.headers: keys uri, scheme, method, authority are ignored
             if matches!(name.as_str(), "uri" | "scheme" | "method" | "authority") {
                 continue;
             }
@@ -319,7 +319,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// The port named, else the service's only one, else the request's.
-    // spec: istio-semantics 1, "Cluster identity"
+    // spec: istio pilot/pkg/networking/core/route/route.go GetDestinationCluster
     fn port_of(&self, service: Option<&Service>, named: Option<u16>) -> u16 {
         let only = || match service.map(|service| &service.ports[..]) {
             Some([only]) => Some(only.number),

@@ -2,7 +2,7 @@
 //!
 //! The workload scope beats the namespace, the namespace the mesh; within a scope the oldest object wins; UNSET
 //! inherits; a malformed object is STRICT in its scope. PeerAuthentication is asked before the 1.3 kinds of its scope.
-// spec: istio security/v1beta1/peer_authentication.proto; istio-semantics 2.3
+// spec: istio security/v1beta1/peer_authentication.proto; pilot/pkg/security/authn/policy_applier.go
 
 use super::{
     Inbound,

@@ -1,5 +1,5 @@
 //! The traffic policy of one destination: layers of blocks, of which a later one replaces an earlier one whole.
-// spec: istio pilot/pkg/networking/util MergeTrafficPolicy; istio-semantics 1, "Policy layering"
+// spec: istio pilot/pkg/networking/util MergeTrafficPolicy
 
 use super::MeshSettings;
 use crate::{

@@ -85,7 +85,7 @@ impl<'a> View<'a> {
     }
 
     /// Returns the virtual services that apply to calls of this workload, oldest first.
-    // spec: istio-semantics 1, "VS choice / conflicts"
+    // spec: istio pilot/pkg/model/virtualservice.go: the oldest rule of a host wins
     pub(super) fn virtual_services(&self) -> Vec<Typed<'a, VirtualService>> {
         let specs = self.resources.iter().filter_map(|resource| match &resource.spec {
             Spec::VirtualService(spec) => Some(Typed { resource, spec }),
@@ -103,7 +103,7 @@ impl<'a> View<'a> {
 
     /// Returns the destination rules for `service` of the first namespace that has one: the caller's, the service's,
     /// the root. Within it an exact host beats the longest wildcard; rules of one host come in the order of age.
-    // spec: istio-semantics 1, "DestinationRule selection"
+    // spec: istio pilot/pkg/model/push_context.go destinationRule
     pub(super) fn destination_rules(&self, service: &Service) -> &[Rule<'a>] {
         let (own, root) = (self.viewer.namespace.as_str(), self.settings.root_namespace.as_str());
         let levels = [(own != root).then_some(own), Some(&*service.namespace), Some(root)];

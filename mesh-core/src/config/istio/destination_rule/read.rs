@@ -191,7 +191,7 @@ impl OutlierDetection {
     }
 
     /// Envoy ejects only while the ejected ones stay within the percentage, and does not round up to one.
-    // spec: istio-semantics 4, "Eject rule"
+    // spec: envoy source/common/upstream/outlier_detection_impl.cc ejectHost
     fn warn_if_nothing_is_ever_ejected(&self, fields: &mut Fields<'_, '_>) {
         let percent = self.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
         if percent >= SMALL_EJECTION_PERCENT {
