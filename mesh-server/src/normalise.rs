@@ -15,7 +15,7 @@ use std::borrow::Cow;
 /// The step that gives path and host their one spelling.
 ///
 /// The path: dot segments resolved, `\` read as `/`, unreserved characters unescaped; 400 for `%2f`, `%5c` and `%00`,
-/// which two parsers never read alike. The host: lower case, no trailing dot; 400 for none (but in HTTP/1.0), for two,
+/// which two parsers never read alike, and for escapes that spell another escape (`%%32f`). The host: lower case, no trailing dot; 400 for none (but in HTTP/1.0), for two,
 /// and for a `Host` that differs from the request's authority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Normalise {
@@ -76,6 +76,10 @@ impl Normalise {
             return Ok(Cow::Borrowed(path));
         }
         let plain = self.unescape(path)?;
+        // `%%32f` spells `%2f` once `%32` is read: a new escape, which policy would compare and a handler decode.
+        if self.unescape(&plain)? != plain {
+            return Err(Reply::BadPath);
+        }
         Ok(Cow::Owned(self.resolve(&plain)))
     }
 

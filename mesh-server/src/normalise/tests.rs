@@ -57,6 +57,25 @@ fn what_two_parsers_read_differently_is_refused() {
 }
 
 #[test]
+fn an_escape_that_spells_another_escape_is_refused() {
+    for written in [
+        "/%%32fadmin",
+        "/%2%66admin",
+        "/pub/%%32e%%32e/admin",
+        "/%%35cadmin",
+        "/%%30%30",
+        "/%%361dmin",
+        "/%%32%%32f",
+    ] {
+        assert_eq!(path(Normalise::default(), written), Err(Reply::BadPath), "{written}");
+    }
+    for written in ["/pub/%%32e%%32e/admin", "/%%361dmin"] {
+        let kept = Normalise::default().keep_escaped_slashes();
+        assert_eq!(path(kept, written), Err(Reply::BadPath), "{written}");
+    }
+}
+
+#[test]
 fn slashes_merge_only_on_request() {
     for (written, read) in
         [("//a", "/a"), ("/a///b", "/a/b"), ("/a//", "/a/"), ("//", "/"), ("/a//../b", "/b")]
@@ -68,7 +87,9 @@ fn slashes_merge_only_on_request() {
 /// Spelling it twice changes nothing: else a handler that normalises again would see another path.
 #[test]
 fn a_spelling_is_final() {
-    let alphabet = ["/", ".", "..", "%2e", "%61", "%25", "2e", "\\", "a", ";", "%", "%2"];
+    let alphabet = [
+        "/", ".", "..", "%2e", "%61", "%25", "2e", "\\", "a", ";", "%", "%2", "%32", "%65", "%66", "f", "5c",
+    ];
     let seed = fastrand::u64(..);
     let mut dice = fastrand::Rng::with_seed(seed);
     for step in [Normalise::default(), Normalise::default().merge_slashes()] {
@@ -77,11 +98,7 @@ fn a_spelling_is_final() {
                 .chain((0..dice.usize(1..9)).map(|_| *dice.choice(&alphabet).unwrap()))
                 .collect();
             let Ok(once) = step.path(&written) else { continue };
-            let twice = step.path(&once).unwrap();
-            // An escaped percent sign is the one thing that reads differently at each pass, by its nature.
-            if !written.contains('%') {
-                assert_eq!(once, twice, "seed {seed}: {written}");
-            }
+            assert_eq!(step.path(&once).as_deref(), Ok(&*once), "seed {seed}: {written}");
             assert!(
                 !once.split('/').any(|segment| segment == ".." || segment == "."),
                 "seed {seed}: {written}"
