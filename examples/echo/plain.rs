@@ -76,31 +76,38 @@ struct Batch {
 
 impl Batch {
     fn read(query: &[(String, String)]) -> Result<Self, String> {
-        let mut call =
+        let call =
             Call { url: String::new(), method: Method::GET, headers: HeaderMap::new(), body: Bytes::new() };
-        let mut batch = (1, 1, None);
+        let mut batch = Self { call, count: 1, concurrency: 1, timeout: None };
         for (name, value) in query {
-            let wrong = |expected: &str| format!("query parameter {name}={value}: write {expected}");
-            match name.as_str() {
-                "url" => call.url.clone_from(value),
-                "method" => call.method = value.parse().map_err(|_| wrong("an HTTP method"))?,
-                "body" => call.body = Bytes::from(value.clone()),
-                "header" => {
-                    let (name, value) = header(value).ok_or_else(|| wrong("NAME:VALUE"))?;
-                    call.headers.append(name, value);
-                }
-                "count" => batch.0 = number(value).ok_or_else(|| wrong("a number from 1 to 100000"))?,
-                "concurrency" => batch.1 = number(value).ok_or_else(|| wrong("a number from 1 to 100000"))?,
-                "timeout" => {
-                    batch.2 = Some(read_duration(value).ok_or_else(|| wrong("a duration, e.g. 250ms"))?);
-                }
-                _ => return Err(format!("there is no query parameter {name}")),
-            }
+            batch.set(name, value)?;
         }
-        if call.url.is_empty() {
+        if batch.call.url.is_empty() {
             return Err("query parameter url is missing".to_owned());
         }
-        Ok(Self { call, count: batch.0, concurrency: batch.1, timeout: batch.2 })
+        Ok(batch)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |expected: &str| format!("query parameter {name}={value}: write {expected}");
+        match name {
+            "url" => value.clone_into(&mut self.call.url),
+            "method" => self.call.method = value.parse().map_err(|_| wrong("an HTTP method"))?,
+            "body" => self.call.body = Bytes::from(value.to_owned()),
+            "header" => {
+                let (name, value) = header(value).ok_or_else(|| wrong("NAME:VALUE"))?;
+                self.call.headers.append(name, value);
+            }
+            "count" => self.count = number(value).ok_or_else(|| wrong("a number from 1 to 100000"))?,
+            "concurrency" => {
+                self.concurrency = number(value).ok_or_else(|| wrong("a number from 1 to 100000"))?
+            }
+            "timeout" => {
+                self.timeout = Some(read_duration(value).ok_or_else(|| wrong("a duration, e.g. 250ms"))?);
+            }
+            _ => return Err(format!("there is no query parameter {name}")),
+        }
+        Ok(())
     }
 
     /// Makes the calls, at most `concurrency` at a time, and returns what came of them in the order of the calls.

@@ -52,12 +52,7 @@ async fn run(stay: bool) -> Result<bool, Failed> {
     let world = World::start().await?;
     let load = Load::start(world.checkout());
     screen.follow(load.tally());
-    let story = Story::new(world, load, screen);
-    let told = tokio::select! {
-        told = story.tell(stay) => told?,
-        _ = tokio::signal::ctrl_c() => return Ok(true),
-    };
-    Ok(told)
+    Story::new(world, load, screen).tell(stay).await
 }
 
 /// The screen belongs to the story; the log is shown, on stderr, if `RUST_LOG` asks for it.

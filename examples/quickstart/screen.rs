@@ -3,10 +3,7 @@
 //! Where stdout is no terminal there is no escape sequence at all, and a line a second instead of the table. `NO_COLOR`
 //! takes the colours away and leaves the table.
 
-use crate::{
-    load::SharedTally,
-    tally::{Stretch, Tally},
-};
+use crate::{load::SharedTally, tally::Glance};
 use std::{
     io::{IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +21,8 @@ pub(crate) struct Screen(Arc<Mutex<Inner>>);
 struct Inner {
     style: Style,
     begun: Instant,
+    /// Whether there is nothing to follow any more.
+    closed: bool,
     /// How many lines of the table stand below the last line that stays.
     drawn: usize,
 }
@@ -51,7 +50,7 @@ impl Screen {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let live = std::io::stdout().is_terminal() && std::env::var("TERM").is_ok_and(|term| term != "dumb");
         let style = Style { live, colour: live && !is_set("NO_COLOR") };
-        Self(Arc::new(Mutex::new(Inner { style, begun: Instant::now(), drawn: 0 })))
+        Self(Arc::new(Mutex::new(Inner { style, begun: Instant::now(), closed: false, drawn: 0 })))
     }
 
     /// Shows `tally` from now on, until the program ends.
@@ -62,10 +61,18 @@ impl Screen {
             let mut tick = tokio::time::interval_at((Instant::now() + period).into(), period);
             loop {
                 tick.tick().await;
-                let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                screen.inner().show(&tally);
+                let since = Instant::now() - WINDOW;
+                let glance = tally.lock().unwrap_or_else(PoisonError::into_inner).glance(since);
+                screen.inner().show(&glance);
             }
         });
+    }
+
+    /// Takes the table away for good.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner();
+        inner.erase();
+        inner.closed = true;
     }
 
     /// Writes a line that stays.
@@ -82,14 +89,16 @@ impl Screen {
 }
 
 impl Inner {
-    fn show(&mut self, tally: &Tally) {
-        let recent = tally.since(Instant::now().checked_sub(WINDOW).unwrap_or(self.begun));
+    fn show(&mut self, glance: &Glance) {
+        if self.closed {
+            return;
+        }
         if !self.style.live {
-            println!("{}", self.line(tally, &recent));
+            println!("{}", self.line(glance));
             return;
         }
         self.erase();
-        let table = self.table(tally, &recent);
+        let table = self.table(glance);
         // Without wrapping, every line of the table is one line of the screen, however narrow.
         print!("\x1b[?7l{}\x1b[?7h", table.join("\n") + "\n");
         let _ = std::io::stdout().flush();
@@ -104,20 +113,22 @@ impl Inner {
         }
     }
 
-    fn line(&self, tally: &Tally, recent: &Stretch) -> String {
+    fn line(&self, glance: &Glance) -> String {
+        let recent = &glance.recent;
         format!(
             "  {:>5.1} s   v1 {:>5.1} %   v2 {:>5.1} %   {:>3} calls/s   {:>6.2} % ok   p50 {}   p99 {}",
             self.begun.elapsed().as_secs_f64(),
             recent.share("v1"),
             recent.share("v2"),
             recent.calls,
-            tally.success(),
+            glance.success,
             millis(recent.p50),
             millis(recent.p99),
         )
     }
 
-    fn table(&self, tally: &Tally, recent: &Stretch) -> Vec<String> {
+    fn table(&self, glance: &Glance) -> Vec<String> {
+        let recent = &glance.recent;
         let paint = |tone, text: &str| self.style.paint(tone, text);
         let heading =
             format!("  {:<18}{:>9}   last second                 called by", "payment-service", "answers");
@@ -125,22 +136,22 @@ impl Inner {
         for version in ["v1", "v2"] {
             let share = recent.share(version);
             let callers =
-                tally.callers.get(version).into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+                glance.callers.get(version).into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
             lines.push(format!(
                 "  {:<18}{:>9}   {} {:>5.1} %   {}",
                 version,
-                tally.versions.get(version).copied().unwrap_or_default(),
+                glance.versions.get(version).copied().unwrap_or_default(),
                 paint(Tone::Good, &bar(share)),
                 share,
                 paint(Tone::Quiet, &callers),
             ));
         }
-        let ok = if tally.failed == 0 { Tone::Good } else { Tone::Bad };
+        let ok = if glance.failed == 0 { Tone::Good } else { Tone::Bad };
         lines.push(String::new());
         lines.push(format!(
             "  {} calls/s   {}   p50 {}   p99 {}   {}",
             recent.calls,
-            paint(ok, &format!("{:.2} % ok, {} failed", tally.success(), tally.failed)),
+            paint(ok, &format!("{:.2} % ok, {} failed", glance.success, glance.failed)),
             millis(recent.p50),
             millis(recent.p99),
             paint(Tone::Quiet, &format!("{:.0} s", self.begun.elapsed().as_secs_f64())),

@@ -34,18 +34,29 @@ pub(crate) struct Story {
     load: Load,
     tally: SharedTally,
     screen: Screen,
+    /// Whether everything so far was as it must be.
     held: bool,
+    /// Whether it was told to the end.
+    told: bool,
 }
 
 impl Story {
     /// Returns the story of `world` under `load`, told on `screen`.
     pub(crate) fn new(world: World, load: Load, screen: Screen) -> Self {
         let tally = load.tally();
-        Self { world, load, tally, screen, held: true }
+        Self { world, load, tally, screen, held: true, told: false }
     }
 
-    /// Tells it to the end and returns whether every step held.
+    /// Tells it to the end, or until Ctrl-C, and returns whether every step held.
     pub(crate) async fn tell(mut self, stay: bool) -> Result<bool, Failed> {
+        tokio::select! {
+            told = self.steps(stay) => told?,
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        self.conclude().await
+    }
+
+    async fn steps(&mut self, stay: bool) -> Result<(), Failed> {
         self.introduce();
         self.as_written().await;
         self.edit(2, "edit the weights to 50/50", Split { v1: 50, v2: 50 }).await?;
@@ -53,10 +64,11 @@ impl Story {
         self.edit(4, "mend the file, and go to 0/100", Split { v1: 0, v2: 100 }).await?;
         self.control_gone(Split { v1: 0, v2: 100 }).await;
         self.control_back().await?;
+        self.told = true;
         if stay {
             self.stay().await;
         }
-        self.conclude().await
+        Ok(())
     }
 
     fn introduce(&self) {
@@ -138,8 +150,9 @@ impl Story {
     }
 
     async fn conclude(self) -> Result<bool, Failed> {
-        let Self { world, load, tally, screen, held } = self;
+        let Self { world, load, tally, screen, held, told } = self;
         load.end().await;
+        screen.close();
         world.end().await?;
         let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (p50, p99) = tally.latency();
@@ -155,7 +168,11 @@ impl Story {
             screen.say(Tone::Bad, &format!("  the first of them: {why}"));
         }
         screen.say(Tone::Plain, &format!("  p50 {}   p99 {}", millis(p50).trim(), millis(p99).trim()));
-        let verdict = if all_fine { "every step held" } else { "NOT every step held: see above" };
+        let verdict = match (all_fine, told) {
+            (true, true) => "every step held",
+            (true, false) => "interrupted; every step so far held",
+            (false, _) => "NOT every step held: see above",
+        };
         screen.say(if all_fine { Tone::Good } else { Tone::Bad }, &format!("  {verdict}"));
         Ok(all_fine)
     }

@@ -40,6 +40,16 @@ pub(crate) struct Tally {
     micros: Vec<u32>,
 }
 
+/// What the screen shows: a copy small enough to be made while the callers wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Glance {
+    pub(crate) versions: BTreeMap<String, u64>,
+    pub(crate) callers: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) success: f64,
+    pub(crate) failed: u64,
+    pub(crate) recent: Stretch,
+}
+
 /// What was counted of the calls that began in one stretch of time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stretch {
@@ -88,6 +98,17 @@ impl Tally {
         stretch
     }
 
+    /// Returns what there is to see, looking back to `since`.
+    pub(crate) fn glance(&self, since: Instant) -> Glance {
+        Glance {
+            versions: self.versions.clone(),
+            callers: self.callers.clone(),
+            success: self.success(),
+            failed: self.failed,
+            recent: self.since(since),
+        }
+    }
+
     /// Returns the median and the 99th percentile of all calls.
     pub(crate) fn latency(&self) -> (Duration, Duration) {
         let mut micros = self.micros.clone();
@@ -96,7 +117,7 @@ impl Tally {
     }
 
     /// Returns the share of answers among all calls, in percent.
-    pub(crate) fn success(&self) -> f64 {
+    fn success(&self) -> f64 {
         100.0 * self.answered as f64 / (self.answered + self.failed).max(1) as f64
     }
 }

@@ -1,6 +1,6 @@
 //! A service that is told to end loses no request.
 
-use crate::harness::{Caller, Town, eventually};
+use crate::harness::{Caller, Town, eventually, get};
 
 const PAYMENT: &str = "http://payment-service/?delay=20ms";
 
@@ -31,4 +31,24 @@ fn the_control_endpoint_ends_when_it_is_told_to() {
     let mut town = Town::start();
     town.control.process.terminate();
     assert!(town.control.process.end().success());
+}
+
+#[test]
+fn a_service_that_drains_still_calls_others_for_the_requests_it_holds() {
+    let (_town, [v1, _v2, mut checkout]) = Town::with_the_article(&[]);
+    v1.forget();
+    let plain = checkout.plain;
+    let held = std::thread::spawn(move || {
+        // Forty calls, one after another: most of them are begun when the drain has long been under way.
+        get(plain, "/mesh/call?url=http://payment-service/%3Fdelay%3D20ms&count=40")
+    });
+    eventually("the request is under way", || v1.seen()["total"].as_u64().filter(|total| *total > 0));
+    checkout.process.terminate();
+    let reply = held.join().unwrap();
+    let calls = reply.json();
+    let calls = calls.as_array().unwrap();
+    assert_eq!(calls.len(), 40);
+    let failed: Vec<_> = calls.iter().filter(|call| call["status"] != 200).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(checkout.process.end().success());
 }
