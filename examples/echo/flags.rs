@@ -1,7 +1,7 @@
 //! The command line. A flag wins over the environment variable of the same setting.
 
 use crate::steer::{Habits, Percent};
-use mesh::runtime::Settings;
+use mesh::{core::config::duration, runtime::Settings};
 use std::{net::SocketAddr, time::Duration};
 
 /// What the command line and the environment say together.
@@ -32,9 +32,9 @@ usage: echo --service NAME --version V [flag]...
 
   --control URL           the control endpoint (MESH_CONTROL)
   --token T               a join token (MESH_JOIN_TOKEN)
-  --config FILE           instead of --control: Istio YAML; may be repeated (MESH_CONFIG)
+  --config FILE...        instead of --control: Istio YAML; may be repeated (MESH_CONFIG)
   --cert F --key F        instead of --token: PEM chain and key (MESH_CERT, MESH_KEY)
-  --bundle TD=F           roots of a trust domain; may be repeated (MESH_BUNDLES)
+  --bundle TD=F...        roots of a trust domain; may be repeated (MESH_BUNDLES)
 
   --fail-percent N        answer 503 to N percent of requests
   --latency D             wait D before every answer, e.g. 20ms";
@@ -53,25 +53,9 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Fla
         plain: given.last("plain").map(|text| address("plain", text)).transpose()?,
         habits: Habits {
             fail: given.last("fail-percent").map(|text| percent("fail-percent", text)).transpose()?,
-            latency: given.last("latency").map(|text| duration("latency", text)).transpose()?,
+            latency: given.last("latency").map(|text| read_duration("latency", text)).transpose()?,
         },
     }))
-}
-
-/// Reads `250ms`, `1.5s`, `2m`.
-pub(crate) fn read_duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds_each = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    let number: f64 = number.parse().ok()?;
-    Duration::try_from_secs_f64(number * seconds_each).ok()
 }
 
 /// Flags that stand for an environment variable each.
@@ -90,7 +74,7 @@ const VARIABLES: [(&str, &str); 12] = [
     ("bundle", "MESH_BUNDLES"),
 ];
 
-/// Those of them that may be repeated; their variables separate the values with commas.
+/// Those of them that take several values, and may be repeated; their variables separate the values with commas.
 const LISTS: [&str; 2] = ["config", "bundle"];
 
 const LABELS: &str = "MESH_LABELS";
@@ -101,6 +85,14 @@ const OTHERS: [&str; 6] = ["version", "label", "listen", "plain", "fail-percent"
 /// Flags as they were given, in order.
 struct Given(Vec<(String, String)>);
 
+/// Returns the flag that a bare argument belongs to: the one before it, if that takes several values.
+fn list_of(given: &[(String, String)], argument: &str) -> Result<String, String> {
+    match given.last() {
+        Some((flag, _)) if LISTS.contains(&flag.as_str()) => Ok(flag.clone()),
+        _ => Err(format!("`{argument}` is no flag")),
+    }
+}
+
 impl Given {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut given = Vec::new();
@@ -109,7 +101,8 @@ impl Given {
                 return Ok(None);
             }
             let Some(flag) = argument.strip_prefix("--") else {
-                return Err(format!("`{argument}` is no flag"));
+                given.push((list_of(&given, &argument)?, argument));
+                continue;
             };
             let (name, inline) = match flag.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
@@ -192,6 +185,6 @@ fn percent(flag: &str, text: &str) -> Result<Percent, String> {
     Percent::parse(text).ok_or_else(|| format!("--{flag} {text}: write a number from 0 to 100"))
 }
 
-fn duration(flag: &str, text: &str) -> Result<Duration, String> {
-    read_duration(text).ok_or_else(|| format!("--{flag} {text}: write a duration, e.g. 20ms"))
+fn read_duration(flag: &str, text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| format!("--{flag}: {error}"))
 }

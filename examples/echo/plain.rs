@@ -2,7 +2,6 @@
 
 use crate::{
     call::{self, Call, Outcome},
-    flags::read_duration,
     seen::{Counts, Seen},
 };
 use axum::{
@@ -12,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     routing::get,
 };
-use mesh::{Context, Mesh};
+use mesh::{Context, Mesh, core::config::duration};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
@@ -103,7 +102,9 @@ impl Batch {
                 self.concurrency = number(value).ok_or_else(|| wrong("a number from 1 to 100000"))?
             }
             "timeout" => {
-                self.timeout = Some(read_duration(value).ok_or_else(|| wrong("a duration, e.g. 250ms"))?);
+                self.timeout = Some(
+                    duration::parse(value).map_err(|error| format!("query parameter timeout: {error}"))?,
+                );
             }
             _ => return Err(format!("there is no query parameter {name}")),
         }

@@ -1,6 +1,6 @@
 //! How a request asks for misbehaviour: `?status=503&status-percent=20&delay=250ms`.
 
-use crate::flags::read_duration;
+use mesh::core::config::duration;
 use std::time::Duration;
 
 /// How the service behaves when the request does not say.
@@ -79,9 +79,8 @@ impl Steering {
                 self.status = Some(status.ok_or_else(|| wrong("status", value, "200 to 999"))?);
             }
             Effect::Delay => {
-                self.delay = Some(
-                    read_duration(value).ok_or_else(|| wrong("delay", value, "a duration, e.g. 250ms"))?,
-                );
+                self.delay =
+                    Some(duration::parse(value).map_err(|error| format!("query parameter delay: {error}"))?);
             }
             Effect::Size => {
                 self.size = Some(value.parse().map_err(|_| wrong("size", value, "a number of bytes"))?);
@@ -161,7 +160,7 @@ mod tests {
         for (query, expected) in [
             ("status=abc", "status=abc"),
             ("status=100", "status=100"),
-            ("delay=5", "delay=5"),
+            ("delay=5", "`5s`"),
             ("size=-1", "size=-1"),
             ("abort=1&abort-percent=101", "abort-percent=101"),
         ] {

@@ -4,7 +4,6 @@ use crate::{
     tally::{Answer, Call, Tally},
     world::Receipt,
 };
-use http_body_util::BodyExt;
 use mesh::Mesh;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -67,10 +66,10 @@ async fn pay(checkout: &Mesh) -> Result<Answer, String> {
     let response =
         checkout.client().get("http://payment-service/pay").await.map_err(|error| error.to_string())?;
     let status = response.status();
-    let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+    let body = response.into_body().text().await.map_err(|error| error.to_string())?;
     if !status.is_success() {
-        return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
+        return Err(format!("{status}: {body}"));
     }
-    let receipt: Receipt = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let receipt: Receipt = serde_json::from_str(&body).map_err(|error| error.to_string())?;
     Ok(Answer { version: receipt.version, caller: receipt.caller })
 }
