@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Flags(u16);
 
 /// One of Envoy's response flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[repr(u16)]
 #[allow(clippy::upper_case_acronyms, reason = "the names are Envoy's")]
 pub enum Flag {

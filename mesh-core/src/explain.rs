@@ -4,6 +4,7 @@
 use crate::{
     config::{Origin, istio::ClientTlsMode},
     dice::Lowest,
+    event::Flag,
     retry::{RetryOn, RetryPolicy},
     route::{Decision, Forward, Head, RouteAction, Target, VirtualHost},
     snapshot::{Cluster, Snapshot},
@@ -29,8 +30,10 @@ pub struct Explanation {
     pub timeout_ms: Option<u64>,
     /// Retries; `None` if there are none.
     pub retries: Option<Retries>,
-    /// How the endpoints of the cluster are called.
+    /// How the endpoints of the cluster are called; `None` if nothing is called.
     pub mtls: Option<&'static str>,
+    /// The response flag of the error that is the answer: `NC` for a cluster that does not exist, `NR` for no route.
+    pub flag: Option<Flag>,
     /// Every route that was looked at, in order, and why it was not taken.
     pub tried: Vec<Tried>,
     /// Where each setting comes from; what is not listed is a default.
@@ -120,7 +123,8 @@ pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
             story.on_forward(snapshot, forward, route.source.as_ref());
         }
         Decision::Answer { route, .. } => story.on_route(&route.name, route.source.as_ref()),
-        Decision::NoRoute { .. } | Decision::Passthrough | Decision::Blocked => {}
+        Decision::NoRoute { .. } => story.flag = Some(Flag::NR),
+        Decision::Passthrough | Decision::Blocked => {}
     }
     story
 }
@@ -135,7 +139,9 @@ impl Explanation {
             action,
             timeout_ms: None,
             retries: None,
-            mtls: None,
+            // Nobody says how an unknown host is to be called, so it is called in plaintext.
+            mtls: (action == Action::Passthrough).then_some("DISABLE"),
+            flag: None,
             tried: Vec::new(),
             sources: BTreeMap::new(),
         }
@@ -179,7 +185,10 @@ impl Explanation {
     }
 
     fn on_cluster(&mut self, cluster: Option<&Cluster>) {
-        let Some(cluster) = cluster else { return };
+        let Some(cluster) = cluster else {
+            self.flag = Some(Flag::NC);
+            return;
+        };
         self.mtls = Some(match cluster.tls {
             ClientTlsMode::Disable => "DISABLE",
             ClientTlsMode::Simple => "SIMPLE",
@@ -206,7 +215,8 @@ fn destination(target: &Target, weight: u64) -> Destination {
     Destination { host: Arc::clone(&target.host), subset, port: target.port, weight }
 }
 
-fn retries(policy: &RetryPolicy) -> Option<Retries> {
+/// Returns `policy` for display; `None` if it makes no retries.
+pub fn retries(policy: &RetryPolicy) -> Option<Retries> {
     (policy.retries_max > 0).then(|| Retries {
         attempts: policy.retries_max,
         retry_on: words(&policy.on),

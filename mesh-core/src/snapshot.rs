@@ -73,6 +73,8 @@ pub struct Snapshot {
     hosts: HostTable,
     clusters: Box<[Arc<Cluster>]>,
     allow_any: bool,
+    /// How the names end that only the mesh can give a meaning: `.svc.cluster.local`.
+    mesh_suffix: String,
     inbound: Inbound,
 }
 
@@ -152,6 +154,7 @@ pub fn compile(
         hosts,
         clusters: clusters.finish(),
         allow_any: settings.allow_any,
+        mesh_suffix: format!(".svc.{}", settings.domain),
         inbound,
     };
     (snapshot, findings)
@@ -167,6 +170,7 @@ impl Snapshot {
             hosts: HostTable::default(),
             clusters: Box::default(),
             allow_any: false,
+            mesh_suffix: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
         }
     }
@@ -180,9 +184,18 @@ impl Snapshot {
     pub fn route<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
         match self.virtual_host(head) {
             Some((host, _)) => host.decide(head, dice),
-            None if self.allow_any => Decision::Passthrough,
+            None if self.allow_any && !self.is_mesh_name(head.authority) => Decision::Passthrough,
             None => Decision::Blocked,
         }
+    }
+
+    /// Returns whether `authority` names a service of the mesh, known or not.
+    ///
+    /// Such a name is never passed through: what is called with mutual TLS while it is known must not be called in
+    /// plaintext, at whatever address a resolver finds for it, while it is not.
+    fn is_mesh_name(&self, authority: &str) -> bool {
+        Authority::parse(authority)
+            .is_some_and(|name| name.host.ends_with(&self.mesh_suffix) || name.host.ends_with(".svc"))
     }
 
     /// Returns the virtual host that answers for `head`, and the service port that is meant.

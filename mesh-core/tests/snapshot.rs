@@ -45,6 +45,48 @@ fn a_service_answers_to_its_short_and_full_names_with_and_without_its_port() {
 }
 
 #[test]
+fn a_name_that_only_the_mesh_knows_is_never_called_in_plaintext() {
+    let mesh = Mesh::of(&[PAYMENT]);
+    for url in [
+        "http://gone.default.svc.cluster.local/",
+        "http://gone.default.svc:8080/",
+        "http://GONE.x.SVC.cluster.local/",
+    ] {
+        assert!(matches!(mesh.decide(url), Decision::Blocked), "{url}");
+    }
+    assert!(mesh.is_passthrough("http://gone.example.com/"));
+}
+
+#[test]
+fn a_rule_for_a_service_that_is_hidden_from_the_caller_still_routes_its_host() {
+    let hidden = PAYMENT.replace("spec:\n", "spec:\n  exportTo: [\".\"]\n");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: payment}\n\
+         spec: {hosts: [payment.default.svc.cluster.local], http: [{name: r, route: [{destination: {host: payment}}]}]}";
+    let mesh = Mesh::of(&[&hidden, rule]).seen_from("shop");
+    let Decision::Forward { route, .. } = mesh.decide("http://payment.default.svc.cluster.local/") else {
+        panic!("no route")
+    };
+    assert_eq!(&*route.name, "r");
+}
+
+#[test]
+fn routes_behind_one_that_takes_everything_are_named() {
+    let mesh = Mesh::of(&[
+        PAYMENT,
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: payment}\nspec:\n  hosts: [payment]\n  http:\n\
+         \x20 - route: [{destination: {host: payment}}]\n  - match: [{uri: {exact: /a}}]\n    route: [{destination: {host: payment}}]\n",
+    ]);
+    let finding = mesh.finding(Code::UNREACHABLE_RULE);
+    assert_eq!((finding.path.as_str(), finding.location.as_ref().unwrap().line), ("spec.http[1]", 8));
+}
+
+#[test]
+fn a_destination_without_a_port_is_noted_where_the_service_has_several() {
+    let two = PAYMENT.replace("ports: [", "ports: [{number: 81, name: grpc, protocol: GRPC}, ");
+    assert!(Mesh::of(&[&two, SPLIT]).finding(Code::PORT_REQUIRED).message.contains("81, 80"));
+}
+
+#[test]
 fn a_short_name_means_the_callers_own_namespace() {
     let mesh = Mesh::of(&[PAYMENT]).seen_from("shop");
     assert!(mesh.is_passthrough("http://payment/"));
@@ -378,7 +420,7 @@ fn an_explanation_names_every_route_tried_and_the_first_condition_that_failed() 
 #[test]
 fn an_explanation_of_an_unknown_host_says_that_it_passes_through() {
     let story = Mesh::of(&[PAYMENT]).explain("http://example.com/");
-    assert_eq!((story.action, story.virtual_host), (Action::Passthrough, None));
+    assert_eq!((story.action, story.mtls, story.virtual_host), (Action::Passthrough, Some("DISABLE"), None));
 }
 
 // ---- state

@@ -14,7 +14,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{self, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -41,7 +47,8 @@ pub(crate) async fn listen(address: SocketAddr, sources: Sources) -> io::Result<
     }
     if address.port() == 0 {
         // Whoever asked for any port has no other way to learn which.
-        println!("admin on http://{bound}");
+        // A reader that is gone is no reason to fail.
+        let _ = writeln!(std::io::stdout(), "admin on http://{bound}");
     }
     tracing::info!(address = %bound, "admin listener");
     Ok((bound, Task::spawn(accept(listener, Arc::new(sources)))))

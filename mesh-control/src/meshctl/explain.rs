@@ -108,7 +108,7 @@ fn tell(story: &Explanation, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "mTLS          {}",
-            story.mtls.unwrap_or("no such cluster: answered with 503, flag NC")
+            story.mtls.unwrap_or("none: no such cluster, answered with 503, flag NC")
         )?;
         let timeout = story.timeout_ms.map_or_else(none, |timeout| format!("{timeout} ms"));
         writeln!(out, "timeout       {timeout}  from {}", from("timeout"))?;

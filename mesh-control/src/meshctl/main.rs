@@ -12,7 +12,7 @@ mod token;
 
 use args::{Args, Command};
 use clap::Parser;
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 
 fn report(error: &str, json: bool) {
     if json {
-        println!("{}", serde_json::json!({"error": error}));
+        // A reader that is gone reads it on stderr, or not at all.
+        let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({"error": error}));
     }
     eprintln!("meshctl: {error}");
 }

@@ -52,11 +52,10 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
 
 /// A reader that is gone is no reason to stop serving.
 fn announce(url: &str, json: bool) {
-    let line = if json {
-        serde_json::json!({"ready": true, "url": url}).to_string()
-    } else {
-        format!("control endpoint ready on {url}")
-    };
+    let mut lines = format!("control endpoint ready on {url}\n");
+    if json {
+        lines += &format!("{}\n", serde_json::json!({"ready": true, "url": url}));
+    }
     let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
 }

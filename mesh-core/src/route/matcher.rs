@@ -72,6 +72,18 @@ impl RouteMatch {
     }
 }
 
+/// The conditions in the user's words, joined by ` and `; `any request` if there is none.
+impl fmt::Display for RouteMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut conditions = self.conditions.iter();
+        match conditions.next() {
+            None => f.write_str("any request"),
+            Some(first) => write!(f, "{first}"),
+        }?;
+        conditions.try_for_each(|condition| write!(f, " and {condition}"))
+    }
+}
+
 impl Condition {
     fn holds(&self, head: &Head<'_>) -> bool {
         let subject = self.subject(head);

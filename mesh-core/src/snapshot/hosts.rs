@@ -89,7 +89,7 @@ impl<'a> Claims<'a> {
         let mut hosts: Vec<_> = self
             .by_host
             .iter()
-            .filter(|(host, _)| view.registry.get(host).is_none())
+            .filter(|(host, _)| !view.registry.get(host).is_some_and(|service| view.sees_service(service)))
             .map(|(host, rule)| (Arc::clone(host), *rule))
             .collect();
         hosts.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -172,14 +172,31 @@ impl<'a> Compiler<'a, '_> {
             for route in self.routes(rule, index, http) {
                 let last = route.matches.is_catch_all();
                 routes.push(route);
-                // What follows a route that takes everything can never be reached.
                 if last {
+                    self.note_unreachable(rule, index);
                     break 'all;
                 }
             }
         }
         let at = rule.spec.hosts.first().map_or(Mark::default(), |host| host.at);
         VirtualHost { name: name.into(), routes, source: Some(rule.resource.origin(at)) }
+    }
+
+    /// What follows a route that takes everything can never be reached.
+    fn note_unreachable(&mut self, rule: Typed<'_, VirtualService>, catch_all: usize) {
+        let Some(next) = rule.spec.http.get(catch_all + 1) else { return };
+        let finding = Diagnostic::warning(
+            Code::UNREACHABLE_RULE,
+            format!("http[{catch_all}] takes every request; nothing reaches the routes behind it"),
+        )
+        .about(&rule.resource.key)
+        .at(rule.resource.locate(next.at))
+        .path(format!("spec.http[{}]", catch_all + 1))
+        .help("put the route without conditions last");
+        // A rule with several hosts and ports is compiled for each of them.
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     /// One route per alternative of `match`, in order.
@@ -299,6 +316,9 @@ impl<'a> Compiler<'a, '_> {
         let subset = to.destination.subset.as_ref().map_or("", |subset| subset.value.as_str());
         let service = self.view.registry.get(&host);
         let port = self.port_of(service, to.destination.port);
+        if let (Some(service), None) = (service, to.destination.port) {
+            self.note_ambiguous(origin, to, service);
+        }
         let cluster = service.and_then(|service| self.clusters.number(service, port, subset));
         match cluster {
             Some(number) => {
@@ -326,6 +346,25 @@ impl<'a> Compiler<'a, '_> {
             _ => None,
         };
         named.or_else(only).unwrap_or(self.port)
+    }
+
+    /// A destination that names no port goes to the request's port: with several ports that is rarely what was meant.
+    fn note_ambiguous(&mut self, origin: &Origin<'_>, to: &RouteDestination, service: &Service) {
+        if service.ports.len() < 2 {
+            return;
+        }
+        let numbers: Vec<_> = service.ports.iter().map(|port| port.number.to_string()).collect();
+        let host = &to.destination.host;
+        let message =
+            format!("{:?} has the ports {}, and the destination names none", host.value, numbers.join(", "));
+        let finding = Diagnostic::warning(Code::PORT_REQUIRED, message)
+            .about(&origin.rule.resource.key)
+            .at(origin.rule.resource.locate(host.at))
+            .path(format!("spec.http[{}].route", origin.index))
+            .help("write `port: {number: ...}` in the destination");
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     fn dangling(&self, origin: &Origin<'_>, to: &RouteDestination, known: bool) -> Diagnostic {

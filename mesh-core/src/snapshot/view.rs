@@ -123,6 +123,11 @@ impl<'a> View<'a> {
         carries(&self.viewer.labels, &selector.labels)
     }
 
+    /// Returns whether this workload sees `service`.
+    pub(super) fn sees_service(&self, service: &Service) -> bool {
+        self.sees(&service.export_to, &service.namespace)
+    }
+
     /// Returns whether an object of `namespace` with this `exportTo` is visible here.
     pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
         let own = self.viewer.namespace.as_str();

@@ -4,12 +4,15 @@ use super::{Sources, timestamp::timestamp};
 use mesh_core::{
     balance::{Endpoint, Security},
     config::Diagnostic,
-    snapshot::Cluster,
+    explain::retries,
+    route::{Route, RouteAction, Target, VirtualHost},
+    snapshot::{Cluster, Snapshot},
 };
 use serde_json::{Value, json};
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
-/// The configuration in force: version, age, clusters with their endpoints, and what is not in force as written.
+/// The configuration in force: version, age, routes, clusters with their policy and endpoints, and what is not in force
+/// as written.
 pub(super) fn config(sources: &Sources) -> String {
     let facts = sources.progress.facts();
     let snapshot = sources.config.current();
@@ -26,6 +29,7 @@ pub(super) fn config(sources: &Sources) -> String {
                 .map(|(port, mode)| (port.to_string(), Value::from(format!("{mode:?}").to_uppercase())))
                 .collect::<serde_json::Map<_, _>>(),
         },
+        "virtualHosts": virtual_hosts(&snapshot),
         "clusters": clusters,
         "rejected": in_force.iter().flat_map(|in_force| in_force.rejected()).map(finding).collect::<Vec<_>>(),
         "findings": in_force.iter().flat_map(|in_force| &*in_force.findings).map(finding).collect::<Vec<_>>(),
@@ -68,6 +72,36 @@ pub(super) fn identity(sources: &Sources) -> String {
     }))
 }
 
+/// Every virtual host once, however many names it answers to, in the order of names.
+fn virtual_hosts(snapshot: &Snapshot) -> Vec<Value> {
+    let hosts: BTreeMap<&str, _> = snapshot.hosts().iter().map(|host| (&*host.name, host)).collect();
+    let one = |host: &VirtualHost| {
+        json!({
+            "name": &*host.name,
+            "source": host.source.as_ref().map(|source| source.resource.to_string()),
+            "routes": host.routes.iter().map(route).collect::<Vec<_>>(),
+        })
+    };
+    hosts.into_values().map(|host| one(host)).collect()
+}
+
+fn route(route: &Route) -> Value {
+    let mut shown = json!({ "name": &*route.name, "match": route.matches.to_string() });
+    match &route.action {
+        RouteAction::Forward(forward) => {
+            let destination =
+                |(target, weight): (&Target, u64)| json!({ "cluster": &*target.name, "weight": weight });
+            shown["destinations"] = forward.destinations.iter().map(destination).collect();
+            shown["timeoutMs"] = json!(forward.timeout.map(|timeout| timeout.as_millis() as u64));
+            shown["retries"] = json!(retries(&forward.retry));
+        }
+        RouteAction::Redirect(redirect) => shown["redirect"] = json!(redirect.status.as_u16()),
+        RouteAction::Direct { status, .. } => shown["directResponse"] = json!(status.as_u16()),
+        _ => {}
+    }
+    shown
+}
+
 fn summary(cluster: &Cluster) -> Value {
     let endpoint = |endpoint: &Endpoint| {
         json!({
@@ -79,6 +113,17 @@ fn summary(cluster: &Cluster) -> Value {
     };
     json!({
         "name": &*cluster.name,
+        "balance": format!("{:?}", cluster.balance),
+        "connectTimeoutMs": cluster.connect_timeout.as_millis() as u64,
+        "idleTimeoutMs": cluster.idle_timeout.as_millis() as u64,
+        "limits": {
+            "connections": cluster.limits.connections_max,
+            "pending": cluster.limits.pending_max,
+            "requests": cluster.limits.requests_max,
+            "retries": cluster.limits.retries_max,
+        },
+        "outlierDetection": cluster.outlier.map(|policy| format!("{policy:?}")),
+        "rule": cluster.rule.as_ref().map(|rule| rule.resource.to_string()),
         "endpoints": cluster.endpoints.as_slice().iter().map(endpoint).collect::<Vec<_>>(),
     })
 }
