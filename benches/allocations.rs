@@ -42,12 +42,14 @@ fn main() -> Result<ExitCode, BoxError> {
         let bare = measure(&runtime, || bare.clone().call())?;
         let (_mesh, client, _config) = runtime.block_on(mesh(server, protocol))?;
         let through = measure(&runtime, || call(client.clone()))?;
+        let future = std::mem::size_of_val(&client.send(request("http://payment-service/charge")));
         let added = through.minus(&bare);
         within &= added.allocations <= ADDED_MAX;
         for (name, cost) in [("hyper", &bare), ("mesh", &through), ("added", &added)] {
             let label = format!("{protocol:?} {name}");
             println!("{label:<20} {:>14.2} {:>9.0} {:>9.2}", cost.allocations, cost.bytes, cost.micros);
         }
+        println!("{protocol:?} future of a call: {future} bytes");
     }
     if within {
         return Ok(ExitCode::SUCCESS);

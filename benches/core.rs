@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, reason = "a bench has nobody to return an error to")]
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
 use mesh::core::{
     balance::{Endpoint, EndpointSet, Policy, Security, Tried, pick},
@@ -12,11 +12,11 @@ use mesh::core::{
     health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
     registry::{Address, Locality},
     retry::{Attempt, Budget, Ceiling, Outcome, RetryPolicy},
-    route::Head,
+    route::{Decision, Head},
     snapshot::{MeshSettings, Snapshot, Viewer, compile},
     time::Time,
 };
-use std::{collections::BTreeMap, fmt::Write, hint::black_box, sync::Arc};
+use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 criterion_group!(benches, routes, picks, retries, answers, compilations);
 criterion_main!(benches);
@@ -35,6 +35,7 @@ fn routes(criterion: &mut Criterion) {
             headers: &headers,
         };
         let mut dice = Seeded::new(1);
+        assert!(matches!(snapshot.route(&head, &mut dice), Decision::Forward { .. }));
         group.bench_function(BenchmarkId::new("hosts", services), |bencher| {
             bencher.iter(|| black_box(snapshot.route(black_box(&head), &mut dice)));
         });
@@ -92,7 +93,7 @@ fn compilations(criterion: &mut Criterion) {
     let (resources, states) = (resources(10_000, 10), States::default());
     let _held = compiled(&resources, &states);
     group.bench_function("10000 services of 10 endpoints, again", |bencher| {
-        bencher.iter_batched(|| (), |()| compiled(&resources, &states), BatchSize::PerIteration);
+        bencher.iter(|| compiled(&resources, &states));
     });
 }
 
@@ -126,13 +127,23 @@ fn compiled(resources: &[Arc<Resource>], states: &States) -> Snapshot {
     compile("1", resources, &viewer, &settings, states).0
 }
 
-/// Services with their endpoints, each with a VirtualService of two routes.
+/// Services with their endpoints, each with a VirtualService of two routes, each in a file of its own.
 fn resources(services: u32, endpoints: u32) -> Vec<Arc<Resource>> {
-    let mut text = String::new();
-    for service in 0..services {
-        let _ = write!(
-            text,
-            "---
+    let load = |service| {
+        let text = documents(service, endpoints);
+        let loaded = config::load(&format!("{service}.yaml"), &text, &Options::default());
+        assert_eq!(loaded.resources.len(), 2, "{:?}", loaded.diagnostics);
+        loaded.resources.into_iter().map(Arc::new)
+    };
+    (0..services).flat_map(load).collect()
+}
+
+fn documents(service: u32, endpoints: u32) -> String {
+    let (high, low) = (service / 250, service % 250);
+    let endpoint = |n| format!("  - {{address: 10.{high}.{low}.{n}, labels: {{version: v1}}}}\n");
+    let endpoints: String = (0..endpoints).map(endpoint).collect();
+    format!(
+        "
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: service-{service}}}
@@ -142,15 +153,8 @@ spec:
   resolution: STATIC
   ports: [{{number: 80, name: http, protocol: HTTP}}]
   endpoints:
-"
-        );
-        for endpoint in 0..endpoints {
-            let (high, low) = (service / 250, service % 250);
-            let _ = writeln!(text, "  - {{address: 10.{high}.{low}.{endpoint}, labels: {{version: v1}}}}");
-        }
-        let _ = write!(
-            text,
-            "---
+{endpoints}
+---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: service-{service}}}
@@ -161,9 +165,5 @@ spec:
     route: [{{destination: {{host: service-{service}}}}}]
   - route: [{{destination: {{host: service-{service}}}}}]
 "
-        );
-    }
-    let loaded = config::load("bench.yaml", &text, &Options::default());
-    assert!(loaded.broken.is_empty(), "{:?}", loaded.diagnostics.first());
-    loaded.resources.into_iter().map(Arc::new).collect()
+    )
 }
