@@ -71,10 +71,13 @@ fn reach(kind: &str, namespace: &str, json: &Value) -> Reach {
             Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
             _ => Vec::new(),
         },
-        _ => match json.pointer("/spec/exportTo") {
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        },
+        // Both spellings that the decoder takes.
+        _ => ["/spec/exportTo", "/spec/export_to"]
+            .into_iter()
+            .filter_map(|field| json.pointer(field)?.as_array())
+            .flatten()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
     };
     if named.is_empty() || named.iter().any(|name| name == "*") {
         return Reach::Mesh;
@@ -179,6 +182,7 @@ mod tests {
             ("VirtualService", exported(json!([])), "shop bank"),
             ("VirtualService", exported(json!(["*"])), "shop bank"),
             ("DestinationRule", exported(json!(["."])), "shop"),
+            ("DestinationRule", json!({"spec": {"export_to": ["."]}}), "shop"),
             ("ServiceEntry", exported(json!(["bank"])), "bank"),
             ("ServiceEntry", exported(json!([".", "bank"])), "shop bank"),
             ("ServiceEntry", exported(json!(["~"])), ""),
