@@ -123,16 +123,22 @@ impl Cache {
     /// Returns why it could not be written; what was there stays.
     pub(crate) fn store<T: Cached>(&self, value: &T) -> io::Result<()> {
         let path = self.directory.join(T::FILE);
-        let next = path.with_extension("next");
+        // A name of its own: with a fixed one, of two who write at once the first to finish would put the half of the
+        // other in force.
+        let next = path.with_extension(format!("{:016x}.next", fastrand::u64(..)));
         let write = || {
-            let mut file = private_file(&next)?;
+            let mut file = lock::create_private(&next)?;
             file.write_all(&serde_json::to_vec(value)?)?;
             if T::DURABLE {
                 file.sync_data()?;
             }
             fs::rename(&next, &path)
         };
-        write().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+        let written = write();
+        if written.is_err() {
+            let _ = fs::remove_file(&next);
+        }
+        written.map_err(|e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
     }
 }
 
@@ -150,15 +156,6 @@ fn create_private(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
-}
-
-fn private_file(path: &Path) -> io::Result<fs::File> {
-    // A leftover of a crash may have another mode, which opening would not change.
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    lock::create_private(path)
 }
 
 /// More replicas of one version on one machine than this are no cache's business.
@@ -186,11 +183,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (cache, _lock) = open(&root);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        fs::write(cache.directory().join("identity.next"), "left over").unwrap();
         cache.store(&identity()).unwrap();
         assert_eq!(mode(&cache.directory().join("identity.json")), 0o600);
         assert_eq!(mode(&cache.directory().join("lock")), 0o600);
         assert_eq!(mode(cache.directory()), 0o700);
+    }
+
+    #[test]
+    fn of_many_who_write_at_once_every_reader_sees_one_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let (cache, _lock) = open(&root);
+        let long = CachedIdentity { chain: "c".repeat(200_000), ..identity() };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..25).for_each(|_| cache.store(&long).unwrap()));
+            }
+            cache.store(&long).unwrap();
+            for _ in 0..200 {
+                assert_eq!(cache.load::<CachedIdentity>().unwrap().unwrap().chain.len(), 200_000);
+            }
+        });
+        let left = fs::read_dir(cache.directory()).unwrap().count();
+        assert_eq!(left, 2, "the lock and the file are all that is left");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! A lock file that a dead process does not hold: it names the process by what no later one can share.
 //!
-//! It keeps two processes from sharing a directory by accident; files are written whole, so the narrow race between two
-//! that take over the same stale lock at once can mix up nothing.
+//! It keeps two processes of one machine from sharing a directory by accident, and no more. It does not see a holder in
+//! another PID namespace (two containers with one volume) or on another machine (a network file system): such a holder
+//! looks dead, and its lock is taken over. Neither does it settle the narrow race between two that take over the same
+//! stale lock at once. In all of these both write to one directory: each file is written whole, under a name of its own
+//! until then, so that what is read is one holder's, but the files need not be all of the same one.
 
 use std::{
     collections::BTreeSet,
@@ -87,8 +90,9 @@ fn is_alive(holder: &str) -> bool {
     pid.is_some_and(|pid: u32| pid != process::id() && name_of(pid) == holder)
 }
 
-/// Returns the number, the start time and the boot of process `pid`. Numbers come back after a restart of the machine or
-/// the container; with the other two they do not. Without a `/proc` nobody can be told to be alive, and a lock left
+/// Returns the number, the start time and the boot of process `pid`, as this process sees them. Numbers come back after a
+/// restart of the machine or the container; with the other two they do not. Of a process that is not in this PID namespace
+/// it can say nothing, and calls it gone. Without a `/proc` nobody can be told to be alive, and a lock left
 /// behind never stands in the way.
 fn name_of(pid: u32) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
