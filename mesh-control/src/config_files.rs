@@ -4,7 +4,7 @@
 //! Which version of an object is in force is decided by [`Accepted`]; here are only the files and when they are read.
 
 use crate::{ControlError, data::DataDir, lease_entry::Declared, registry::InForce, served::Item};
-use mesh_core::config::{Accepted, Diagnostic, Level, Options, Resource, SourceFile, accept::LastGood};
+use mesh_core::config::{Accepted, Level, Options, Resource, SourceFile, accept::LastGood};
 use mesh_runtime::{config::read_files, control::wire::Rejection};
 use std::{
     collections::BTreeSet,
@@ -84,7 +84,7 @@ impl ConfigFiles {
         InForce {
             items: resources.iter().map(|resource| Arc::new(item(resource))).collect(),
             declared: Declared::read(resources),
-            rejected: errors.map(rejection).collect(),
+            rejected: errors.map(Rejection::from).collect(),
         }
     }
 
@@ -179,21 +179,6 @@ fn remembered(data: &DataDir) -> Accepted {
 
 fn item(resource: &Resource) -> Item {
     Item::new(&resource.key.kind, &resource.key.namespace, &resource.document.to_json())
-}
-
-fn rejection(finding: &Diagnostic) -> Rejection {
-    let place = finding.location.as_ref();
-    let path = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
-    let help = finding.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-    Rejection {
-        resource: finding.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
-        file: place.map(|place| place.file.to_string()).unwrap_or_default(),
-        line: place.map_or(0, |place| place.line),
-        column: place.map_or(0, |place| place.column),
-        code: finding.code.to_string(),
-        message: format!("{path}{}{help}", finding.message),
-        kept: finding.kept.clone().unwrap_or_else(|| "nothing is in force for it".to_owned()),
-    }
 }
 
 const LAST_GOOD_FILE: &str = "last-good.json";

@@ -1,5 +1,6 @@
 //! The bodies that workloads and the control endpoint exchange, all JSON.
 
+use mesh_core::config::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -141,6 +142,23 @@ pub struct Rejection {
     pub kept: String,
 }
 
+impl From<&Diagnostic> for Rejection {
+    fn from(finding: &Diagnostic) -> Self {
+        let place = finding.location.as_ref();
+        let path = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
+        let help = finding.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        Self {
+            resource: finding.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
+            file: place.map(|place| place.file.to_string()).unwrap_or_default(),
+            line: place.map_or(0, |place| place.line),
+            column: place.map_or(0, |place| place.column),
+            code: finding.code.to_string(),
+            message: format!("{path}{}{help}", finding.message),
+            kept: finding.kept.clone().unwrap_or_else(|| "nothing is in force for it".to_owned()),
+        }
+    }
+}
+
 /// The answer to `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -168,4 +186,17 @@ pub struct WorkloadStatus {
     pub version: String,
     /// Seconds since it was last heard of.
     pub age_seconds: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::config::Code;
+
+    #[test]
+    fn a_rejection_always_says_what_is_in_force_instead() {
+        let finding = Diagnostic::error(Code::EMPTY_PUSH, "it is wrong");
+        assert_eq!(Rejection::from(&finding).kept, "nothing is in force for it");
+        assert_eq!(Rejection::from(&finding.kept("version 7")).kept, "version 7");
+    }
 }

@@ -9,7 +9,6 @@ use crate::{
     progress::InForce,
 };
 use http::Method;
-use mesh_core::config::Diagnostic;
 use std::{sync::Arc, time::Duration};
 
 /// Reports for ever.
@@ -44,22 +43,7 @@ fn report(link: &Link, in_force: &InForce) -> Report {
         service: link.settings.service.clone(),
         instance: link.instance.clone(),
         version: in_force.version.to_string(),
-        rejected: in_force.rejected().take(REJECTIONS_MAX).map(rejection).collect(),
-    }
-}
-
-fn rejection(finding: &Diagnostic) -> Rejection {
-    let location = finding.location.as_ref();
-    let help = finding.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-    let path = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
-    Rejection {
-        resource: finding.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
-        file: location.map(|location| location.file.to_string()).unwrap_or_default(),
-        line: location.map_or(0, |location| location.line),
-        column: location.map_or(0, |location| location.column),
-        code: finding.code.to_string(),
-        message: format!("{path}{}{help}", finding.message),
-        kept: finding.kept.clone().unwrap_or_default(),
+        rejected: in_force.rejected().take(REJECTIONS_MAX).map(Rejection::from).collect(),
     }
 }
 
