@@ -241,7 +241,9 @@ fn check_names(key: &ServiceKey, instance: &str) -> Result<(), String> {
 fn refused(refusal: LeaseRefusal) -> Failure {
     match refusal {
         LeaseRefusal::Forbidden(why) => Failure::forbidden(why),
-        LeaseRefusal::Held(error @ LeaseError::HeldByOther { .. }) => Failure::conflict(error.to_string()),
+        LeaseRefusal::Held(error @ (LeaseError::HeldByOther { .. } | LeaseError::TooMany { .. })) => {
+            Failure::conflict(error.to_string())
+        }
         LeaseRefusal::Held(error @ LeaseError::Full(_)) => Failure::unavailable(error.to_string()),
     }
 }

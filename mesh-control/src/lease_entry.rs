@@ -11,7 +11,7 @@ use mesh_core::{
     },
     identity::SpiffeId,
 };
-use mesh_runtime::control::wire::Lease;
+use mesh_runtime::control::wire::{LEASE_MARK, LEASE_WITHDRAWN, Lease};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +92,13 @@ impl Declared {
         } else {
             declared
         };
-        let endpoints: Vec<_> = leases.values().map(|held| endpoint(held, ports)).collect();
+        let endpoints: Vec<_> =
+            leases.values().filter(|held| !held.is_withdrawn()).map(|held| endpoint(held, ports)).collect();
+        let mut annotations = BTreeMap::from([(ORIGIN_ANNOTATION, "leases")]);
+        if endpoints.is_empty() {
+            // Said aloud, so that nobody takes it for a registry that was lost.
+            annotations.insert(LEASE_MARK, LEASE_WITHDRAWN);
+        }
         let taken = self.entries.contains(key);
         let name = format!("{}{}", key.service, if taken { "-leases" } else { "" });
         json!({
@@ -101,7 +107,7 @@ impl Declared {
             "metadata": {
                 "name": name,
                 "namespace": key.namespace,
-                "annotations": {ORIGIN_ANNOTATION: "leases"},
+                "annotations": annotations,
             },
             "spec": {
                 "hosts": [host(&key.namespace, &key.service)],
@@ -178,7 +184,7 @@ fn endpoint(held: &Held, ports: &[ServicePort]) -> Value {
         labels.insert(TLS_MODE_LABEL.to_owned(), "istio".to_owned());
     }
     if let State::Expired(_) = held.state {
-        labels.insert(LEASE_LABEL.to_owned(), "expired".to_owned());
+        labels.insert(LEASE_MARK.to_owned(), "expired".to_owned());
     }
     let mut written = json!({
         "address": lease.address,
@@ -218,4 +224,3 @@ fn endpoint_ports(lease: &Lease, ports: &[ServicePort]) -> BTreeMap<String, u16>
 const ACCOUNTS_ANNOTATION: &str = "alpha.istio.io/kubernetes-serviceaccounts";
 const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 const ORIGIN_ANNOTATION: &str = "mesh/origin";
-const LEASE_LABEL: &str = "mesh/lease";

@@ -3,8 +3,13 @@
 //! ```text
 //! Live --ttl without heartbeat, others of the service live--> gone
 //! Live --ttl without heartbeat, the last of its service-----> Expired --heartbeat--> Live
-//! Expired --another of its service is live--> gone            any --DELETE by its owner--> gone
+//! Expired --another of its service is live--> gone
+//! any --DELETE by its owner, others of the service live or expired--> gone
+//! any --DELETE by its owner, the last of its service--> Withdrawn --heartbeat of any--> Live
 //! ```
+//!
+//! A withdrawn lease serves no endpoint, but it keeps the service known: callers of a name that nobody knows would go
+//! past the mesh in plain text, to whatever DNS says.
 //!
 //! Whether an account may register a service at all is decided in `caller`.
 
@@ -50,6 +55,8 @@ pub(crate) enum State {
     Live(Instant),
     /// Since then, and kept because stale is better than none.
     Expired(Instant),
+    /// Given up by its owner: no endpoint, and kept because the service is still known.
+    Withdrawn,
 }
 
 /// What a heartbeat changed.
@@ -65,6 +72,11 @@ pub(crate) enum Change {
 pub(crate) enum LeaseError {
     #[error("instance {instance} of {service} is held by {owner}; take another instance name")]
     HeldByOther { service: String, instance: String, owner: SpiffeId },
+    #[error(
+        "{owner} holds {held} instances of {service}, and that is the limit for one identity; give up those that do not \
+         run, or let them run out"
+    )]
+    TooMany { service: String, owner: SpiffeId, held: usize },
     #[error("{0} leases are held, and that is the limit of this endpoint")]
     Full(usize),
 }
@@ -77,7 +89,15 @@ pub(crate) struct SavedLease {
     instance: String,
     owner: String,
     certified: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    withdrawn: bool,
     lease: Lease,
+}
+
+impl Held {
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.state == State::Withdrawn
+    }
 }
 
 impl Leases {
@@ -93,9 +113,11 @@ impl Leases {
     ) -> Result<Change, LeaseError> {
         let held = self.services.get(key).and_then(|instances| instances.get(instance));
         let change = match held {
-            None if self.len() >= LEASES_MAX => return Err(LeaseError::Full(LEASES_MAX)),
-            None => Change::Created,
-            // An expired lease is nobody's any more.
+            None => {
+                self.check_room(key, owner)?;
+                Change::Created
+            }
+            // An expired lease is nobody's any more, and neither is one that was given up.
             Some(held) if held.owner != *owner && matches!(held.state, State::Live(_)) => {
                 return Err(LeaseError::HeldByOther {
                     service: key.service.clone(),
@@ -103,7 +125,7 @@ impl Leases {
                     owner: held.owner.clone(),
                 });
             }
-            Some(Held { state: State::Expired(_), .. }) => Change::Created,
+            Some(Held { state: State::Expired(_) | State::Withdrawn, .. }) => Change::Created,
             Some(held) if held.owner == *owner && held.lease == lease && held.certified == certified => {
                 Change::None
             }
@@ -127,8 +149,9 @@ impl Leases {
         caller: &SpiffeId,
     ) -> Result<bool, LeaseError> {
         let Some(instances) = self.services.get_mut(key) else { return Ok(false) };
-        match instances.get(instance) {
+        match instances.get_mut(instance) {
             None => return Ok(false),
+            Some(held) if held.is_withdrawn() => return Ok(false),
             Some(held) if held.owner != *caller => {
                 return Err(LeaseError::HeldByOther {
                     service: key.service.clone(),
@@ -136,13 +159,33 @@ impl Leases {
                     owner: held.owner.clone(),
                 });
             }
-            Some(_) => instances.remove(instance),
-        };
-        if instances.is_empty() {
-            self.services.remove(key);
+            Some(held) => held.state = State::Withdrawn,
+        }
+        if instances.len() > 1 {
+            instances.remove(instance);
         }
         self.changed.insert(key.clone());
         Ok(true)
+    }
+
+    /// Checks that `owner` may have one more instance of a service.
+    fn check_room(&self, key: &ServiceKey, owner: &SpiffeId) -> Result<(), LeaseError> {
+        let Some(instances) = self.services.get(key) else {
+            let kept: usize = self.services.values().map(BTreeMap::len).sum();
+            return if kept < LEASES_MAX { Ok(()) } else { Err(LeaseError::Full(LEASES_MAX)) };
+        };
+        let own = instances.values().filter(|held| held.owner == *owner).count();
+        if own >= INSTANCES_MAX {
+            return Err(LeaseError::TooMany {
+                service: key.service.clone(),
+                owner: owner.clone(),
+                held: own,
+            });
+        }
+        // What is withdrawn or expired makes place for a live one.
+        let joins = instances.values().any(|held| matches!(held.state, State::Live(_)));
+        let kept: usize = self.services.values().map(BTreeMap::len).sum();
+        if joins && kept >= LEASES_MAX { Err(LeaseError::Full(LEASES_MAX)) } else { Ok(()) }
     }
 
     /// Lets go of what has run out at `now`, but for the last of each service. Returns what ran out.
@@ -185,14 +228,14 @@ impl Leases {
         self.services.get(key)
     }
 
-    /// Returns every service that has a lease.
+    /// Returns every service that has a lease, or had one.
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceKey> {
         self.services.keys()
     }
 
-    /// Returns how many leases there are.
+    /// Returns how many leases there are; what was given up is none.
     pub(crate) fn len(&self) -> usize {
-        self.services.values().map(BTreeMap::len).sum()
+        self.iter().filter(|(_, _, held)| !held.is_withdrawn()).count()
     }
 
     /// Returns every lease: service, instance, and what is held.
@@ -210,6 +253,7 @@ impl Leases {
                 instance: instance.to_owned(),
                 owner: held.owner.as_str().to_owned(),
                 certified: held.certified,
+                withdrawn: held.is_withdrawn(),
                 lease: held.lease.clone(),
             })
             .collect()
@@ -218,9 +262,11 @@ impl Leases {
     /// Returns the leases from the disk, each as if it had just been renewed. What does not read is left out.
     pub(crate) fn restore(saved: Vec<SavedLease>, now: Instant) -> Self {
         let mut leases = Self::default();
-        for SavedLease { key, instance, owner, certified, lease } in saved {
+        for SavedLease { key, instance, owner, certified, withdrawn, lease } in saved {
             let (Ok(owner), Ok(())) = (owner.parse::<SpiffeId>(), validate(&lease)) else { continue };
-            let _ = leases.put(&key, &instance, &owner, certified, lease, now);
+            if leases.put(&key, &instance, &owner, certified, lease, now).is_ok() && withdrawn {
+                let _ = leases.remove(&key, &instance, &owner);
+            }
         }
         leases
     }
@@ -229,14 +275,15 @@ impl Leases {
 /// Keeps the live ones; if there are none, the one that was live last.
 fn keep_live_or_last(instances: &mut BTreeMap<String, Held>) {
     let rank = |held: &Held| match held.state {
-        State::Live(until) => (true, until),
-        State::Expired(since) => (false, since),
+        State::Live(until) => (true, Some(until)),
+        State::Expired(since) => (false, Some(since)),
+        State::Withdrawn => (false, None),
     };
     let live = instances.values().any(|held| matches!(held.state, State::Live(_)));
     let last = instances.iter().max_by_key(|(_, held)| rank(held)).map(|(instance, _)| instance.clone());
     instances.retain(|instance, held| match held.state {
         State::Live(_) => true,
-        State::Expired(_) => !live && Some(instance) == last.as_ref(),
+        State::Expired(_) | State::Withdrawn => !live && Some(instance) == last.as_ref(),
     });
 }
 
@@ -285,6 +332,8 @@ fn locality(text: &str) -> Result<(), String> {
 
 /// Ten times what one machine runs.
 const LEASES_MAX: usize = 20_000;
+/// More than one service has on one machine, and a twentieth of all: one stolen identity must not fill the endpoint.
+const INSTANCES_MAX: usize = 1_000;
 const PORTS_MAX: usize = 16;
 const LABELS_MAX: usize = 64;
 const TTL_SECONDS_MAX: u32 = 3600;

@@ -68,7 +68,7 @@ impl Plane {
         let warming = memory.leases.is_none() && memory.was_used;
         let leases = Leases::restore(memory.leases.unwrap_or_default(), now);
         let mut roster = Roster::default();
-        for (key, instance, held) in leases.iter() {
+        for (key, instance, held) in leases.iter().filter(|(_, _, held)| !held.is_withdrawn()) {
             roster.on_heard(&member(&held.owner, key, instance), None, now);
         }
         let registry = Registry::restored(leases, memory.certified, warming.then(|| now + WARMING));

@@ -78,6 +78,40 @@ async fn restored_leases_count_as_just_renewed() {
     assert!(put(&mut restored, "a", "thief", later).is_err(), "the owner is forgotten");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_last_lease_that_is_given_up_keeps_its_service_known_also_after_a_restart() {
+    let (mut leases, now) = (Leases::default(), Instant::now());
+    put(&mut leases, "a", "cart", now).unwrap();
+    put(&mut leases, "b", "cart", now).unwrap();
+    assert_eq!(leases.remove(&key(), "a", &owner("cart")), Ok(true));
+    assert_eq!(states(&leases), [("b", true)]);
+    assert_eq!(leases.remove(&key(), "b", &owner("cart")), Ok(true));
+    assert_eq!(leases.remove(&key(), "b", &owner("cart")), Ok(false), "it is given up twice");
+    let saved = serde_json::to_vec(&leases.save()).unwrap();
+    let restored = Leases::restore(serde_json::from_slice(&saved).unwrap(), now);
+    for mut leases in [leases, restored] {
+        assert_eq!(leases.sweep(now + 60 * SECOND), []);
+        assert_eq!((leases.len(), leases.services().collect::<Vec<_>>()), (0, vec![&key()]));
+        assert!(leases.of(&key()).unwrap()["b"].is_withdrawn());
+        assert_eq!(put(&mut leases, "c", "heir", now + 61 * SECOND), Ok(Change::Created));
+        assert_eq!(states(&leases), [("c", true)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_identity_cannot_hold_instances_without_end() {
+    let (mut leases, now) = (Leases::default(), Instant::now());
+    for n in 0..INSTANCES_MAX {
+        put(&mut leases, &n.to_string(), "cart", now).unwrap();
+    }
+    let refused = put(&mut leases, "more", "cart", now).unwrap_err();
+    assert!(refused.to_string().contains("1000 instances of cart"), "{refused}");
+    assert_eq!(put(&mut leases, "0", "cart", now), Ok(Change::None), "a heartbeat is refused");
+    assert_eq!(put(&mut leases, "other", "robot", now), Ok(Change::Created));
+    leases.remove(&key(), "0", &owner("cart")).unwrap();
+    assert_eq!(put(&mut leases, "more", "cart", now), Ok(Change::Created));
+}
+
 #[test]
 fn a_lease_is_refused_with_the_field_that_is_wrong() {
     type Spoil = fn(&mut Lease);

@@ -7,9 +7,13 @@
 //! 3. A static entry that comes without endpoints, and had some, keeps them: a workload that is gone refuses the
 //!    connection and is retried elsewhere, which costs less than knowing of none.
 //!
+//! An entry that says of itself that its workloads have said goodbye is taken at its word: it is known, and has no
+//! endpoint.
+//!
 //! 1, 2 (the second half) and 3 are said aloud. Routes and policies are always taken as sent; an entry that is not in
 //! the answer at all is gone, unless 1 or 2 apply.
 
+use super::wire::{LEASE_MARK, LEASE_WITHDRAWN};
 use mesh_core::config::{Code, Diagnostic, Level};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,6 +54,9 @@ fn unite(old: &Items, new: &mut Items) {
             new.insert(name.clone(), before.clone());
             continue;
         };
+        if is_withdrawn(item) {
+            continue;
+        }
         let known: Vec<_> = endpoints(item).iter().map(place).collect();
         let lost: Vec<_> =
             endpoints(before).iter().filter(|&e| !known.contains(&place(e))).cloned().collect();
@@ -60,7 +67,7 @@ fn unite(old: &Items, new: &mut Items) {
 /// Gives an entry that lost its last endpoint all of them back.
 fn refill(name: &str, item: &mut Value, before: &Value) -> Option<Diagnostic> {
     let is_static = item["kind"] == "ServiceEntry" && item["spec"]["resolution"] == "STATIC";
-    if !is_static || !endpoints(item).is_empty() || endpoints(before).is_empty() {
+    if !is_static || is_withdrawn(item) || !endpoints(item).is_empty() || endpoints(before).is_empty() {
         return None;
     }
     let endpoints = endpoints(before).to_vec();
@@ -98,6 +105,11 @@ fn is_registry(item: &Value) -> bool {
     matches!(item["kind"].as_str(), Some("ServiceEntry" | "Service"))
 }
 
+/// Returns whether the endpoint says that there are none, which an entry that it forgot to fill does not say.
+fn is_withdrawn(item: &Value) -> bool {
+    item["metadata"]["annotations"][LEASE_MARK] == LEASE_WITHDRAWN && endpoints(item).is_empty()
+}
+
 fn note(level: Level, message: &str, kept: String) -> Diagnostic {
     Diagnostic::new(Code::EMPTY_PUSH, level, message).kept(kept)
 }
@@ -118,9 +130,15 @@ mod tests {
         let routes = items(&[route("r")]);
         let both = items(&[entry("a", &[&a1, &a2]), entry("b", &[&a1])]);
         let mixed = items(&[entry("a", &[]), entry("b", &[&a1])]);
+        let withdrawn = |mut items: Items| {
+            items.get_mut("ServiceEntry default/a").unwrap()["metadata"]["annotations"] =
+                json!({"mesh/lease": "withdrawn"});
+            items
+        };
+        let (goodbye, last_goodbye) = (&withdrawn(mixed.clone()), &withdrawn(hollow.clone()));
         let none = Items::new();
         // (what, old, new, warming, in force, whether anything is said)
-        let table: [(_, &Items, &Items, bool, &Items, bool); 11] = [
+        let table: [(_, &Items, &Items, bool, &Items, bool); 14] = [
             ("the first answer is taken as it is", &none, &hollow, false, &hollow, false),
             ("a smaller registry is taken", &full, &fewer, false, &fewer, false),
             ("an entry that is gone is gone", &full, &other, false, &other, false),
@@ -128,6 +146,9 @@ mod tests {
             ("no workload at all replaces none", &full, &hollow, false, &full, true),
             ("no entry at all replaces none", &full, &routes, false, &full, true),
             ("an entry that lost its last endpoint keeps them", &both, &mixed, false, &both, true),
+            ("an entry whose workloads said goodbye has none", &both, goodbye, false, goodbye, false),
+            ("so does the last of all", &full, last_goodbye, false, last_goodbye, false),
+            ("so does one that says so while warming", &both, goodbye, true, goodbye, false),
             ("warming keeps the endpoints that are missing", &full, &fewer, true, &reordered(&full), true),
             ("warming keeps the entries that are missing", &full, &routes, true, &full, true),
             ("warming that misses nothing says nothing", &full, &full, true, &full, false),

@@ -11,6 +11,12 @@ use std::collections::BTreeMap;
 /// although the same CA issued their certificates.
 pub const CONTROL_ID_PATH: &str = "/mesh-control";
 
+/// What an entry made of leases says of them beyond its endpoints: as a label, of one endpoint; as an annotation, of all.
+pub const LEASE_MARK: &str = "mesh/lease";
+/// As an annotation of [`LEASE_MARK`]: every workload of the service has said goodbye. The service is known and has no
+/// endpoint.
+pub const LEASE_WITHDRAWN: &str = "withdrawn";
+
 /// The answer to `GET /v1/resources`. A workload may add `?service=S&instance=I`, so that the status can name it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resources {
