@@ -112,6 +112,11 @@ impl Pool {
             if lease.is_ready().await {
                 return Ok(lease);
             }
+            // One that was kept may have been closed meanwhile, and another may live. One that was just made says how the
+            // next would end: without an error here, a peer that closes each would be dialled for ever.
+            if !lease.is_kept() {
+                return Err(ConnectError::closed(&self.key).into());
+            }
         }
     }
 
@@ -120,21 +125,22 @@ impl Pool {
         let place = terms.state.admit_always(Overflow::Connections);
         let connected =
             self.connector.connect(&self.key, terms.connect_timeout).await.map_err(Error::from)?;
-        Ok(match self.adopt(connected, place) {
-            New::One(one) => Lease::new(Arc::clone(self), Lent::One(one), terms),
+        let lent = match self.adopt(connected, place) {
+            New::One(one) => Lent::One(one),
             New::Two(two) => {
                 let mut state = self.lock();
                 let _ = two.open();
                 state.shared.push(Arc::clone(&two));
-                drop(state);
-                Lease::new(Arc::clone(self), Lent::Two(two, false), terms)
+                Lent::Two(two, false)
             }
-        })
+        };
+        let mut lease = Lease::new(Arc::clone(self), lent, terms);
+        if lease.is_ready().await { Ok(lease) } else { Err(ConnectError::closed(&self.key).into()) }
     }
 
     fn take(self: &Arc<Self>, terms: &Terms) -> Option<Lease> {
         let now = self.connector.clock.now();
-        self.lock().take(now, terms).map(|lent| Lease::new(Arc::clone(self), lent, terms))
+        self.lock().take(now, terms).map(|lent| Lease::new(Arc::clone(self), lent.found(), terms))
     }
 
     async fn wait(self: &Arc<Self>, terms: &Terms) -> Result<Lease, Error> {
@@ -206,6 +212,7 @@ impl Pool {
             return;
         }
         one.since = self.connector.clock.now();
+        one.kept = true;
         self.lock().idle.push(one);
         if self.waiting.load(Relaxed) > 0 {
             self.settle();
@@ -340,3 +347,6 @@ impl fmt::Debug for Pool {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

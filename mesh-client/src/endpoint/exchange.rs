@@ -62,7 +62,7 @@ impl Exchange<'_> {
         // spec: envoy source/common/router/upstream_request.cc setupPerTryTimeout
         let (request, mut alarm) = Alarm::set(bounds, request);
         let sent_before = self.journal.on_sending();
-        let reused = lease.is_reused();
+        let kept = lease.is_kept();
         match alarm.within(lease.send(request)).await {
             Ok(Ok(response)) => {
                 Ok(Sent::Answered(response.map(|body| EndpointBody::new(body, lease, had_body))))
@@ -73,17 +73,17 @@ impl Exchange<'_> {
                     self.journal.on_unsent(sent_before);
                 }
                 match refused.unsent {
-                    Some(unsent) if reused => Ok(Sent::Unsent(unsent)),
-                    _ => Err(self.broken(&lease, refused.error, sent, reused)),
+                    Some(unsent) if kept => Ok(Sent::Unsent(unsent)),
+                    _ => Err(self.broken(&lease, refused.error, sent, kept)),
                 }
             }
             Err(_) => Err(self.late().after_sending(true, false)),
         }
     }
 
-    fn broken(&self, lease: &Lease, error: hyper::Error, sent: bool, reused: bool) -> Error {
+    fn broken(&self, lease: &Lease, error: hyper::Error, sent: bool, kept: bool) -> Error {
         let error = error_of(lease.label(), error);
-        let stale = sent && reused && !lease.is_h2() && error.cause() == Cause::Termination;
+        let stale = sent && kept && !lease.is_h2() && error.cause() == Cause::Termination;
         if stale {
             self.journal.on_stale();
         }

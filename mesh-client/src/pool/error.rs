@@ -2,6 +2,7 @@
 
 use super::Key;
 use crate::{Error, error::Cause};
+use mesh_core::balance::Security;
 use std::{error::Error as StdError, sync::Arc};
 
 /// Why there is no connection; everybody who waited for it gets the same.
@@ -21,6 +22,19 @@ impl ConnectError {
     pub(super) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
+    }
+
+    /// The connection was made, and ended before its first request.
+    pub(super) fn closed(key: &Key) -> Self {
+        let hint = match &key.security {
+            // In TLS 1.3 that comes after the client's side of the handshake is done.
+            Security::Mutual(_) => {
+                ": if it accepts others, it may have refused our certificate; its log says why"
+            }
+            _ => "",
+        };
+        let message = format!("{} closed the connection before it took a request (UF){hint}", key.address);
+        Self::new(Cause::Connect { tls: false }, message, None)
     }
 
     pub(super) fn gone(key: &Key) -> Self {

@@ -12,13 +12,15 @@ pub(crate) struct One {
     pub(crate) meta: Meta,
     /// How many requests were sent on it.
     pub(crate) requests: u32,
+    /// Whether it has lain idle, with or without a request before: then the peer may be about to close it.
+    pub(crate) kept: bool,
     /// Since when it is idle.
     pub(crate) since: Time,
 }
 
 impl One {
     pub(crate) fn new(sender: SendRequest<RequestBody>, meta: Meta, now: Time) -> Self {
-        Self { sender, meta, requests: 0, since: now }
+        Self { sender, meta, requests: 0, kept: false, since: now }
     }
 
     /// Returns whether another request may be sent on it.

@@ -23,8 +23,18 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(crate) enum Lent {
     One(One),
-    /// A stream on a shared connection, and whether that had carried a request before.
+    /// A stream on a shared connection, and whether that carried a request before or was found idle.
     Two(Arc<Two>, bool),
+}
+
+impl Lent {
+    /// Returns it as one that was found idle, not made for who takes it.
+    pub(super) fn found(self) -> Self {
+        match self {
+            Self::One(one) => Self::One(One { kept: true, ..one }),
+            Self::Two(two, _) => Self::Two(two, true),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +60,11 @@ impl Lease {
         Self { pool, lent: Some(lent), progress: Progress::Unused, requests_max: terms.requests_max }
     }
 
-    /// Returns whether it had carried a request before: then the peer may be about to close it.
-    pub(crate) fn is_reused(&self) -> bool {
+    /// Returns whether it was not made for this request but kept for any: then the peer may be about to close it.
+    pub(crate) fn is_kept(&self) -> bool {
         match &self.lent {
-            Some(Lent::One(one)) => one.requests > 0,
-            Some(Lent::Two(_, reused)) => *reused,
+            Some(Lent::One(one)) => one.kept,
+            Some(Lent::Two(_, kept)) => *kept,
             None => false,
         }
     }

@@ -1,6 +1,7 @@
 //! How connections are made, shared, and given up.
 
 use crate::support::*;
+use futures_util::FutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use mesh_client::{ErrorKind, Protocol};
@@ -127,6 +128,29 @@ async fn an_idempotent_call_survives_a_connection_that_is_closed_under_it() {
     // Not so a POST: it may have been executed.
     let error = mesh.client.send(post("x")).await.err();
     assert!(error.is_none_or(|error| error.kind() == ErrorKind::Reset && error.may_have_been_sent()));
+}
+
+/// A connection that was made for a call that went away before it was there.
+#[tokio::test]
+async fn an_idempotent_call_survives_the_end_of_an_idle_connection_that_never_carried_a_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"] {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let _ = tcp.read(&mut [0; 4096]).await.unwrap();
+                tcp.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    let outlier = policy("reviews", "{outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}");
+    let mesh = Mesh::new(&(service("reviews", &[(address, "v1")]) + &outlier)).await;
+    assert!(mesh.get("http://reviews/").now_or_never().is_none(), "it waits for its connection");
+    until("the connection to be idle", || format!("{:?}", mesh.client).contains("idle: 1")).await;
+    assert_eq!(mesh.text("http://reviews/").await, "ok");
+    assert_eq!(mesh.endpoint_state().ejected_until(mesh.workload.clock().now()), None);
 }
 
 #[tokio::test]
