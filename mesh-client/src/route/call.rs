@@ -108,6 +108,10 @@ impl Call {
 
 /// Returns the authority of the URI, else the host header.
 fn authority(request: &Request<RequestBody>) -> Result<Authority, Error> {
+    if let Some(scheme) = request.uri().scheme_str().filter(|scheme| !matches!(*scheme, "http" | "https")) {
+        let message = format!("the scheme {scheme:?} is not spoken here: write http://service/path");
+        return Err(Error::new(Cause::Request, message));
+    }
     let authority = match (request.uri().authority(), request.headers().get(header::HOST)) {
         (Some(authority), _) => Ok(authority.clone()),
         (None, Some(host)) => Authority::try_from(host.as_bytes())

@@ -106,6 +106,14 @@ async fn a_request_without_a_host_is_refused_and_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_scheme_that_is_not_http_is_refused() {
+    let mesh = Mesh::new(&service("reviews", &[(unused_address().await, "v1")])).await;
+    let error = mesh.get("ftp://reviews/").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Request);
+    assert!(error.to_string().contains("ftp"), "{error}");
+}
+
+#[tokio::test]
 async fn the_mesh_adds_its_headers_and_keeps_a_request_id() {
     let server = Server::start(headers).await;
     let mesh = Mesh::new(&service("reviews", &[(server.address, "v1")])).await;

@@ -29,6 +29,9 @@ async fn a_ready_workload_shows_what_it_has() {
         config["clusters"].as_array().unwrap().iter().find(|cluster| cluster["endpoints"] != json!([]));
     assert_eq!(cluster.unwrap()["endpoints"][0]["address"], "10.0.0.1:8080");
 
+    let route = &config["virtualHosts"][0]["routes"][0];
+    assert_eq!((&route["match"], &route["destinations"][0]["weight"]), (&json!("any request"), &json!(1)));
+
     let clusters = page(admin, "/clusters").await;
     let endpoint = &clusters["clusters"][0]["endpoints"][0];
     assert_eq!(endpoint["address"], "10.0.0.1:8080");
