@@ -13,8 +13,16 @@ mod steer;
 
 use crate::{answer::Echo, flags::Flags, seen::Seen};
 use mesh::Mesh;
-use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
-use tokio::sync::watch;
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch, time::timeout};
 
 /// From SIGTERM to the end; one second short of what whoever sent it is promised.
 const DRAIN_MAX: Duration = Duration::from_secs(19);
@@ -27,11 +35,11 @@ async fn main() -> ExitCode {
     let flags = match flags::read(std::env::args().skip(1)) {
         Ok(Some(flags)) => flags,
         Ok(None) => {
-            println!("{}", flags::USAGE);
+            say(flags::USAGE);
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            eprintln!("echo: {why}\n`--help` lists the flags");
+            complain(format_args!("{why}\n`--help` lists the flags"));
             return ExitCode::from(2);
         }
     };
@@ -39,7 +47,7 @@ async fn main() -> ExitCode {
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
@@ -59,8 +67,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         None => None,
     };
     let server = mesh.bind(&flags.listen).await?;
-    println!("mesh on {}", server.local_addr());
-    tokio::spawn(announce(mesh.clone()));
+    say(format_args!("mesh on {}", server.local_addr()));
 
     let echo = Echo::new(&mesh, &seen, flags.habits);
     let drained = async {
@@ -71,17 +78,40 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     tokio::select! {
+        // The server comes first: one that refuses to serve is never announced.
+        biased;
         result = drained => result,
         () = cut_short(&stopped) => Ok(()),
+        never = announce(&mesh, until(&stopped)) => match never {},
     }
 }
 
-/// Says `ready` once, when it is true: it can call, and as far as the control endpoint answers, others find it.
-async fn announce(mesh: Mesh) {
+/// Says `ready` once, when it is true, unless `stop` comes first.
+async fn announce(mesh: &Mesh, stop: impl Future<Output = ()>) -> Infallible {
+    tokio::select! {
+        biased;
+        () = stop => {}
+        () = found(mesh) => say("ready"),
+    }
+    std::future::pending().await
+}
+
+/// Waits until it can call, and, as far as the control endpoint answers, others find it.
+async fn found(mesh: &Mesh) {
     mesh.ready().await;
-    // Who starts from its cache is ready without having been registered.
-    let _ = tokio::time::timeout(REGISTRATION_MAX, mesh.workload().registered()).await;
-    println!("ready");
+    let mut explained = false;
+    while timeout(REGISTRATION_MAX, mesh.workload().registered()).await.is_err() {
+        // Who starts from its cache is ready although nobody is there to register it.
+        if mesh.workload().trouble().is_some() {
+            return;
+        }
+        if !std::mem::replace(&mut explained, true) {
+            complain(
+                "not ready: the control endpoint has not registered this workload, so nobody finds it; \
+                 `lease not renewed` in the log says why",
+            );
+        }
+    }
 }
 
 /// Is done once `stopped` holds true.
@@ -96,13 +126,30 @@ fn until(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + '
 async fn cut_short(stopped: &watch::Receiver<bool>) {
     until(stopped).await;
     tokio::time::sleep(DRAIN_MAX).await;
-    eprintln!("echo: the drain took longer than {DRAIN_MAX:?}; what is left is cut off");
+    complain(format_args!("the drain took longer than {DRAIN_MAX:?}; what is left is cut off"));
+}
+
+/// Prints a line, if anybody still reads: a probe goes on when whoever started it has closed the pipe.
+fn say(line: impl Display) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Prints a line on stderr, if anybody still reads.
+fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "echo: {line}");
 }
 
 /// The log goes to stderr, so that stdout holds only what is promised there. `RUST_LOG` filters it.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    let colour = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        // A line that could not be written would be reported with `eprintln!`, which panics where stderr is closed.
+        .log_internal_errors(false)
+        .init();
 }

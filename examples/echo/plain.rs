@@ -2,6 +2,7 @@
 
 use crate::{
     call::{self, Call, Outcome},
+    say,
     seen::{Counts, Seen},
 };
 use axum::{
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-    println!("plain on http://{}", listener.local_addr()?);
+    say(format_args!("plain on http://{}", listener.local_addr()?));
     let router = Router::new()
         .route("/mesh/call", get(make_calls))
         .route("/mesh/seen", get(show_seen).delete(forget_seen))
