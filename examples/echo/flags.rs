@@ -78,6 +78,7 @@ const VARIABLES: [(&str, &str); 12] = [
 const LISTS: [&str; 2] = ["config", "bundle"];
 
 const LABELS: &str = "MESH_LABELS";
+const CACHE: &str = "MESH_CACHE_DIR";
 
 /// Flags that stand for no variable, or only for a part of one.
 const OTHERS: [&str; 6] = ["version", "label", "listen", "plain", "fail-percent", "latency"];
@@ -131,6 +132,10 @@ impl Given {
         if variable == LABELS {
             return Some(self.labels());
         }
+        if variable == CACHE && self.last("config").is_some() {
+            // Only what a control endpoint said is cached.
+            return None;
+        }
         let Some((flag, _)) = VARIABLES.iter().find(|(_, known)| *known == variable) else {
             return std::env::var(variable).ok();
         };
@@ -149,7 +154,7 @@ impl Given {
         let rivals: &[&str] = match flag {
             "control" => &["config"],
             "config" => &["control"],
-            "token" => &["cert"],
+            "token" => &["cert", "config"],
             "cert" | "key" | "bundle" => &["token"],
             _ => &[],
         };
@@ -173,7 +178,11 @@ impl Given {
 fn settings(given: &Given) -> Result<Settings, String> {
     Settings::from_variables(|name| given.variable(name)).map_err(|error| {
         let flag = VARIABLES.iter().find(|(_, variable)| *variable == error.variable);
-        flag.map_or_else(|| error.to_string(), |(flag, _)| format!("--{flag} or {error}"))
+        match flag {
+            Some((flag, _)) => format!("--{flag} or {error}"),
+            None if error.variable == LABELS => format!("--version, --label or {error}"),
+            None => error.to_string(),
+        }
     })
 }
 
