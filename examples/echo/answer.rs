@@ -84,9 +84,16 @@ async fn handle(State(echo): State<Echo>, Query(query): Query<Pairs>, request: R
     }
     let status = steering.status.unwrap_or(StatusCode::OK);
     match steering.size {
+        _ if is_bare(status) => status.into_response(),
         Some(size) => (status, [("content-type", "text/plain")], Body::new(Filler(size))).into_response(),
         None => (status, Json(answer)).into_response(),
     }
+}
+
+/// Returns whether an answer of this status ends with its head. HTTP/1.1 would drop a body, HTTP/2 would send it.
+// spec: rfc9110 15.3.5, 15.4.5
+fn is_bare(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 impl Inner {
