@@ -2,7 +2,11 @@
 
 use crate::answer::shown;
 use axum::body::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{
+    HeaderMap, Request, StatusCode, Uri,
+    header::HOST,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use http_body_util::{BodyExt, Full};
 use mesh::{
     Mesh,
@@ -108,9 +112,22 @@ impl Answer {
 
 fn request(call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request =
-        Request::builder().method(&call.method).uri(&call.url).body(Full::new(call.body.clone()))?;
+        Request::builder().method(&call.method).uri(target(call)?).body(Full::new(call.body.clone()))?;
     request.headers_mut().extend(call.headers.clone());
+    request.headers_mut().remove(HOST);
     Ok(request)
+}
+
+/// Returns the URL, with the host of a `host` header in place of its own: as behind a sidecar, the header decides who
+/// is called.
+fn target(call: &Call) -> Result<Uri, http::Error> {
+    let url = Uri::try_from(&call.url)?;
+    let Some(host) = call.headers.get(HOST) else { return Ok(url) };
+    let mut parts = url.into_parts();
+    parts.authority = Some(Authority::try_from(host.as_bytes())?);
+    parts.scheme.get_or_insert(Scheme::HTTP);
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    Ok(Uri::from_parts(parts)?)
 }
 
 async fn exchange(mesh: &Mesh, request: Request<Full<Bytes>>) -> Answer {
@@ -144,4 +161,28 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_host_header_decides_who_is_called() {
+        for (url, host, expected) in [
+            ("http://reviews/a?b=c", None, Some("http://reviews/a?b=c")),
+            ("http://reviews/a?b=c", Some("ratings:9080"), Some("http://ratings:9080/a?b=c")),
+            ("http://reviews", Some("ratings"), Some("http://ratings/")),
+            ("/a", Some("ratings"), Some("http://ratings/a")),
+            ("http://reviews/", Some("no host"), None),
+        ] {
+            let headers = host.map(|host| (HOST, HeaderValue::from_static(host))).into_iter().collect();
+            let call = Call { url: url.to_owned(), method: http::Method::GET, headers, body: Bytes::new() };
+            let request = request(&call).ok();
+            let got = request.as_ref().map(|request| request.uri().to_string());
+            assert_eq!(got.as_deref(), expected, "{url} with {host:?}");
+            assert!(request.is_none_or(|request| !request.headers().contains_key(HOST)));
+        }
+    }
 }
