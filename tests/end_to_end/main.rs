@@ -11,6 +11,7 @@
 mod bad_input;
 mod control_loss;
 mod drain;
+mod echo;
 mod edits;
 mod files;
 mod first_contact;
