@@ -16,6 +16,17 @@ pub(crate) fn variable(name: &str) -> Result<String, BoxError> {
     env::var(name).map_err(|_| format!("{name} is not set").into())
 }
 
+/// Returns the SPIFFE ID in the variable.
+pub(crate) fn identity(name: &str) -> Result<SpiffeId, BoxError> {
+    let text = variable(name)?;
+    text.parse().map_err(|error| format!("{name} is {text:?}: {error}").into())
+}
+
+/// Returns namespace and service account of `id`, which the variable `name` holds.
+pub(crate) fn account<'a>(name: &str, id: &'a SpiffeId) -> Result<(&'a str, &'a str), BoxError> {
+    id.account().ok_or_else(|| format!("{name} is {id}; write spiffe://TRUST-DOMAIN/ns/NS/sa/SA").into())
+}
+
 /// Returns a runtime with as many threads as the lab asks for.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, BoxError> {
     let workers = env::var("LAB_WORKERS").map_or(Ok(2), |workers| workers.parse())?;
@@ -29,8 +40,8 @@ pub(crate) async fn start(
     version: Option<&str>,
     resources: &str,
 ) -> Result<(Mesh, NamedTempFile), BoxError> {
-    let id: SpiffeId = variable("LAB_ID")?.parse()?;
-    let (namespace, account) = id.account().ok_or("LAB_ID is no spiffe://TRUST-DOMAIN/ns/NS/sa/SA")?;
+    let id = identity("LAB_ID")?;
+    let (namespace, account) = account("LAB_ID", &id)?;
     let mut config = NamedTempFile::with_suffix(".yaml")?;
     config.write_all(resources.as_bytes())?;
     let mut builder = Mesh::builder(service)

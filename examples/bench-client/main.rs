@@ -13,8 +13,8 @@ use http::{
 };
 use http_body_util::{BodyExt, Empty};
 use lab::{BoxError, variable};
-use mesh::{MeshClient, client::Protocol};
-use std::fmt::Write;
+use mesh::{MeshClient, client::Protocol, core::identity::SpiffeId};
+use std::{fmt::Write, net::SocketAddr};
 
 fn main() -> Result<(), BoxError> {
     lab::log_to_stderr();
@@ -23,7 +23,13 @@ fn main() -> Result<(), BoxError> {
 
 async fn run() -> Result<(), BoxError> {
     let intent = std::fs::read_to_string(variable("LAB_MESH_CONFIG")?)?;
-    let registry = service_entry(&variable("LAB_UPSTREAMS")?, &variable("LAB_PEER_ID")?)?;
+    let (own, peer) = (lab::identity("LAB_ID")?, lab::identity("LAB_PEER_ID")?);
+    let namespace = lab::account("LAB_PEER_ID", &peer)?.0;
+    if lab::account("LAB_ID", &own)?.0 != namespace {
+        // http://payment-service is the one of the caller's own namespace.
+        return Err(format!("LAB_ID {own} and LAB_PEER_ID {peer} must be of one namespace").into());
+    }
+    let registry = service_entry(namespace, &variable("LAB_UPSTREAMS")?, &peer)?;
     let (mesh, _config) = lab::start("orders", None, &format!("{intent}\n---\n{registry}")).await?;
     let protocol = match variable("LAB_PROTO")?.as_str() {
         "h1" => Protocol::Http1,
@@ -68,13 +74,13 @@ async fn call(client: &MeshClient) -> Result<Response<Body>, mesh::client::Error
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Writes the registry: `v1=127.0.0.1:1@90,v2=127.0.0.1:2@10` are the endpoints, mesh members that must be `peer`.
-fn service_entry(upstreams: &str, peer: &str) -> Result<String, BoxError> {
+fn service_entry(namespace: &str, upstreams: &str, peer: &SpiffeId) -> Result<String, BoxError> {
     let mut text = format!(
         "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {{name: payment-service, namespace: default}}
+metadata: {{name: payment-service, namespace: \"{namespace}\"}}
 spec:
-  hosts: [payment-service.default.svc.cluster.local]
+  hosts: [payment-service.{namespace}.svc.cluster.local]
   location: MESH_INTERNAL
   resolution: STATIC
   ports: [{{number: 80, name: http, protocol: HTTP}}]
@@ -86,10 +92,13 @@ spec:
         let (version, address) = upstream.split_once('=').ok_or("LAB_UPSTREAMS: no `=`")?;
         // The weights are those of the VirtualService.
         let address = address.split_once('@').map_or(address, |(address, _)| address);
-        let (ip, port) = address.rsplit_once(':').ok_or("LAB_UPSTREAMS: no port")?;
+        let address: SocketAddr = address.parse().map_err(|error| {
+            format!("LAB_UPSTREAMS: {address:?}: {error}; write 127.0.0.1:PORT or [::1]:PORT")
+        })?;
+        let (ip, port) = (address.ip(), address.port());
         writeln!(
             text,
-            "  - {{address: {ip}, ports: {{http: {port}}}, labels: {{version: {version}, security.istio.io/tlsMode: istio}}}}"
+            "  - {{address: \"{ip}\", ports: {{http: {port}}}, labels: {{version: \"{version}\", security.istio.io/tlsMode: istio}}}}"
         )?;
     }
     Ok(text)

@@ -14,6 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use lab::{BoxError, variable};
+use mesh::core::identity::SpiffeId;
 
 fn main() -> Result<(), BoxError> {
     lab::log_to_stderr();
@@ -22,7 +23,8 @@ fn main() -> Result<(), BoxError> {
 
 async fn run() -> Result<(), BoxError> {
     let version = variable("LAB_VERSION")?;
-    let policy = policy(&variable("LAB_PEER_ID")?)?;
+    let (own, peer) = (lab::identity("LAB_ID")?, lab::identity("LAB_PEER_ID")?);
+    let policy = policy(lab::account("LAB_ID", &own)?.0, &peer);
     let (mesh, _config) = lab::start("payment-service", Some(&version), &policy).await?;
     let body = body(&version)?;
     let app = Router::new().route("/charge", get(move || std::future::ready(answer(&body))));
@@ -41,22 +43,23 @@ fn body(version: &str) -> Result<Bytes, BoxError> {
     Ok(Bytes::from(head + &"x".repeat(filler) + tail))
 }
 
-/// Writes the policy: mutual TLS only, and of those only `peer`.
-fn policy(peer: &str) -> Result<String, BoxError> {
-    let principal = peer.strip_prefix("spiffe://").ok_or("LAB_PEER_ID is no spiffe:// URI")?;
-    Ok(format!(
+/// Writes the policy of the server's own namespace: mutual TLS only, and of those only `peer`.
+fn policy(namespace: &str, peer: &SpiffeId) -> String {
+    // Istio writes a principal without the scheme.
+    let principal = format!("{}{}", peer.trust_domain(), peer.path());
+    format!(
         "apiVersion: security.istio.io/v1
 kind: PeerAuthentication
-metadata: {{name: default, namespace: default}}
+metadata: {{name: default, namespace: \"{namespace}\"}}
 spec: {{mtls: {{mode: STRICT}}}}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
-metadata: {{name: payment-service, namespace: default}}
+metadata: {{name: payment-service, namespace: \"{namespace}\"}}
 spec:
   rules:
   - from:
     - source: {{principals: [\"{principal}\"]}}
 "
-    ))
+    )
 }
