@@ -2,9 +2,11 @@
 
 mod files;
 pub(crate) mod intake;
+mod settled;
 pub(crate) mod watched;
 
 pub use files::read_files;
+pub use settled::SettledFiles;
 
 use crate::Clock;
 use arc_swap::ArcSwap;

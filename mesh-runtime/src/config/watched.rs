@@ -1,7 +1,7 @@
-//! Configuration files, polled: read at the start, and put in force again whenever their content changes.
+//! Configuration files, polled: read at the start, and put in force again whenever their content has changed and settled.
 
 use super::{
-    files::read_files,
+    SettledFiles,
     intake::{Edition, Intake},
 };
 use crate::crypto;
@@ -9,16 +9,19 @@ use mesh_core::{
     config::{Diagnostic, SourceFile},
     identity::TrustDomain,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The files of one workload.
 #[derive(Debug)]
 pub(crate) struct WatchedFiles {
-    paths: Arc<[PathBuf]>,
+    files: Arc<Mutex<SettledFiles>>,
     intake: Arc<Intake>,
     trust_domain: TrustDomain,
-    seen: Vec<SourceFile>,
 }
 
 impl WatchedFiles {
@@ -32,8 +35,9 @@ impl WatchedFiles {
         intake: Arc<Intake>,
         trust_domain: TrustDomain,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let mut watched = Self { paths: paths.into(), intake, trust_domain, seen: Vec::new() };
-        let mut files = watched.read().await;
+        let files = Arc::new(Mutex::new(SettledFiles::new(paths.to_vec())));
+        let watched = Self { files, intake, trust_domain };
+        let mut files = poll(&watched.files).await.unwrap_or_default();
         if files.is_empty() && !paths.is_empty() {
             files = paths.iter().map(|path| missing(path)).collect();
         }
@@ -43,26 +47,18 @@ impl WatchedFiles {
     }
 
     /// Watches for ever.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let mut ticks = interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let files = self.read().await;
-            if !is_same(&self.seen, &files) {
+            if let Some(files) = poll(&self.files).await {
                 self.apply(files).await;
             }
         }
     }
 
-    async fn read(&self) -> Vec<SourceFile> {
-        let paths = Arc::clone(&self.paths);
-        // A read that panics (it has no way to) or a runtime that shuts down: nothing has changed.
-        tokio::task::spawn_blocking(move || read_files(&paths)).await.unwrap_or_else(|_| self.seen.clone())
-    }
-
-    async fn apply(&mut self, files: Vec<SourceFile>) -> Arc<[Diagnostic]> {
-        self.seen.clone_from(&files);
+    async fn apply(&self, files: Vec<SourceFile>) -> Arc<[Diagnostic]> {
         let version = version_of(&files).into();
         let trust_domain = self.trust_domain.clone();
         self.intake
@@ -71,14 +67,17 @@ impl WatchedFiles {
     }
 }
 
+/// Looks at the files on a thread that may wait for the disk, and for who writes.
+async fn poll(files: &Arc<Mutex<SettledFiles>>) -> Option<Vec<SourceFile>> {
+    let files = Arc::clone(files);
+    let look = move || files.lock().unwrap_or_else(PoisonError::into_inner).poll();
+    // A look that panics (it has no way to) or a runtime that shuts down: nothing has changed.
+    tokio::task::spawn_blocking(look).await.ok().flatten()
+}
+
 fn missing(path: &std::path::Path) -> SourceFile {
     let text = Err("no such file or directory, or a directory without .yaml, .yml or .json files".to_owned());
     SourceFile { name: path.display().to_string(), text }
-}
-
-fn is_same(old: &[SourceFile], new: &[SourceFile]) -> bool {
-    old.len() == new.len()
-        && old.iter().zip(new).all(|(old, new)| old.name == new.name && old.text == new.text)
 }
 
 /// Returns a name for exactly this content, the same in every process that reads it.
@@ -93,5 +92,5 @@ fn version_of(files: &[SourceFile]) -> String {
     crypto::sha256(&content)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Half of the second within which an edit must be live.
+/// Half of the second within which an edit must be live; a deletion takes a second more, to be believed.
 const POLL: Duration = Duration::from_millis(500);
