@@ -10,7 +10,6 @@ use crate::{
     csr::Csr,
     json,
     leases::{self, Change, LeaseError, ServiceKey},
-    name,
     plane::Plane,
     registry::LeaseRefusal,
     served::Served,
@@ -21,7 +20,10 @@ use ask::{Known, accepts_gzip, body, query, wait};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header, request::Parts};
 use http_body::Body;
-use mesh_runtime::control::wire::{BundleAnswer, CertificateAnswer, CertificateAsk, Lease, Report};
+use mesh_runtime::control::{
+    name,
+    wire::{BundleAnswer, CertificateAnswer, CertificateAsk, Lease, Report},
+};
 use std::{sync::Arc, time::SystemTime};
 
 /// Answers a request that came on a connection whose handshake showed `peer`.

@@ -4,12 +4,12 @@ use crate::{
     certified::Certified,
     lease_entry::Declared,
     leases::ServiceKey,
-    name::quoted,
     tls::PeerSvid,
     token::{BearerError, Purpose, TokenKey, unix},
 };
 use http::{HeaderMap, header};
 use mesh_core::identity::{SpiffeId, TrustDomain};
+use mesh_runtime::control::name::quoted;
 use std::time::SystemTime;
 
 /// A caller whose identity is proven; only [`Caller::prove`] makes one.

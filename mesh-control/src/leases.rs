@@ -13,9 +13,11 @@
 //!
 //! Whether an account may register a service at all is decided in `caller`.
 
-use crate::name::{self, quoted};
 use mesh_core::identity::SpiffeId;
-use mesh_runtime::control::wire::Lease;
+use mesh_runtime::control::{
+    name::{self, quoted},
+    wire::Lease,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -305,14 +307,14 @@ pub(crate) fn validate(lease: &Lease) -> Result<(), String> {
             return Err(format!("ports.{port}: 0; write the port it listens on, 1 to 65535"));
         }
     }
-    if lease.labels.len() > LABELS_MAX {
-        return Err(format!("labels: {} of them; at most {LABELS_MAX}", lease.labels.len()));
+    if lease.labels.len() > name::LABELS_MAX {
+        return Err(format!("labels: {} of them; at most {}", lease.labels.len(), name::LABELS_MAX));
     }
     for (key, value) in &lease.labels {
         name::label_key(key).map_err(|why| format!("labels: {why}"))?;
         name::label_value(value).map_err(|why| format!("labels.{key}: {why}"))?;
     }
-    locality(&lease.locality)?;
+    name::locality(&lease.locality)?;
     if !(1..=TTL_SECONDS_MAX).contains(&lease.ttl_seconds) {
         return Err(format!("ttlSeconds: {}; write 1 to {TTL_SECONDS_MAX}", lease.ttl_seconds));
     }
@@ -322,20 +324,11 @@ pub(crate) fn validate(lease: &Lease) -> Result<(), String> {
     Ok(())
 }
 
-fn locality(text: &str) -> Result<(), String> {
-    let taken = |part: &str| part.is_empty() || name::label_value(part).is_ok();
-    if text.split('/').count() <= 3 && text.split('/').all(taken) {
-        return Ok(());
-    }
-    Err(format!("locality: {}; write `region/zone/subzone`, of letters, digits and `-_.`", quoted(text)))
-}
-
 /// Ten times what one machine runs.
 const LEASES_MAX: usize = 20_000;
 /// More than one service has on one machine, and a twentieth of all: one stolen identity must not fill the endpoint.
 const INSTANCES_MAX: usize = 1_000;
 const PORTS_MAX: usize = 16;
-const LABELS_MAX: usize = 64;
 const TTL_SECONDS_MAX: u32 = 3600;
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ mod lease_entry;
 mod leases;
 mod listener;
 mod metrics;
-mod name;
 mod plane;
 mod registry;
 mod roster;

@@ -3,9 +3,9 @@
 //! Form: `PREFIX.<base64url of the JSON claims>.<base64url of HMAC-SHA256 over what stands before>`. The prefix is under
 //! the tag, so that neither kind passes for the other.
 
-use crate::{ControlError, authority, data::DataDir, name};
+use crate::{ControlError, authority, data::DataDir};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use mesh_runtime::control::token::Claims;
+use mesh_runtime::control::{name, token::Claims};
 use ring::hmac;
 use std::{
     path::Path,

@@ -1,4 +1,4 @@
-//! The workload's side of the control endpoint: `wire` is what is said, `token` the first contact's proof, `trust` whom
+//! The workload's side of the control endpoint: `wire` is what is said, `name` which names, `token` the first contact's proof, `trust` whom
 //! to believe, `http` how it is said, `link` the conversations (configuration, lease, certificates), `carry` what of an
 //! old answer outlives a new one, `cache` what survives without the endpoint.
 
@@ -7,6 +7,7 @@ pub(crate) mod cache;
 mod carry;
 pub(crate) mod http;
 pub(crate) mod link;
+pub mod name;
 mod status;
 pub mod token;
 mod trust;

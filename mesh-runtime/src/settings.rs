@@ -10,7 +10,8 @@ use crate::{
 };
 use mesh_core::identity::{SpiffeId, TrustDomain};
 use read::{
-    check_label, check_locality, check_name, error, parts, read_admin, read_identity, read_labels, read_port,
+    check_account, check_labels, check_locality, check_part, error, parts, read_admin, read_identity,
+    read_labels, read_port,
 };
 use std::{
     collections::BTreeMap,
@@ -136,10 +137,10 @@ impl Settings {
     ///
     /// Returns the first field that no workload can have, or that contradicts another one.
     pub fn check(&self) -> Result<(), SettingsError> {
-        check_name("MESH_SERVICE", &self.service)?;
-        check_name("MESH_NAMESPACE", &self.namespace)?;
-        check_name("MESH_SERVICE_ACCOUNT", &self.service_account)?;
-        self.labels.iter().try_for_each(|(name, value)| check_label(name, value))?;
+        check_part("MESH_SERVICE", &self.service)?;
+        check_part("MESH_NAMESPACE", &self.namespace)?;
+        check_account(&self.service_account)?;
+        check_labels(&self.labels)?;
         if self.service_port == 0 {
             return Err(error("MESH_SERVICE_PORT", "0 is no port callers can know; write 1 to 65535"));
         }
@@ -247,13 +248,18 @@ impl Advertise {
             Err(_) => text.parse().ok().map(|ip| Self { ip, port: None }),
         };
         match parsed {
-            Some(Self { ip, port }) if !ip.is_unspecified() && port != Some(0) => Ok(Self { ip, port }),
+            Some(Self { ip, port }) if can_be_dialled(ip) && port != Some(0) => Ok(Self { ip, port }),
             _ => Err(error(
                 "MESH_ADVERTISE",
                 format!("`{text}` is no address that others can dial; write `10.1.2.3` or `10.1.2.3:8080`"),
             )),
         }
     }
+}
+
+/// Returns whether `address` stands for one host, as the endpoint asks of a lease.
+fn can_be_dialled(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::from([255, 255, 255, 255])
 }
 
 #[cfg(test)]

@@ -106,14 +106,14 @@ impl Failure {
     }
 
     pub(super) fn not_found(path: &str) -> Self {
-        let path = crate::name::quoted(path);
+        let path = mesh_runtime::control::name::quoted(path);
         let known = "/v1/resources, /v1/workloads/NAMESPACE/SERVICE/INSTANCE, /v1/certificates, /v1/bundle, /v1/reports, \
                      /v1/status, /healthz, /readyz, /metrics";
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("{path} is not here; there are {known}"))
     }
 
     pub(super) fn method_not_allowed(method: &Method, allow: &'static str) -> Self {
-        let method = crate::name::quoted(method.as_str());
+        let method = mesh_runtime::control::name::quoted(method.as_str());
         let failure = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",

@@ -1,11 +1,11 @@
 //! What a request says in its headers, its query and its body, read within bounds.
 
 use super::answer::Failure;
-use crate::name::quoted;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use mesh_runtime::control::name::quoted;
 use std::time::Duration;
 use tokio::time::timeout;
 

@@ -1,8 +1,13 @@
-//! Names as Kubernetes takes them, checked where they enter.
+//! Names as Kubernetes takes them, checked where they enter: at the start of a workload and at the control endpoint, by
+//! one rule, so that nobody starts under a name that the endpoint would refuse for ever.
 
 /// Checks that `text`, called `what`, is a DNS label: a namespace, a service, a port.
+///
+/// # Errors
+///
+/// Says what to write.
 // spec: rfc1123 section 2.1, as kubernetes apimachinery validation IsDNS1123Label reads it
-pub(crate) fn label(what: &str, text: &str) -> Result<(), String> {
+pub fn label(what: &str, text: &str) -> Result<(), String> {
     if is_label(text) {
         return Ok(());
     }
@@ -13,8 +18,12 @@ pub(crate) fn label(what: &str, text: &str) -> Result<(), String> {
 }
 
 /// Checks that `text`, called `what`, is a DNS name: labels with dots between, as service accounts may have.
+///
+/// # Errors
+///
+/// Says what to write.
 // spec: kubernetes apimachinery validation IsDNS1123Subdomain
-pub(crate) fn subdomain(what: &str, text: &str) -> Result<(), String> {
+pub fn subdomain(what: &str, text: &str) -> Result<(), String> {
     if text.len() <= 253 && text.split('.').all(is_label) {
         return Ok(());
     }
@@ -26,7 +35,11 @@ pub(crate) fn subdomain(what: &str, text: &str) -> Result<(), String> {
 }
 
 /// Checks the name of an instance: what a host name, an address with a port or a UUID consists of.
-pub(crate) fn instance(text: &str) -> Result<(), String> {
+///
+/// # Errors
+///
+/// Says what to write.
+pub fn instance(text: &str) -> Result<(), String> {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     if (1..=253).contains(&text.len()) && text.bytes().all(taken) {
         return Ok(());
@@ -35,8 +48,12 @@ pub(crate) fn instance(text: &str) -> Result<(), String> {
 }
 
 /// Checks the key of a label: `[prefix/]name`.
+///
+/// # Errors
+///
+/// Says what to write.
 // spec: kubernetes apimachinery validation IsQualifiedName
-pub(crate) fn label_key(text: &str) -> Result<(), String> {
+pub fn label_key(text: &str) -> Result<(), String> {
     let (prefix, name) = text.rsplit_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     if is_label_text(name) && !name.is_empty() && prefix.is_none_or(|prefix| subdomain("", prefix).is_ok()) {
         return Ok(());
@@ -45,8 +62,12 @@ pub(crate) fn label_key(text: &str) -> Result<(), String> {
 }
 
 /// Checks the value of a label.
+///
+/// # Errors
+///
+/// Says what to write.
 // spec: kubernetes apimachinery validation IsValidLabelValue
-pub(crate) fn label_value(text: &str) -> Result<(), String> {
+pub fn label_value(text: &str) -> Result<(), String> {
     if is_label_text(text) {
         return Ok(());
     }
@@ -56,11 +77,27 @@ pub(crate) fn label_value(text: &str) -> Result<(), String> {
     ))
 }
 
+/// Checks a locality: `region/zone/subzone`, from the left as many as are known.
+///
+/// # Errors
+///
+/// Says what to write.
+pub fn locality(text: &str) -> Result<(), String> {
+    let taken = |part: &str| part.is_empty() || label_value(part).is_ok();
+    if text.split('/').count() <= 3 && text.split('/').all(taken) {
+        return Ok(());
+    }
+    Err(format!("locality: {}; write `region/zone/subzone`, of letters, digits and `-_.`", quoted(text)))
+}
+
 /// Returns `text` in quotes, shortened and with nothing in it that could forge a line of a log.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(80).collect();
     format!("{shown:?}{}", if shown.len() < text.len() { ".." } else { "" })
 }
+
+/// How many labels a workload may have: more is data, not description.
+pub const LABELS_MAX: usize = 64;
 
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())

@@ -1,9 +1,10 @@
 //! One variable at a time: what its text means, and what to write where it means nothing.
 
 use super::SettingsError;
-use crate::identity::IdentityFiles;
+use crate::{control::name, identity::IdentityFiles};
 use mesh_core::identity::TrustDomain;
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -82,49 +83,49 @@ fn read_bundles(text: &str) -> Result<Vec<(String, PathBuf)>, SettingsError> {
     }
 }
 
-/// Names become parts of hosts, of SPIFFE IDs and of paths, so they are what Kubernetes allows for all three.
-// spec: kubernetes apimachinery validation IsDNS1123Subdomain
-pub(super) fn check_name(variable: &'static str, name: &str) -> Result<(), SettingsError> {
-    let label = |label: &str| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        let (first, last) = (label.bytes().next(), label.bytes().last());
-        label.len() <= 63
-            && label.bytes().all(inner)
-            && ![first, last].iter().any(|&c| matches!(c, None | Some(b'-')))
-    };
-    if name.len() <= 253 && name.split('.').all(label) {
-        return Ok(());
-    }
-    let form = "write lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit";
-    Err(error(variable, format!("`{name}` is no name; {form}")))
+/// A service or a namespace becomes one part of a host. The endpoint would refuse anything else, for ever.
+pub(super) fn check_part(variable: &'static str, text: &str) -> Result<(), SettingsError> {
+    let form =
+        "write up to 63 lower-case letters, digits and `-`, starting and ending with a letter or digit";
+    name::label("", text).map_err(|_| error(variable, format!("`{text}` is no name; {form}")))
 }
 
-/// A label value ends up in metrics, in selectors and in the name of the cache directory.
-// spec: kubernetes labels-and-selectors: 63 characters of [A-Za-z0-9_.-]
-pub(super) fn check_label(name: &str, value: &str) -> Result<(), SettingsError> {
-    let allowed = |text: &str, more: &[u8]| {
-        text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c) || more.contains(&c))
-    };
-    let good = !name.is_empty()
-        && name.len() <= 317
-        && allowed(name, b"/")
-        && value.len() <= 63
-        && allowed(value, b"");
-    if good {
-        return Ok(());
+/// A service account becomes part of a SPIFFE ID and of a path.
+pub(super) fn check_account(text: &str) -> Result<(), SettingsError> {
+    let form =
+        "write lower-case letters, digits, `-` and `.`, each part starting and ending with a letter or digit";
+    name::subdomain("", text)
+        .map_err(|_| error("MESH_SERVICE_ACCOUNT", format!("`{text}` is no name; {form}")))
+}
+
+/// Labels end up in metrics, in selectors and in the name of the cache directory.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SettingsError> {
+    if labels.len() > name::LABELS_MAX {
+        let why = format!("{} labels; write at most {}", labels.len(), name::LABELS_MAX);
+        return Err(error("MESH_LABELS", why));
     }
-    let form = "write `name=value` of letters, digits, `-`, `_` and `.`, the value at most 63 characters";
-    Err(error("MESH_LABELS", format!("`{name}={value}` is no label; {form}")))
+    let good = |key: &str, value: &str| name::label_key(key).and_then(|()| name::label_value(value)).is_ok();
+    match labels.iter().find(|(key, value)| !good(key, value)) {
+        None => Ok(()),
+        Some((key, value)) => {
+            let form = "write `name=value`, each of up to 63 letters, digits, `-`, `_` and `.`, starting and ending \
+                        with a letter or digit";
+            Err(error("MESH_LABELS", format!("`{key}={value}` is no label; {form}")))
+        }
+    }
 }
 
 pub(super) fn check_locality(text: &str) -> Result<(), SettingsError> {
-    let names = text.split('/').collect::<Vec<_>>();
-    if text.is_empty() || (names.len() <= 3 && names.iter().all(|name| !name.is_empty())) {
+    let whole = text.is_empty() || text.split('/').all(|part| !part.is_empty());
+    if whole && name::locality(text).is_ok() {
         return Ok(());
     }
     Err(error(
         "MESH_LOCALITY",
-        format!("`{text}` is no locality; write `region`, `region/zone` or `region/zone/subzone`"),
+        format!(
+            "`{text}` is no locality; write `region`, `region/zone` or `region/zone/subzone`, each of letters, digits, \
+             `-`, `_` and `.`"
+        ),
     ))
 }
 
