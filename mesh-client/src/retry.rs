@@ -130,6 +130,15 @@ impl Draft {
     }
 }
 
+/// The call is decided; what is still to be sent of its body streams on without being kept.
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(body) = &self.body {
+            body.settle();
+        }
+    }
+}
+
 fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
     match result {
         Ok(response) => Outcome::of_head(response.status(), response.headers()),

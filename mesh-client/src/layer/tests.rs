@@ -1,4 +1,5 @@
 use super::*;
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use mesh_core::retry::{RetryOn, RetryPolicy};
 use std::{
@@ -51,6 +52,30 @@ async fn an_answer_that_is_there_never_loses_to_the_timer() {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
     }));
     assert!(service.oneshot(Request::new(Empty::<Bytes>::new())).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_was_uploaded_is_not_held_once_the_answer_has_begun() {
+    struct Chunk(#[expect(dead_code, reason = "held")] Arc<()>);
+    impl AsRef<[u8]> for Chunk {
+        fn as_ref(&self) -> &[u8] {
+            b"chunk"
+        }
+    }
+    // Answers at once, with what it is sent.
+    let service = RetryLayer::new(policy("5xx")).layer(service_fn(|request: Request<RequestBody>| async {
+        Ok::<_, Infallible>(Response::new(request.into_body()))
+    }));
+    let held = Arc::new(());
+    let upload = futures_util::stream::iter(0..10).map({
+        let held = Arc::clone(&held);
+        move |_| Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Chunk(Arc::clone(&held)))))
+    });
+    let mut answer = service.oneshot(Request::new(StreamBody::new(upload))).await.unwrap().into_body();
+    for _ in 0..9 {
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "chunk");
+        assert_eq!(Arc::strong_count(&held), 2, "the test's and the stream's");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,8 @@ struct Log {
     end: Option<End>,
     /// Whether bytes were handed out that are not in the log.
     lost: bool,
+    /// Whether no further attempt will be made: then nothing is kept for one.
+    settled: bool,
     /// The attempt that may read; those before it were superseded.
     attempt: u32,
     /// How long the whole body is, if that was known before it was read.
@@ -60,6 +62,7 @@ impl Replay {
             source,
             end: None,
             lost: false,
+            settled: false,
             attempt: 0,
             length: hint.exact(),
         })))
@@ -78,6 +81,11 @@ impl Replay {
             bytes: 0,
             trailers_sent: false,
         })
+    }
+
+    /// No further attempt will be made: the one that runs keeps nothing more, and gives back what was kept as it reads it.
+    pub(crate) fn settle(&self) {
+        lock(&self.0).settled = true;
     }
 
     /// Returns whether another attempt would send the same bytes.
@@ -112,10 +120,14 @@ impl Body for ReplayBody {
             return Poll::Ready(Some(Err(ReplayError::Superseded.into())));
         }
         if this.cursor < log.chunks.len() {
-            let chunk = log.chunks[this.cursor].clone();
+            let chunk = log.replayed(this.cursor);
             this.cursor += 1;
             this.bytes += chunk.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if log.settled {
+            log.chunks = Vec::new();
+            this.cursor = 0;
         }
         if log.lost && this.bytes == 0 {
             return Poll::Ready(Some(Err(ReplayError::Lost.into())));
@@ -158,6 +170,12 @@ impl Body for ReplayBody {
 }
 
 impl Log {
+    /// Returns the chunk at `cursor`, for the last time if no further attempt will be made.
+    fn replayed(&mut self, cursor: usize) -> Bytes {
+        let chunk = &mut self.chunks[cursor];
+        if self.settled { std::mem::take(chunk) } else { chunk.clone() }
+    }
+
     /// Reads the next chunk of the source and keeps it; `None` at the end.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BoxError>> {
         loop {
@@ -192,6 +210,9 @@ impl Log {
     }
 
     fn keep(&mut self, chunk: &Bytes) {
+        if self.settled {
+            return;
+        }
         // The handle counts too: a body of single bytes would otherwise cost 33 times its cap.
         let weight = self.weight + chunk.len() + size_of::<Bytes>();
         self.lost |=

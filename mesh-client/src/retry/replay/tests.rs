@@ -78,6 +78,31 @@ fn a_body_that_failed_is_not_sent_again() {
     assert!(!replay.is_replayable());
 }
 
+#[test]
+fn a_body_is_sent_whole_and_given_back_once_no_further_attempt_is_made() {
+    // Wherever the attempt stands in the log, or beyond it, when the call is decided.
+    for (kept, sent) in [(0, 0), (5, 0), (5, 3), (5, 5), (5, 8), (9, 9)] {
+        let script = Script {
+            steps: (0..10).map(|chunk| Some(Bytes::from(vec![chunk; 200]))).collect(),
+            trailer: true,
+            exact: false,
+        };
+        let replay = Replay::of(RequestBody::new(script.clone().body()));
+        let _ = read(&mut replay.attempt(), kept);
+        let mut last = replay.attempt();
+        let (mut bytes, _) = read(&mut last, sent);
+        replay.settle();
+        bytes.extend(read(&mut last, 1).0);
+        let held = || lock(&replay.0).chunks.iter().map(Bytes::len).sum::<usize>();
+        assert!(sent < kept || held() == 0, "{kept} kept, {sent} sent");
+        let (rest, trailers) = read(&mut last, usize::MAX);
+        bytes.extend(rest);
+        assert!(bytes == script.bytes() && trailers == script.trailers(), "{kept} kept, {sent} sent");
+        assert_eq!(held(), 0);
+        assert!(last.is_end_stream());
+    }
+}
+
 /// Polls at most `polls` times; returns what came.
 fn read(body: &mut RequestBody, polls: usize) -> (Vec<u8>, Option<HeaderMap>) {
     let (mut bytes, mut trailers) = (Vec::new(), None);
