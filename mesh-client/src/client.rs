@@ -89,8 +89,9 @@ impl MeshClient {
     ///
     /// As [`Self::send`]; also if `url` does not parse.
     pub async fn get(&self, url: &str) -> Result<Response<ResponseBody>, Error> {
+        // Without the text: where a URL does not parse, nobody knows which part of it is a password.
         let uri = Uri::try_from(url)
-            .map_err(|error| Error::new(Cause::Request, format!("{url:?} is no URL: {error}")))?;
+            .map_err(|error| Error::new(Cause::Request, format!("the URL does not parse: {error}")))?;
         let mut request = Request::new(RequestBody::empty());
         *request.uri_mut() = uri;
         self.send(request).await

@@ -114,6 +114,19 @@ async fn a_scheme_that_is_not_http_is_refused() {
 }
 
 #[tokio::test]
+async fn a_url_that_is_refused_is_not_repeated_in_the_error() {
+    let mesh = Mesh::new("").await;
+    for url in
+        ["http://user:secret word@reviews/", "http://user:secret@reviews/", "http://user:secret@re views/"]
+    {
+        let error = mesh.get(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Request, "{url}");
+        let texts = format!("{error} {error:?}");
+        assert!(!texts.contains("secret"), "{texts}");
+    }
+}
+
+#[tokio::test]
 async fn the_mesh_adds_its_headers_and_keeps_a_request_id() {
     let server = Server::start(headers).await;
     let mesh = Mesh::new(&service("reviews", &[(server.address, "v1")])).await;
