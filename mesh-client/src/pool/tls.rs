@@ -2,7 +2,7 @@
 
 use super::{ConnectError, Key, connect::Connector};
 use crate::error::Cause;
-use mesh_core::{balance::Mutual, identity::PeerRule, time::Time};
+use mesh_core::{balance::Mutual, time::Time};
 use mesh_runtime::identity::{Side, SvidError, VerifiedPeer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{io, sync::Arc};
@@ -80,16 +80,31 @@ impl Secured {
 
 fn failure(key: &Key, mutual: &Mutual, error: io::Error) -> ConnectError {
     let reason = error.get_ref().map_or_else(|| error.to_string(), ToString::to_string);
-    let expected = expected(&mutual.peers);
-    let message = format!("TLS with {} failed (UF): {reason}; expected {expected}", key.address);
+    let message = format!("TLS with {} failed (UF): {reason}; expected {}", key.address, mutual.peers);
     let transport = Some(format!("TLS error: {reason}"));
     ConnectError::new(Cause::Connect { tls: true }, message, transport).with_source(error)
 }
 
-fn expected(peers: &PeerRule) -> String {
-    match peers {
-        PeerRule::AnyOf(ids) => ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(" or "),
-        PeerRule::TrustDomain(domain) => format!("anybody of trust domain {domain}"),
-        PeerRule::Verified => "anybody with a valid SVID".to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::{balance::Security, identity::PeerRule, registry::Address};
+
+    #[test]
+    fn a_failed_handshake_says_who_was_expected_within_a_bound() {
+        let ids = (0..1_000).map(|i| format!("spiffe://cluster.local/ns/shop/sa/{i}").parse().unwrap());
+        let mutual = Mutual { sni: "reviews".into(), peers: PeerRule::AnyOf(ids.collect()) };
+        let key = Key {
+            cluster: "outbound|80||reviews".into(),
+            address: Address::Ip(([10, 0, 0, 1], 80).into()),
+            security: Security::Plaintext,
+        };
+        let message = failure(&key, &mutual, io::Error::other("wrong peer")).message;
+        assert!(
+            message.starts_with("TLS with 10.0.0.1:80 failed (UF): wrong peer; expected one of ["),
+            "{message}"
+        );
+        assert!(message.contains("sa/0") && message.ends_with(" more"), "{message}");
+        assert!(message.len() < 1_000, "{message}");
     }
 }
