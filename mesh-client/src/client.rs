@@ -97,19 +97,34 @@ impl MeshClient {
         self.send(request).await
     }
 
-    /// Starts, once, the task that closes idle connections and those of endpoints that left. It ends with the client.
+    /// Starts the task that closes idle connections and those of endpoints that left, unless it runs. It ends with the
+    /// client, or with the runtime of the call that started it; the next call starts it again.
     fn maintain(&self) {
         if !self.shared.maintained.load(Relaxed) && !self.shared.maintained.swap(true, Relaxed) {
-            tokio::spawn(maintain(Arc::downgrade(&self.shared)));
+            let maintenance = Maintenance(Arc::downgrade(&self.shared));
+            tokio::spawn(maintenance.run());
         }
     }
 }
 
-async fn maintain(shared: Weak<Shared>) {
-    loop {
-        tokio::time::sleep(MAINTENANCE_INTERVAL).await;
-        let Some(shared) = shared.upgrade() else { return };
-        shared.plans.sweep();
+/// The task that tends to the connections; however it ends, the client knows.
+struct Maintenance(Weak<Shared>);
+
+impl Maintenance {
+    async fn run(self) {
+        loop {
+            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+            let Some(shared) = self.0.upgrade() else { return };
+            shared.plans.sweep();
+        }
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.maintained.store(false, Relaxed);
+        }
     }
 }
 

@@ -180,6 +180,26 @@ async fn an_idle_connection_is_closed_after_its_time() {
     }
 }
 
+#[test]
+fn an_idle_connection_is_closed_after_its_time_though_the_runtime_of_the_first_call_is_gone() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let background =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (server, mesh) = background.block_on(async {
+        let server = Server::start(|_| async { answer("ok") }).await;
+        let idle = policy("reviews", "{connectionPool: {http: {idleTimeout: 100ms}}}");
+        let mesh = Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &idle)).await;
+        (server, mesh)
+    });
+    for _ in 0..2 {
+        runtime().block_on(async { assert_eq!(mesh.text("http://reviews/").await, "ok") });
+    }
+    runtime().block_on(async {
+        assert_eq!(mesh.text("http://reviews/").await, "ok");
+        until("the connection to be closed", || server.open() == 0).await;
+    });
+}
+
 #[tokio::test]
 async fn a_peer_with_another_identity_gets_no_request() {
     let ca = Ca::new();
