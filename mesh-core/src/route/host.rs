@@ -41,8 +41,13 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     match rest.strip_prefix(':') {
         None if rest.is_empty() => Some((host, None)),
         None => None,
-        Some(port) => Some((host, Some(port.parse().ok()?))),
+        Some(port) => Some((host, Some(parse_port(port)?))),
     }
+}
+
+// spec: rfc3986 3.2.3: port = *DIGIT. Rust's own parser takes a sign too, and what reads `+80` as 80 here may not there.
+fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Every virtual host by the names it answers to.
@@ -140,7 +145,21 @@ mod tests {
 
     #[test]
     fn what_is_no_authority_is_refused() {
-        for text in ["", ":80", "a:b", "a:99999", "a:-1", "user@host", "[::1", "[::1]x", "a:80:80", "."] {
+        for text in [
+            "",
+            ":80",
+            "a:",
+            "a:b",
+            "a:99999",
+            "a:-1",
+            "a:+80",
+            "[::1]:+80",
+            "user@host",
+            "[::1",
+            "[::1]x",
+            "a:80:80",
+            ".",
+        ] {
             assert_eq!(Authority::parse(text), None, "{text}");
         }
     }
