@@ -111,7 +111,12 @@ impl ControlEndpoint {
         };
 
         let tasks = plane.spawn_tasks(files);
-        let listener = Aborting(tokio::spawn(listener::run(listener, Arc::clone(&plane), tls)));
+        let listener = Aborting(tokio::spawn(listener::run(
+            listener,
+            Arc::clone(&plane),
+            tls,
+            listener::Limits::default(),
+        )));
         Ok(Self { address, insecure_http, plane, _lock: lock, listener, tasks })
     }
 

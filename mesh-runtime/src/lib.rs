@@ -11,6 +11,7 @@ pub mod control;
 pub mod crypto;
 pub mod identity;
 mod progress;
+pub mod room;
 pub mod settings;
 mod task;
 pub mod telemetry;

@@ -13,12 +13,11 @@ use crate::{
     limits::Limits,
     normalise::Normalise,
     protocol::{self, Conversation},
-    room::Room,
     stream::Stream,
     turned_away::{Log, TurnedAway},
 };
 use mesh_core::config::istio::MtlsMode;
-use mesh_runtime::{Workload, identity::Side};
+use mesh_runtime::{Workload, identity::Side, room::Room};
 use std::{
     net::SocketAddr,
     pin::{Pin, pin},

@@ -1,6 +1,6 @@
 //! The called side of the mesh: [`Server`] accepts mutual TLS, proves who calls, and serves any Tower service.
 //!
-//! The way of a connection: `accept` (the loop) → `connection` (its life) → `entrance` (`room`: who waits is bounded;
+//! The way of a connection: `accept` (the loop) → `connection` (its life) → `entrance` (a room: who waits is bounded;
 //! `sniff`: TLS or not; handshake, admission) → `stream` (no wait without end) → `protocol` (hyper) → `inbound` (its
 //! requests) → its end. The way of a
 //! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` → the handler. Each of these
@@ -22,7 +22,6 @@ mod normalise;
 mod peer;
 mod protocol;
 mod reply;
-mod room;
 mod server;
 mod sniff;
 mod stall;

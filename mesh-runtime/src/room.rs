@@ -1,7 +1,7 @@
 //! A room for connections that are not admitted yet: bounded, and the ones that waited longest make place.
 //!
 //! A plain cap would let the first N silent sockets lock everybody else out. It does not know what the connections wait
-//! for; [`crate::connection`] does.
+//! for; who serves them does.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// A room with a fixed number of seats.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub struct Room {
     seats_max: usize,
     patience: Duration,
     seated: Mutex<Seated>,
@@ -27,7 +27,7 @@ struct Seated {
 
 /// A seat, free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     room: Arc<Room>,
     number: u64,
     evicted: oneshot::Receiver<()>,
@@ -35,12 +35,12 @@ pub(crate) struct Seat {
 
 impl Room {
     /// Returns a room in which whoever has sat for `patience` must make place for a newcomer.
-    pub(crate) fn new(seats_max: usize, patience: Duration) -> Arc<Self> {
+    pub fn new(seats_max: usize, patience: Duration) -> Arc<Self> {
         Arc::new(Self { seats_max, patience, seated: Mutex::default() })
     }
 
     /// Returns a seat; if there is none, that of the longest seated who has used up its patience; else nothing.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Seat> {
+    pub fn enter(self: &Arc<Self>) -> Option<Seat> {
         let now = Instant::now();
         let (leave, evicted) = oneshot::channel();
         let mut seated = self.seated.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl Room {
 
 impl Seat {
     /// Runs `future` to its end, or returns `None` if this seat had to be given up first.
-    pub(crate) async fn hold<F: Future>(mut self, future: F) -> Option<F::Output> {
+    pub async fn hold<F: Future>(mut self, future: F) -> Option<F::Output> {
         tokio::select! {
             biased;
             output = future => Some(output),
