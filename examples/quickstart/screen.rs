@@ -131,7 +131,7 @@ impl Inner {
         let recent = &glance.recent;
         let paint = |tone, text: &str| self.style.paint(tone, text);
         let heading =
-            format!("  {:<18}{:>9}   last second                 called by", "payment-service", "answers");
+            format!("  {:<18}{:>9}   {:<28}   called by", "payment-service", "answers", "last second");
         let mut lines = vec![String::new(), paint(Tone::Quiet, &heading)];
         for version in ["v1", "v2"] {
             let share = recent.share(version);
