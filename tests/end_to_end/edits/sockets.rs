@@ -2,11 +2,17 @@
 
 use std::net::SocketAddr;
 
+const TABLE: &str = "/proc/net/tcp";
 const ESTABLISHED: &str = "01";
+
+/// Returns whether the kernel shows its connections where [`established`] looks for them.
+pub(crate) fn are_shown() -> bool {
+    std::path::Path::new(TABLE).exists()
+}
 
 /// Returns the remote ports of the connections to the listener at `address`.
 pub(crate) fn established(address: SocketAddr) -> Vec<u16> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let table = std::fs::read_to_string(TABLE).unwrap_or_default();
     table
         .lines()
         .skip(1)
