@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use mesh_core::{
     event::{Flag, Flags},
+    grpc,
     health::Overflow,
 };
 use std::{error::Error as StdError, fmt, fmt::Write as _, sync::Arc};
@@ -347,20 +348,12 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
     response
 }
 
-// spec: envoy source/common/grpc/common.cc and status.cc httpToGrpcStatus
+// spec: envoy source/common/grpc/common.cc
 fn grpc_reply(status: StatusCode, text: &str) -> Response<Bytes> {
-    let code = match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    };
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(code));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc::status_of_http(status))));
     if let (false, Ok(message)) = (text.is_empty(), HeaderValue::try_from(percent_encoded(text))) {
         headers.insert("grpc-message", message);
     }

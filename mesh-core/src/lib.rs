@@ -22,6 +22,8 @@ pub mod health;
 
 pub mod retry;
 
+pub mod grpc;
+
 pub mod deadline;
 
 pub mod identity;

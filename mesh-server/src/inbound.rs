@@ -13,12 +13,12 @@ use crate::{
     hygiene::StripSpoofable,
     normalise::Normalise,
     peer::{Identify, Peer},
-    reply::{Reply, is_grpc},
+    reply::Reply,
     stall,
     step::Step,
 };
 use http::{Request, Response, Version, request::Parts};
-use mesh_core::identity::Admitted;
+use mesh_core::{grpc::is_grpc, identity::Admitted};
 use mesh_runtime::Context;
 use pin_project_lite::pin_project;
 use std::{

@@ -1,9 +1,12 @@
 //! Answers that the mesh gives in the handler's place, byte for byte as Envoy words them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use mesh_core::event::{Flag, Flags};
+use mesh_core::{
+    event::{Flag, Flags},
+    grpc,
+};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
@@ -55,15 +58,16 @@ impl Reply {
 
     /// Returns the gRPC status.
     ///
-    /// Envoy maps HTTP statuses (504 to UNAVAILABLE); a passed deadline is DEADLINE_EXCEEDED here, which is what gRPC
-    /// asks of a *server* and what no client retries.
-    // spec: envoy common/grpc/status.cc httpToGrpcStatus; grpc doc/statuscodes.md
-    fn grpc_status(self) -> &'static str {
+    /// Envoy maps HTTP statuses (504 to UNAVAILABLE, 500 to UNKNOWN); a passed deadline is DEADLINE_EXCEEDED here, which
+    /// is what gRPC asks of a *server* and what no client retries, and a panic INTERNAL.
+    // spec: grpc doc/statuscodes.md
+    fn grpc_status(self) -> u8 {
         match self {
-            Self::BadPath | Self::BadHost | Self::Panicked => "13",
-            Self::TooManyHeaders => "2",
-            Self::Denied => "7",
-            Self::DeadlinePassed => "4",
+            Self::DeadlinePassed => 4,
+            Self::Panicked => 13,
+            Self::BadPath | Self::BadHost | Self::TooManyHeaders | Self::Denied => {
+                grpc::status_of_http(self.status())
+            }
         }
     }
 
@@ -84,7 +88,7 @@ impl Reply {
         if grpc {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
             headers.insert("grpc-message", HeaderValue::from_static(self.text()));
         } else {
             *response.status_mut() = self.status();
@@ -92,18 +96,6 @@ impl Reply {
         }
         response
     }
-}
-
-/// Returns whether these are the headers of a gRPC request.
-// spec: envoy common/grpc/common.cc Common::hasGrpcContentType
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(rest) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
-    else {
-        return false;
-    };
-    matches!(rest.first(), None | Some(b'+' | b';'))
 }
 
 pin_project! {

@@ -2,8 +2,9 @@
 //!
 //! The server walks them in the order of its tuple; each is also a Tower layer of its own through [`StepLayer`].
 
-use crate::reply::{Reply, ReplyOr, is_grpc};
+use crate::reply::{Reply, ReplyOr};
 use http::{Request, Response, request::Parts};
+use mesh_core::grpc::is_grpc;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,

@@ -3,12 +3,13 @@
 use super::Chosen;
 use crate::{Error, body::RequestBody, error::Cause, journal::Journal, wire};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri, header,
+    HeaderName, HeaderValue, Request, Uri, header,
     uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
 use mesh_core::{
     deadline,
+    grpc::is_grpc,
     route::{Head, Rewrite},
 };
 use mesh_runtime::Context;
@@ -132,13 +133,6 @@ fn authority(request: &Request<RequestBody>) -> Result<Authority, Error> {
 
 fn path_and_query(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let rest = value.as_bytes().strip_prefix(b"application/grpc");
-        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
 }
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
