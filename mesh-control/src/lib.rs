@@ -29,7 +29,7 @@ pub use endpoint::{ControlEndpoint, ControlSettings};
 pub use error::ControlError;
 pub use token::{TokenAsk, mint_token};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use mesh_runtime::crypto;
 use std::{
     fmt::Write,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -42,11 +42,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns `N` random bytes.
 fn random<const N: usize>() -> Result<[u8; N], ControlError> {
-    let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| ControlError::Data("the system gives no random numbers".to_owned()))?;
-    Ok(bytes)
+    crypto::random().map_err(|_| ControlError::Data("the system gives no random numbers".to_owned()))
 }
 
 /// Returns `N` random bytes in hex.
@@ -56,7 +52,7 @@ fn random_hex<const N: usize>() -> Result<String, ControlError> {
 
 /// Returns the SHA-256 of `bytes` in hex.
 fn sha256_hex(bytes: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+    hex(&crypto::sha256(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {
