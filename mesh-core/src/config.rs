@@ -4,6 +4,7 @@
 //! file per kind), `load` ties them together per file, and `accept` decides which version of each object is in force.
 
 pub mod accept;
+mod change;
 mod decode;
 pub mod diagnostic;
 pub mod duration;
@@ -13,6 +14,7 @@ pub mod resource;
 pub mod tree;
 
 pub use accept::{Accepted, LastGood, SourceFile};
+pub use change::Changes;
 pub use diagnostic::{Code, Diagnostic, Level, Location};
 pub use load::{Loaded, Options, load};
 pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec};

@@ -2,12 +2,14 @@
 //!
 //! Everything here is compiled: matchers are built, weights validated, clusters resolved to numbers.
 
+mod fault;
 mod headers;
 mod host;
 mod matcher;
 mod rewrite;
 mod weighted;
 
+pub use fault::{Abort, AbortAnswer, Chance, Delay, Fault};
 pub use headers::{HeaderOpError, HeaderOps, authority_of};
 pub use host::{Authority, HostTable};
 pub use matcher::{Condition, Mismatch, RouteMatch};
@@ -93,6 +95,19 @@ pub struct Forward {
     pub rewrite: Option<Rewrite>,
     /// `headers.request` of the route.
     pub request_headers: HeaderOps,
+    /// Faults injected before anything is sent.
+    pub fault: Option<Fault>,
+    /// Where copies of the request go.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A destination that gets copies of requests; what it answers is thrown away.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Where to.
+    pub target: Target,
+    /// How often.
+    pub chance: Chance,
 }
 
 /// One destination of a route.

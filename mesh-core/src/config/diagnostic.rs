@@ -49,10 +49,30 @@ impl Code {
     pub const PORT_REQUIRED: Self = Self("IST0112");
     /// A regular expression that does not compile or exceeds its bound.
     pub const INVALID_REGEXP: Self = Self("IST0122");
+    /// A DestinationRule and the server's policy disagree about mutual TLS.
+    pub const MTLS_CONFLICT: Self = Self("IST0113");
+    /// A selector that no workload carries.
+    pub const NO_MATCHING_WORKLOAD: Self = Self("IST0127");
+    /// A DestinationRule that does TLS without saying which authority to trust.
+    pub const NO_SERVER_VERIFICATION: Self = Self("IST0128");
+    /// Likewise, for one port.
+    pub const NO_SERVER_VERIFICATION_OF_PORT: Self = Self("IST0129");
     /// A rule that no request can reach.
     pub const UNREACHABLE_RULE: Self = Self("IST0130");
+    /// A match that an earlier one covers.
+    pub const INEFFECTIVE_MATCH: Self = Self("IST0131");
+    /// A VirtualService bound to a gateway whose servers do not have its host.
+    pub const HOST_NOT_IN_GATEWAY: Self = Self("IST0132");
     /// What Istio accepts with a warning.
     pub const SCHEMA_WARNING: Self = Self("IST0133");
+    /// A ServiceEntry that needs addresses for its protocol.
+    pub const ADDRESSES_REQUIRED: Self = Self("IST0134");
+    /// Two gateways claim one port and host.
+    pub const CONFLICTING_GATEWAYS: Self = Self("IST0145");
+    /// A route by the claims of a token that nobody checks.
+    pub const CLAIMS_WITHOUT_AUTHENTICATION: Self = Self("IST0149");
+    /// A policy that takes no effect.
+    pub const INEFFECTIVE_POLICY: Self = Self("IST0167");
     /// The document is not readable as YAML or JSON.
     pub const UNREADABLE: Self = Self("MESH0001");
     /// A kind that has no meaning inside a process.
@@ -73,6 +93,19 @@ impl Code {
     pub const NEVER_EJECTS: Self = Self("MESH0009");
     /// A push that lacks what it should not lack: every object, every workload, or the endpoints of a service.
     pub const EMPTY_PUSH: Self = Self("MESH0010");
+
+    /// A timeout that leaves no room for the tries it bounds.
+    pub const TIMEOUT_BELOW_TRIES: Self = Self("MESH0011");
+    /// A per-try timeout that the retry conditions do not retry.
+    pub const TRY_TIMEOUT_NOT_RETRIED: Self = Self("MESH0012");
+    /// A `tls` block that switches automatic mutual TLS off.
+    pub const AUTO_MTLS_OFF: Self = Self("MESH0013");
+    /// A regular expression that costs more than what it does is worth.
+    pub const REGEX_COST: Self = Self("MESH0014");
+    /// Weights that do not add up to what their author seems to mean.
+    pub const ODD_WEIGHTS: Self = Self("MESH0015");
+    /// A route to a namespace or kind of object that this workload cannot see.
+    pub const NOT_VISIBLE: Self = Self("MESH0016");
 
     /// Returns the code as text.
     pub const fn as_str(self) -> &'static str {

@@ -3,8 +3,9 @@
 use super::{
     diagnostic::Location,
     istio::{
-        AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service, ServiceEntry,
-        VirtualService,
+        AttachedRoute, AuthorizationPolicy, DestinationRule, EndpointList, Gateway, LegacyPolicy, MeshConfig,
+        PeerAuthentication, Pod, RequestAuthentication, Service, ServiceEntry, Sidecar, Telemetry,
+        VirtualService, WorkloadEntry,
     },
     tree::Node,
 };
@@ -56,11 +57,33 @@ pub enum Kind {
     Policy,
     /// `security.istio.io` authorization.
     AuthorizationPolicy,
+    /// `security.istio.io` tokens of end users.
+    RequestAuthentication,
+    /// `networking.istio.io` one endpoint, selected by the labels of a ServiceEntry or Service.
+    WorkloadEntry,
+    /// `networking.istio.io` what a workload sees of the mesh.
+    Sidecar,
+    /// `networking.istio.io` the edge of the mesh.
+    Gateway,
+    /// `telemetry.istio.io` metrics, traces and access logs.
+    Telemetry,
+    /// `gateway.networking.k8s.io` HTTP routes attached to a Service.
+    HttpRoute,
+    /// `gateway.networking.k8s.io` gRPC routes attached to a Service.
+    GrpcRoute,
+    /// Core `v1` endpoints of a Service.
+    Endpoints,
+    /// `discovery.k8s.io` endpoints of a Service.
+    EndpointSlice,
+    /// Core `v1` pod, selected by the labels of a Service.
+    Pod,
+    /// Core `v1` ConfigMap `istio`, whose key `mesh` holds the settings of the whole mesh.
+    ConfigMap,
 }
 
 impl Kind {
     /// Every kind, in the order in which they are declared.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 19] = [
         Self::VirtualService,
         Self::DestinationRule,
         Self::ServiceEntry,
@@ -69,6 +92,17 @@ impl Kind {
         Self::MeshPolicy,
         Self::Policy,
         Self::AuthorizationPolicy,
+        Self::RequestAuthentication,
+        Self::WorkloadEntry,
+        Self::Sidecar,
+        Self::Gateway,
+        Self::Telemetry,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::Endpoints,
+        Self::EndpointSlice,
+        Self::Pod,
+        Self::ConfigMap,
     ];
 
     /// Returns the name as it stands after `kind:`.
@@ -82,12 +116,30 @@ impl Kind {
             Self::MeshPolicy => "MeshPolicy",
             Self::Policy => "Policy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::RequestAuthentication => "RequestAuthentication",
+            Self::WorkloadEntry => "WorkloadEntry",
+            Self::Sidecar => "Sidecar",
+            Self::Gateway => "Gateway",
+            Self::Telemetry => "Telemetry",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::Endpoints => "Endpoints",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Pod => "Pod",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 
     /// Returns whether a malformed object of this kind must fail closed instead of being left out.
     pub const fn is_security(self) -> bool {
-        matches!(self, Self::PeerAuthentication | Self::MeshPolicy | Self::Policy | Self::AuthorizationPolicy)
+        matches!(
+            self,
+            Self::PeerAuthentication
+                | Self::MeshPolicy
+                | Self::Policy
+                | Self::AuthorizationPolicy
+                | Self::RequestAuthentication
+        )
     }
 }
 
@@ -170,6 +222,24 @@ pub enum Spec {
     LegacyPolicy(LegacyPolicy),
     /// Authorization.
     AuthorizationPolicy(AuthorizationPolicy),
+    /// Tokens of end users.
+    RequestAuthentication(RequestAuthentication),
+    /// One endpoint.
+    WorkloadEntry(WorkloadEntry),
+    /// What a workload sees of the mesh.
+    Sidecar(Sidecar),
+    /// The edge of the mesh.
+    Gateway(Gateway),
+    /// Metrics, traces and access logs.
+    Telemetry(Telemetry),
+    /// HTTPRoute and GRPCRoute.
+    AttachedRoute(AttachedRoute),
+    /// Endpoints and EndpointSlice.
+    Endpoints(EndpointList),
+    /// A pod.
+    Pod(Pod),
+    /// The settings of the whole mesh.
+    MeshConfig(Box<MeshConfig>),
     /// A security object that could not be read and has no earlier version: it fails closed.
     ///
     /// `selector` and `deny` are what could still be read of it.

@@ -10,6 +10,7 @@ use crate::config::{
     resource::At,
     tree::{Node, Value},
 };
+use base64::Engine as _;
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 /// Reads a text.
@@ -78,6 +79,32 @@ where
     let finding = Diagnostic::error(Code::SCHEMA, format!("{value} {what}"));
     decoder.find(node.at, finding.help(format!("write a number from {least}{help}")));
     None
+}
+
+/// Reads a number that may have a fraction, between `least` and `most`.
+pub(crate) fn decimal(decoder: &mut Decoder<'_>, node: &Node, least: f64, most: f64) -> Option<f64> {
+    let text = borrowed(decoder, node)?;
+    let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) else {
+        decoder.wrong_type(node, "a number");
+        return None;
+    };
+    if (least..=most).contains(&value) {
+        return Some(value);
+    }
+    let finding = Diagnostic::error(Code::SCHEMA, format!("{} is out of range", shortened(text)));
+    let help = if most < f64::MAX { format!(" to {most}") } else { " on".to_owned() };
+    decoder.find(node.at, finding.help(format!("write a number from {least}{help}")));
+    None
+}
+
+/// Reads bytes, written in base64.
+pub(crate) fn base64(decoder: &mut Decoder<'_>, node: &Node) -> Option<Vec<u8>> {
+    let text = borrowed(decoder, node)?;
+    let read = base64::engine::general_purpose::STANDARD.decode(text);
+    if read.is_err() {
+        decoder.wrong_type(node, "base64");
+    }
+    read.ok()
 }
 
 /// Reads a duration.

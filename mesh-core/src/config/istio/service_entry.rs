@@ -186,7 +186,7 @@ impl Resolution {
 
 impl WorkloadEntry {
     /// Returns `None` for an endpoint that is well-formed but cannot be dialled.
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let address = fields.require("address", name_at);
         let ports =

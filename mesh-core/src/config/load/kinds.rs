@@ -25,7 +25,9 @@ pub(super) fn classify(kind: &str, api_version: &str) -> Class {
             _ if api_versions(known).contains(&api_version) => Class::Known(known),
             Kind::MeshPolicy | Kind::Policy if group == NETWORKING => Class::Odd(known),
             // Others have kinds of that name too (serving.knative.dev, kyverno.io): theirs are not meant for a mesh.
-            Kind::Service | Kind::Policy if group.contains('.') && !group.ends_with("istio.io") => {
+            Kind::Service | Kind::Policy | Kind::Gateway | Kind::Telemetry | Kind::Sidecar | Kind::Pod
+                if group.contains('.') && !group.ends_with("istio.io") =>
+            {
                 Class::Foreign
             }
             _ => Class::WrongVersion(known),
@@ -44,29 +46,32 @@ pub(super) fn classify(kind: &str, api_version: &str) -> Class {
 /// Returns the API versions under which `kind` is read; the first is the one to write.
 pub(super) const fn api_versions(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::VirtualService | Kind::DestinationRule | Kind::ServiceEntry => {
+        Kind::VirtualService
+        | Kind::DestinationRule
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::Sidecar
+        | Kind::Gateway => {
             &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"]
         }
-        Kind::PeerAuthentication | Kind::AuthorizationPolicy => {
+        Kind::PeerAuthentication | Kind::AuthorizationPolicy | Kind::RequestAuthentication => {
             &["security.istio.io/v1", "security.istio.io/v1beta1"]
         }
+        Kind::Telemetry => &["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"],
+        Kind::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+        Kind::GrpcRoute => &[
+            "gateway.networking.k8s.io/v1",
+            "gateway.networking.k8s.io/v1beta1",
+            "gateway.networking.k8s.io/v1alpha2",
+        ],
+        Kind::EndpointSlice => &["discovery.k8s.io/v1", "discovery.k8s.io/v1beta1"],
         Kind::MeshPolicy | Kind::Policy => &["authentication.istio.io/v1alpha1"],
-        Kind::Service => &["v1"],
+        Kind::Service | Kind::Endpoints | Kind::Pod | Kind::ConfigMap => &["v1"],
     }
 }
 
 const NETWORKING: &str = "networking.istio.io";
 
 /// Istio's other kinds, some of which are spelled nearly like one that is read.
-const OTHER_ISTIO_KINDS: [&str; 10] = [
-    "Gateway",
-    "Sidecar",
-    "EnvoyFilter",
-    "WorkloadEntry",
-    "WorkloadGroup",
-    "ProxyConfig",
-    "RequestAuthentication",
-    "Telemetry",
-    "WasmPlugin",
-    "TrafficExtension",
-];
+const OTHER_ISTIO_KINDS: [&str; 5] =
+    ["EnvoyFilter", "WorkloadGroup", "ProxyConfig", "WasmPlugin", "TrafficExtension"];

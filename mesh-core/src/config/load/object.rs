@@ -10,8 +10,9 @@ use crate::config::{
     decode::{Decoder, shortened},
     diagnostic::{Code, Diagnostic},
     istio::{
-        AuthorizationAction, AuthorizationPolicy, DestinationRule, LegacyPolicy, PeerAuthentication, Service,
-        ServiceEntry, VirtualService,
+        AttachedRoute, AuthorizationAction, AuthorizationPolicy, DestinationRule, EndpointList, Gateway,
+        LegacyPolicy, MeshConfig, PeerAuthentication, Pod, RequestAuthentication, Service, ServiceEntry,
+        Sidecar, Telemetry, VirtualService, WorkloadEntry,
     },
     resource::{Kind, Meta, Resource, ResourceKey, Spec},
     tree::{Fault, Key, Node, Value},
@@ -38,6 +39,11 @@ impl Loader<'_> {
             return None;
         };
         match classify(kind, api_version) {
+            // Every application has ConfigMaps; one of them is the mesh's.
+            Class::Known(Kind::ConfigMap) if !is_mesh_config(node) => {
+                self.on_foreign(node, kind, api_version);
+                None
+            }
             Class::Known(kind) => Some(kind),
             Class::Odd(kind) => {
                 let at = node.get("apiVersion").map_or(node.at, |version| version.at);
@@ -151,7 +157,7 @@ fn check_envelope<'n>(decoder: &mut Decoder<'n>, node: &'n Node, kind: Kind) {
         decoder.within("apiVersion", |decoder| decoder.find(at, finding));
     }
     if let Some(mut fields) = decoder.fields(node) {
-        for name in ["apiVersion", "kind", "metadata", "spec", "status"] {
+        for &name in ["apiVersion", "kind", "metadata"].iter().chain(body_fields(kind)) {
             fields.take(name);
         }
         if let Some(malformed) = fields.take(malformed::MARKER) {
@@ -159,6 +165,22 @@ fn check_envelope<'n>(decoder: &mut Decoder<'n>, node: &'n Node, kind: Kind) {
             fields.decoder.refuse(malformed.at, message);
         }
         fields.finish();
+    }
+}
+
+/// Returns whether a ConfigMap is the one that Istio keeps the settings of the mesh in.
+// spec: istio manifests/charts/istio-control/istio-discovery/templates/configmap.yaml
+fn is_mesh_config(node: &Node) -> bool {
+    node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::as_text) == Some("istio")
+}
+
+/// Returns the fields beside `metadata` that hold what an object of `kind` says.
+const fn body_fields(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Endpoints => &["subsets"],
+        Kind::EndpointSlice => &["addressType", "endpoints", "ports"],
+        Kind::ConfigMap => &["data", "binaryData", "immutable"],
+        _ => &["spec", "status"],
     }
 }
 
@@ -173,6 +195,16 @@ fn read_spec<'n>(
     if node.get(malformed::MARKER).is_some() {
         return None;
     }
+    match kind {
+        Kind::Endpoints => return EndpointList::read_endpoints(decoder, node).map(Spec::Endpoints),
+        Kind::EndpointSlice => return EndpointList::read_slice(decoder, node).map(Spec::Endpoints),
+        Kind::Pod => return Pod::read(decoder, node).map(Spec::Pod),
+        Kind::ConfigMap => {
+            return MeshConfig::read_config_map(decoder, node)
+                .map(|config| Spec::MeshConfig(Box::new(config)));
+        }
+        _ => {}
+    }
     let spec = node.get("spec").unwrap_or(absent);
     decoder.within("spec", |decoder| match kind {
         Kind::VirtualService => VirtualService::read(decoder, spec).map(Spec::VirtualService),
@@ -186,6 +218,16 @@ fn read_spec<'n>(
         Kind::AuthorizationPolicy => {
             AuthorizationPolicy::read(decoder, spec, &key.namespace).map(Spec::AuthorizationPolicy)
         }
+        Kind::RequestAuthentication => {
+            RequestAuthentication::read(decoder, spec).map(Spec::RequestAuthentication)
+        }
+        Kind::WorkloadEntry => WorkloadEntry::read(decoder, spec).map(Spec::WorkloadEntry),
+        Kind::Sidecar => Sidecar::read(decoder, spec).map(Spec::Sidecar),
+        Kind::Gateway => Gateway::read(decoder, spec).map(Spec::Gateway),
+        Kind::Telemetry => Telemetry::read(decoder, spec).map(Spec::Telemetry),
+        Kind::HttpRoute => AttachedRoute::read_http(decoder, spec).map(Spec::AttachedRoute),
+        Kind::GrpcRoute => AttachedRoute::read_grpc(decoder, spec).map(Spec::AttachedRoute),
+        Kind::Endpoints | Kind::EndpointSlice | Kind::Pod | Kind::ConfigMap => None,
     })
 }
 
