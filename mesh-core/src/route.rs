@@ -11,6 +11,7 @@ mod weighted;
 
 pub use fault::{Abort, AbortAnswer, Chance, Delay, Fault};
 pub use headers::{HeaderOpError, HeaderOps, authority_of};
+pub(crate) use host::Ports;
 pub use host::{Authority, HostTable};
 pub use matcher::{Condition, Mismatch, RouteMatch};
 pub use rewrite::{PathRewrite, Rewrite};

@@ -1,15 +1,22 @@
 //! What is true now: the whole configuration, compiled for one workload, immutable.
 //!
-//! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
-//! of a destination, `clusters` makes clusters of services, `routes` makes routes of rules, `hosts` makes virtual hosts
-//! of routes, `inbound` the rules for what comes in.
+//! `compiler` ties the parts together: `index` says which objects this workload sees and what a change touches, `view` is
+//! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
+//! `routes` makes routes of rules, `hosts` makes virtual hosts of routes, `inbound` the rules for what comes in.
 
+mod cluster_table;
 mod clusters;
+mod compiler;
 mod hosts;
 mod inbound;
+mod index;
 mod policy;
 mod routes;
 mod view;
+
+pub use compiler::Compiler;
+
+use cluster_table::ClusterTable;
 
 use crate::{
     authorize::Authorizer,
@@ -21,7 +28,6 @@ use crate::{
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
-    registry::Registry,
     retry::Budget,
     route::{Authority, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
@@ -72,7 +78,7 @@ impl MeshSettings {
 pub struct Snapshot {
     version: Arc<str>,
     hosts: HostTable,
-    clusters: Box<[Arc<Cluster>]>,
+    clusters: ClusterTable,
     allow_any: bool,
     /// How the names end that only the mesh can give a meaning: `.svc.cluster.local`.
     mesh_suffix: String,
@@ -116,6 +122,34 @@ pub struct Cluster {
     pub budget: Arc<Budget>,
 }
 
+impl Cluster {
+    /// Returns what stands at a number that is no cluster's.
+    fn vacant() -> Self {
+        Self {
+            name: "".into(),
+            host: "".into(),
+            namespace: "".into(),
+            subset: "".into(),
+            port: 0,
+            endpoints: EndpointSet::default(),
+            balance: Policy::default(),
+            limits: Limits::default(),
+            connect_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            max_requests_per_connection: 0,
+            outlier: None,
+            tls: ClientTlsMode::Disable,
+            rule: None,
+            state: Arc::default(),
+            budget: Arc::default(),
+        }
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 /// The rules for what comes in.
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
@@ -143,22 +177,9 @@ pub fn compile(
     settings: &MeshSettings,
     states: &States,
 ) -> (Snapshot, Vec<Diagnostic>) {
-    let registry = Registry::build(resources, &settings.domain);
-    let view = view::View::new(resources, &registry, viewer, settings);
-    let mut findings = Vec::new();
-    let mut clusters = clusters::Clusters::new(&view, states);
-    let hosts = hosts::compile(&view, &mut clusters, &mut findings);
-    let inbound = inbound::compile(&view);
-    findings.append(&mut clusters.findings);
-    let snapshot = Snapshot {
-        version: version.into(),
-        hosts,
-        clusters: clusters.finish(),
-        allow_any: settings.allow_any,
-        mesh_suffix: format!(".svc.{}", settings.domain),
-        inbound,
-    };
-    (snapshot, findings)
+    let mut sorted = resources.to_vec();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    Compiler::new(viewer.clone()).compile(version, &sorted, settings, states)
 }
 
 impl Snapshot {
@@ -169,7 +190,7 @@ impl Snapshot {
         Self {
             version: "".into(),
             hosts: HostTable::default(),
-            clusters: Box::default(),
+            clusters: ClusterTable::default(),
             allow_any: false,
             mesh_suffix: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
@@ -206,12 +227,17 @@ impl Snapshot {
 
     /// Returns cluster number `id` of this snapshot.
     pub fn cluster(&self, id: ClusterId) -> &Arc<Cluster> {
-        &self.clusters[id.0 as usize]
+        self.clusters.get(id)
     }
 
-    /// Returns every cluster; the index is its number.
-    pub fn clusters(&self) -> &[Arc<Cluster>] {
-        &self.clusters
+    /// Returns every cluster that a route leads to.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter().filter(|cluster| !cluster.is_vacant())
+    }
+
+    /// Returns a bound of the clusters' numbers: each is below it, and few below it are no cluster's.
+    pub fn cluster_numbers(&self) -> usize {
+        self.clusters.len()
     }
 
     /// Returns the names of all hosts and the routes behind them.

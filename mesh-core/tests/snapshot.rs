@@ -549,7 +549,7 @@ impl Mesh {
     }
 
     fn named(&self, part: &str) -> &Arc<Cluster> {
-        self.snapshot.clusters().iter().find(|cluster| cluster.name.contains(part)).unwrap()
+        self.snapshot.clusters().find(|cluster| cluster.name.contains(part)).unwrap()
     }
 
     fn is_passthrough(&self, url: &str) -> bool {

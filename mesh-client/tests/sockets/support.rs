@@ -96,13 +96,13 @@ impl Mesh {
     /// Returns the state of the first endpoint of the cluster without a subset.
     pub(crate) fn endpoint_state(&self) -> Arc<mesh_core::health::EndpointState> {
         let snapshot = self.workload.config().current();
-        let cluster = snapshot.clusters().iter().find(|it| it.subset.is_empty()).unwrap();
+        let cluster = snapshot.clusters().find(|it| it.subset.is_empty()).unwrap();
         Arc::clone(&cluster.endpoints.as_slice()[0].state)
     }
 
     pub(crate) fn cluster_state(&self) -> Arc<mesh_core::health::ClusterState> {
         let snapshot = self.workload.config().current();
-        Arc::clone(&snapshot.clusters().iter().find(|it| it.subset.is_empty()).unwrap().state)
+        Arc::clone(&snapshot.clusters().find(|it| it.subset.is_empty()).unwrap().state)
     }
 
     pub(crate) async fn text(&self, url: &str) -> String {

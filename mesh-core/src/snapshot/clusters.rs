@@ -1,7 +1,11 @@
 //! Services become clusters: one per service port and subset that something refers to, numbered as they are met.
+//!
+//! A number stays that of its cluster as long as anything refers to it, so that a change of a cluster leaves the routes
+//! that lead there alone.
 
 use super::{
     Cluster,
+    cluster_table::ClusterTable,
     inbound::{self, Target},
     policy::Blocks,
     view::{Typed, View, carries},
@@ -17,16 +21,39 @@ use crate::{
     registry::{Instance, Port, Service},
     route::ClusterId,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-/// The clusters of the snapshot being compiled.
-pub(super) struct Clusters<'a> {
-    view: &'a View<'a>,
-    states: &'a States,
-    numbers: HashMap<(Arc<str>, u16, Arc<str>), ClusterId>,
-    built: Vec<Arc<Cluster>>,
+/// Every cluster that is in use, kept from one snapshot to the next.
+#[derive(Debug)]
+pub(super) struct ClusterStore {
+    pub(super) table: ClusterTable,
+    /// By host: port, subset and number.
+    numbers: HashMap<Arc<str>, Vec<(u16, Arc<str>, ClusterId)>>,
+    /// By number: how many hosts' routes lead there.
+    uses: Vec<u32>,
+    /// Numbers whose uses have changed.
+    recounted: Vec<ClusterId>,
+    free: Vec<ClusterId>,
+    /// What was found about a cluster when it was built.
+    findings: BTreeMap<ClusterId, Vec<Diagnostic>>,
+    /// What stands where a number is free.
+    vacant: Arc<Cluster>,
+}
+
+/// The clusters that the routes of one host lead to, as they are compiled.
+pub(super) struct Clusters<'a, 's> {
+    view: View<'a>,
+    states: &'s States,
+    store: &'s mut ClusterStore,
+    used: BTreeSet<ClusterId>,
+    depends: BTreeSet<Arc<str>>,
     last: Option<Arc<Mutual>>,
-    pub(super) findings: Vec<Diagnostic>,
+    /// About the cluster being built.
+    about_cluster: Vec<Diagnostic>,
+    findings: Vec<Diagnostic>,
 }
 
 /// A cluster about to be built.
@@ -38,30 +65,152 @@ struct Plan<'a> {
     blocks: Blocks<'a>,
 }
 
-impl<'a> Clusters<'a> {
-    pub(super) fn new(view: &'a View<'a>, states: &'a States) -> Self {
-        Self { view, states, numbers: HashMap::new(), built: Vec::new(), last: None, findings: Vec::new() }
+impl ClusterStore {
+    pub(super) fn new() -> Self {
+        Self {
+            table: ClusterTable::default(),
+            numbers: HashMap::new(),
+            uses: Vec::new(),
+            recounted: Vec::new(),
+            free: Vec::new(),
+            findings: BTreeMap::new(),
+            vacant: Arc::new(Cluster::vacant()),
+        }
     }
 
-    pub(super) fn finish(self) -> Box<[Arc<Cluster>]> {
-        self.built.into_boxed_slice()
+    /// Builds the clusters of `host` again, because its service, its rules or its endpoints changed.
+    ///
+    /// What cannot be built any more has no number from now on; the routes that led there are compiled again too.
+    pub(super) fn refresh(&mut self, view: View<'_>, states: &States, host: &str) {
+        let Some(known) = self.numbers.remove(host) else { return };
+        let service = view.registry.get(host);
+        let mut kept = Vec::new();
+        for (port, subset, id) in known {
+            let mut clusters = Clusters::new(view, states, self);
+            if let Some(cluster) = service.and_then(|service| clusters.build(service, port, &subset)) {
+                let findings = clusters.about_cluster;
+                self.put(id, cluster, findings);
+                kept.push((port, subset, id));
+            }
+        }
+        if !kept.is_empty() {
+            self.numbers.insert(host.into(), kept);
+        }
+    }
+
+    /// Counts the uses of a host's routes, or takes them back.
+    pub(super) fn count(&mut self, used: &[ClusterId], change: fn(u32, u32) -> u32) {
+        for id in used {
+            if let Some(uses) = self.uses.get_mut(id.0 as usize) {
+                *uses = change(*uses, 1);
+            }
+            self.recounted.push(*id);
+        }
+    }
+
+    /// Frees the numbers that nothing leads to any more.
+    pub(super) fn free_unused(&mut self) {
+        for id in std::mem::take(&mut self.recounted) {
+            let unused = self.uses.get(id.0 as usize) == Some(&0);
+            let cluster = Arc::clone(self.table.get(id));
+            if !unused || Arc::ptr_eq(&cluster, &self.vacant) {
+                continue;
+            }
+            if let Some(known) = self.numbers.get_mut(&cluster.host) {
+                known.retain(|(_, _, other)| *other != id);
+                if known.is_empty() {
+                    self.numbers.remove(&cluster.host);
+                }
+            }
+            self.findings.remove(&id);
+            self.table.replace(id, Arc::clone(&self.vacant));
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn findings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.values().flatten()
+    }
+
+    fn number(&self, host: &str, port: u16, subset: &str) -> Option<ClusterId> {
+        let known = self.numbers.get(host)?;
+        let found = known.iter().find(|(p, s, _)| *p == port && **s == *subset);
+        found.map(|(_, _, id)| *id)
+    }
+
+    fn add(&mut self, cluster: Cluster, findings: Vec<Diagnostic>) -> Option<ClusterId> {
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                let id = ClusterId(u32::try_from(self.table.len()).ok()?);
+                self.table.push(Arc::clone(&self.vacant));
+                self.uses.push(0);
+                id
+            }
+        };
+        let known = self.numbers.entry(Arc::clone(&cluster.host)).or_default();
+        known.push((cluster.port, Arc::clone(&cluster.subset), id));
+        self.put(id, cluster, findings);
+        Some(id)
+    }
+
+    fn put(&mut self, id: ClusterId, cluster: Cluster, findings: Vec<Diagnostic>) {
+        self.table.replace(id, Arc::new(cluster));
+        match findings.is_empty() {
+            true => drop(self.findings.remove(&id)),
+            false => drop(self.findings.insert(id, findings)),
+        }
+    }
+}
+
+impl<'a, 's> Clusters<'a, 's> {
+    pub(super) fn new(view: View<'a>, states: &'s States, store: &'s mut ClusterStore) -> Self {
+        Self {
+            view,
+            states,
+            store,
+            used: BTreeSet::new(),
+            depends: BTreeSet::new(),
+            last: None,
+            about_cluster: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Returns which clusters were used, what was looked at, and what was found.
+    pub(super) fn finish(self) -> (Vec<ClusterId>, Vec<Arc<str>>, Vec<Diagnostic>) {
+        (self.used.into_iter().collect(), self.depends.into_iter().collect(), self.findings)
+    }
+
+    /// Notes that what is compiled depends on `name`, a host or an object.
+    pub(super) fn depend(&mut self, name: &Arc<str>) {
+        if !self.depends.contains(name) {
+            self.depends.insert(Arc::clone(name));
+        }
+    }
+
+    /// Returns the service with this full host, on which what is compiled then depends, known or not.
+    pub(super) fn service(&mut self, host: &Arc<str>) -> Option<&'a Arc<Service>> {
+        self.depend(host);
+        self.view.registry.get(host)
     }
 
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first
     /// use; `None` if the port or the subset does not exist.
-    pub(super) fn number(&mut self, service: &'a Service, port: u16, subset: &str) -> Option<ClusterId> {
-        let key = (Arc::clone(&service.host), port, Arc::<str>::from(subset));
-        if let Some(known) = self.numbers.get(&key) {
-            return Some(*known);
-        }
-        let cluster = self.build(service, port, subset)?;
-        let number = ClusterId(u32::try_from(self.built.len()).ok()?);
-        self.built.push(Arc::new(cluster));
-        self.numbers.insert(key, number);
-        Some(number)
+    pub(super) fn number(&mut self, service: &Service, port: u16, subset: &str) -> Option<ClusterId> {
+        let id = match self.store.number(&service.host, port, subset) {
+            Some(known) => known,
+            None => {
+                let cluster = self.build(service, port, subset)?;
+                let findings = std::mem::take(&mut self.about_cluster);
+                self.store.add(cluster, findings)?
+            }
+        };
+        self.used.insert(id);
+        Some(id)
     }
 
-    fn build(&mut self, service: &'a Service, port: u16, subset: &str) -> Option<Cluster> {
+    fn build(&mut self, service: &Service, port: u16, subset: &str) -> Option<Cluster> {
         let port = service.ports.iter().find(|known| known.number == port)?;
         let rules = self.view.destination_rules(service);
         let subset = match subset {
@@ -162,7 +311,7 @@ impl<'a> Clusters<'a> {
         };
         meshed
             && plan.service.location == EntryLocation::MeshInternal
-            && inbound::mode(self.view, &target) != MtlsMode::Disable
+            && inbound::mode(&self.view, &target) != MtlsMode::Disable
     }
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
@@ -212,15 +361,15 @@ impl<'a> Clusters<'a> {
                 .at(rule.resource.locate(mark))
                 .path("spec.trafficPolicy.tls");
         }
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
+        if !self.about_cluster.contains(&finding) {
+            self.about_cluster.push(finding);
         }
         Security::Refused(why.into())
     }
 
     /// Notes that the subset to which `origin` sends selects no endpoint.
     pub(super) fn note_empty(&mut self, number: ClusterId, origin: Origin) {
-        let cluster = &self.built[number.0 as usize];
+        let cluster = self.store.table.get(number);
         if cluster.endpoints.is_empty() && !cluster.subset.is_empty() {
             let message = format!("no endpoint of {} belongs to subset {:?}", cluster.host, cluster.subset);
             let finding = Diagnostic::new(Code::EMPTY_SUBSET, Level::Info, message)

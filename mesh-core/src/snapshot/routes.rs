@@ -21,16 +21,16 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 
 /// Compiles the routes for one host and port.
-pub(super) struct Compiler<'a, 'b> {
-    pub(super) view: &'a View<'a>,
-    pub(super) clusters: &'b mut Clusters<'a>,
+pub(super) struct Compiler<'a, 'b, 's> {
+    pub(super) view: View<'a>,
+    pub(super) clusters: &'b mut Clusters<'a, 's>,
     pub(super) findings: &'b mut Vec<Diagnostic>,
     pub(super) port: u16,
 }
 
-impl<'a> Compiler<'a, '_> {
+impl<'a> Compiler<'a, '_, '_> {
     /// A service that no VirtualService routes: one route, the default retries, no timeout.
-    pub(super) fn service_itself(&mut self, service: &'a Service, port: u16) -> VirtualHost {
+    pub(super) fn service_itself(&mut self, service: &Service, port: u16) -> VirtualHost {
         let name: Arc<str> = format!("{}:{port}", service.host).into();
         let target = Target {
             host: Arc::clone(&service.host),
@@ -210,8 +210,8 @@ impl<'a> Compiler<'a, '_> {
         let namespace = &origin.rule.resource.key.namespace;
         let host = full_host(&to.destination.host.value, namespace, &self.view.settings.domain);
         let subset = to.destination.subset.as_ref().map_or("", |subset| subset.value.as_str());
-        let service = self.view.registry.get(&host);
-        let port = self.port_of(service, to.destination.port);
+        let service = self.clusters.service(&host);
+        let port = self.port_of(service.map(|service| &**service), to.destination.port);
         if let (Some(service), None) = (service, to.destination.port) {
             self.note_ambiguous(origin, to, service);
         }
