@@ -58,6 +58,6 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
 /// One that would not end before the whole call is ignored.
 // spec: envoy configuration/http/http_filters/router_filter#x-envoy-upstream-rq-per-try-timeout-ms
 fn per_try_timeout(path: &Path<'_>) -> Option<Duration> {
-    let limit = path.forward.retry.per_try_timeout?;
+    let limit = path.retry.per_try_timeout?;
     path.bounds.timeout.is_none_or(|timeout| limit < timeout).then_some(limit)
 }

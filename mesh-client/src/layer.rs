@@ -13,8 +13,12 @@ use crate::{
     step::Step,
     timeout::{Bounded, Bounds, Timeout},
 };
+mod fault;
+mod mirror;
+
 pub use crate::{body::Held, timeout::TimedBody};
 use bytes::Bytes;
+pub use fault::{FaultLayer, FaultService};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
@@ -24,6 +28,7 @@ use mesh_core::{
     time::Time,
 };
 use mesh_runtime::Clock;
+pub use mirror::{MirrorLayer, MirrorService};
 use pin_project_lite::pin_project;
 use std::{
     fmt,

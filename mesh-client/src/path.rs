@@ -14,7 +14,7 @@ use mesh_core::{
     event::Flag,
     health::{ClusterState, Limits},
     retry::{Ceiling, RetryPolicy},
-    route::{ClusterId, Forward},
+    route::ClusterId,
     snapshot::Cluster,
     time::Time,
 };
@@ -27,7 +27,7 @@ pub(crate) struct Path<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) id: ClusterId,
     pub(crate) cluster: &'a Cluster,
-    pub(crate) forward: &'a Forward,
+    pub(crate) retry: &'a RetryPolicy,
     pub(crate) authority: Authority,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
@@ -51,7 +51,7 @@ impl Bounded for Path<'_> {
 
 impl Retried for Path<'_> {
     fn policy(&self) -> &RetryPolicy {
-        &self.forward.retry
+        self.retry
     }
 
     fn ceiling(&self) -> Ceiling<'_> {

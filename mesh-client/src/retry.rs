@@ -2,7 +2,7 @@
 
 mod replay;
 
-pub(crate) use replay::{Replay, ReplayBody};
+pub(crate) use replay::{LOG_BYTES_MAX, Replay, ReplayBody};
 
 use crate::{Error, body::RequestBody, error::Cause, step::Step};
 use http::{Method, Request, Response, request::Parts};
@@ -171,6 +171,7 @@ impl Error {
             | Cause::NoRoute
             | Cause::NoCluster
             | Cause::Blocked
+            | Cause::Fault(_)
             | Cause::NoEndpoints => Outcome::Refused,
         }
     }

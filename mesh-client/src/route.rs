@@ -10,8 +10,10 @@ use crate::{
     body::{RequestBody, ResponseBody},
     breaker::Breaker,
     error::Cause,
+    fault,
     journal::Journal,
     local,
+    mirror::{Mirrors, Origin},
     outside::{self, Exit, Outside},
     path::Path,
     plan::{Plan, Plans},
@@ -39,6 +41,7 @@ pub(crate) struct Route {
     pub(crate) plans: Arc<Plans>,
     pub(crate) workload: Workload,
     pub(crate) below: Below,
+    pub(crate) mirrors: Mirrors,
     pub(crate) outside: Timeout<Outside>,
 }
 
@@ -78,7 +81,7 @@ impl Step<()> for Route {
 impl Route {
     async fn forward(
         &self,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         mut call: Call,
         chosen: Chosen<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
@@ -87,13 +90,17 @@ impl Route {
             let message = format!("there is no cluster {} (NC): see `meshctl analyze`", chosen.target.name);
             return Err(self.unroutable(plan, &call, journal, Cause::NoCluster, message));
         };
-        let started = self.workload.clock().now();
-        let mut record = Record::begin(&plan.connections(id).metrics, self.workload.clock(), started);
-        if let Err(error) = call.become_what(chosen) {
+        let clock = self.workload.clock();
+        let begun = clock.now();
+        let mut record = Record::begin(&plan.connections(id).metrics, clock, begun);
+        if let Err(error) = self.prepare(&mut call, chosen, &journal).await {
             return Err(record.end_with(error.settle(journal.account(), call.grpc)));
         }
+        // An injected delay is over before the timeout begins.
+        let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
-        let answer = self.below.run(call.request, &path).await;
+        let request = self.mirror(plan, chosen.forward, call.request, &path);
+        let answer = self.below.run(request, &path).await;
         let account = path.journal.account();
         let mut response = match answer {
             Ok(response) => response,
@@ -123,7 +130,7 @@ impl Route {
             plan,
             id,
             cluster: plan.snapshot().cluster(id),
-            forward,
+            retry: &forward.retry,
             authority: call.authority.clone(),
             journal,
             clock,
@@ -133,6 +140,35 @@ impl Route {
             deadline: if call.is_complete() { until } else { caller.unwrap_or(Time::MAX) },
             grpc: call.grpc,
         }
+    }
+
+    /// Makes the request what the route wants it to be, and injects the route's faults: a delay counts against the
+    /// caller's deadline, not against the route's timeout.
+    async fn prepare(&self, call: &mut Call, chosen: Chosen<'_>, journal: &Journal) -> Result<(), Error> {
+        call.become_what(chosen)?;
+        let Some(fault) = &chosen.forward.fault else { return Ok(()) };
+        let deadline = call.context.deadline().map(|deadline| self.workload.clock().instant(deadline));
+        fault::inject(fault, deadline, &mut ThreadDice, |flag| journal.on_flag(flag)).await
+    }
+
+    fn mirror(
+        &self,
+        plan: &Arc<Plan>,
+        forward: &Forward,
+        request: Request<RequestBody>,
+        path: &Path<'_>,
+    ) -> Request<RequestBody> {
+        if forward.mirrors.is_empty() {
+            return request;
+        }
+        let Path { authority, bounds, grpc, .. } = path;
+        let origin = Origin {
+            plan: Arc::clone(plan),
+            authority: authority.clone(),
+            timeout: bounds.timeout,
+            grpc: *grpc,
+        };
+        self.mirrors.send(&forward.mirrors, request, &origin)
     }
 
     async fn pass_through(&self, mut call: Call) -> Result<Response<ResponseBody>, Error> {

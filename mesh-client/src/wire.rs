@@ -60,7 +60,7 @@ pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool)
 pub(crate) fn announce(headers: &mut HeaderMap, path: &Path<'_>, attempt: u32) {
     headers.insert(ATTEMPT_COUNT, number(attempt));
     let now = path.clock.now();
-    let end = deadline::shorten(path.until, now, path.forward.retry.per_try_timeout);
+    let end = deadline::shorten(path.until, now, path.retry.per_try_timeout);
     if let Some(left) = deadline::remaining(end, now) {
         headers.insert(deadline::EXPECTED_TIMEOUT_MS, deadline::expected_timeout_ms(left));
         if path.grpc {

@@ -4,6 +4,7 @@
 
 mod calls;
 mod connections;
+mod faults;
 mod limits;
 mod reload;
 mod retries;

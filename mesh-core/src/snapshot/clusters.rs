@@ -30,8 +30,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct ClusterStore {
     pub(super) table: ClusterTable,
-    /// By host: port, subset and number.
-    numbers: HashMap<Arc<str>, Vec<(u16, Arc<str>, ClusterId)>>,
+    /// By host.
+    numbers: HashMap<Arc<str>, Vec<Numbered>>,
     /// By number: how many hosts' routes lead there.
     uses: Vec<u32>,
     /// Numbers whose uses have changed.
@@ -41,6 +41,14 @@ pub(super) struct ClusterStore {
     findings: BTreeMap<ClusterId, Vec<Diagnostic>>,
     /// What stands where a number is free.
     vacant: Arc<Cluster>,
+}
+
+/// The number of one cluster of a host.
+#[derive(Debug)]
+struct Numbered {
+    port: u16,
+    subset: Arc<str>,
+    id: ClusterId,
 }
 
 /// The clusters that the routes of one host lead to, as they are compiled.
@@ -85,12 +93,13 @@ impl ClusterStore {
         let Some(known) = self.numbers.remove(host) else { return };
         let service = view.registry.get(host);
         let mut kept = Vec::new();
-        for (port, subset, id) in known {
+        for numbered in known {
             let mut clusters = Clusters::new(view, states, self);
-            if let Some(cluster) = service.and_then(|service| clusters.build(service, port, &subset)) {
+            let build = |service: &Arc<Service>| clusters.build(service, numbered.port, &numbered.subset);
+            if let Some(cluster) = service.and_then(build) {
                 let findings = clusters.about_cluster;
-                self.put(id, cluster, findings);
-                kept.push((port, subset, id));
+                self.put(numbered.id, cluster, findings);
+                kept.push(numbered);
             }
         }
         if !kept.is_empty() {
@@ -117,7 +126,7 @@ impl ClusterStore {
                 continue;
             }
             if let Some(known) = self.numbers.get_mut(&cluster.host) {
-                known.retain(|(_, _, other)| *other != id);
+                known.retain(|other| other.id != id);
                 if known.is_empty() {
                     self.numbers.remove(&cluster.host);
                 }
@@ -134,8 +143,8 @@ impl ClusterStore {
 
     fn number(&self, host: &str, port: u16, subset: &str) -> Option<ClusterId> {
         let known = self.numbers.get(host)?;
-        let found = known.iter().find(|(p, s, _)| *p == port && **s == *subset);
-        found.map(|(_, _, id)| *id)
+        let found = known.iter().find(|other| other.port == port && *other.subset == *subset);
+        found.map(|found| found.id)
     }
 
     fn add(&mut self, cluster: Cluster, findings: Vec<Diagnostic>) -> Option<ClusterId> {
@@ -149,7 +158,7 @@ impl ClusterStore {
             }
         };
         let known = self.numbers.entry(Arc::clone(&cluster.host)).or_default();
-        known.push((cluster.port, Arc::clone(&cluster.subset), id));
+        known.push(Numbered { port: cluster.port, subset: Arc::clone(&cluster.subset), id });
         self.put(id, cluster, findings);
         Some(id)
     }
