@@ -16,7 +16,7 @@ use super::{
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How strictly to read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// Unknown fields are warnings instead of errors. Default: false, as Istio's webhook refuses them too.
