@@ -144,6 +144,7 @@ impl MeshClientBuilder {
             clock: workload.clock(),
             protocol: self.protocol,
             telemetry: Arc::clone(workload.telemetry()),
+            originations: Arc::default(),
         };
         let pools = Pools::new(Arc::new(connector));
         let (config, telemetry) = (Arc::clone(workload.config()), Arc::clone(workload.telemetry()));

@@ -8,8 +8,9 @@ mod watched;
 pub(crate) use body::EndpointBody;
 pub(crate) use exchange::Exchange;
 
-use crate::{Error, body::RequestBody, path::Path, plan::Plans, step::Step, wire};
+use crate::{Error, body::RequestBody, error::Cause, path::Path, plan::Plans, step::Step, wire};
 use http::{Request, Response};
+use mesh_core::balance::Security;
 use std::{sync::Arc, time::Duration};
 use watched::Watched;
 
@@ -38,6 +39,9 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
         attempt: Attempt<'a>,
     ) -> Result<Response<EndpointBody>, Error> {
         let Attempt { path, index, number } = attempt;
+        if path.https && path.cluster.endpoints.as_slice()[index].security == Security::Plaintext {
+            return Err(plaintext_for_https(path));
+        }
         let watched = Watched::begin(path, index);
         let connections = path.plan.connections(path.id);
         path.journal.on_endpoint(&connections.slot(index).label);
@@ -53,6 +57,17 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
         let in_flight = watched.on_end(&answer);
         answer.map(|response| response.map(|body| body.counted(in_flight)))
     }
+}
+
+/// The caller asked for TLS, and the mesh was told of none.
+fn plaintext_for_https(path: &Path<'_>) -> Error {
+    let host = &path.cluster.host;
+    let message = format!(
+        "the call asks for https, and {host} is called in plaintext on port {}: call it with http://, or give its port \
+         the protocol HTTPS, or write a DestinationRule for it with `tls: {{mode: SIMPLE}}`",
+        path.cluster.port
+    );
+    Error::new(Cause::Request, message)
 }
 
 /// One that would not end before the whole call is ignored.

@@ -42,6 +42,7 @@ pub(crate) struct Origin {
     pub(crate) authority: Authority,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grpc: bool,
+    pub(crate) https: bool,
 }
 
 impl Mirrors {
@@ -90,6 +91,7 @@ impl Mirrors {
             until: deadline::shorten(Time::MAX, self.clock.now(), Some(timeout)),
             deadline: Time::MAX,
             grpc: origin.grpc,
+            https: origin.https,
         };
         match self.below.run(request, &path).await {
             // To its end, or the connection cannot be used again.

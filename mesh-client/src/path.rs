@@ -37,6 +37,8 @@ pub(crate) struct Path<'a> {
     /// By when it must be complete in any case; no retry begins later.
     pub(crate) deadline: Time,
     pub(crate) grpc: bool,
+    /// Whether the caller asked for `https`: then nothing goes out in plaintext.
+    pub(crate) https: bool,
 }
 
 impl Bounded for Path<'_> {

@@ -139,6 +139,7 @@ impl Route {
             // While the body is still to come nobody knows when the timeout begins.
             deadline: if call.is_complete() { until } else { caller.unwrap_or(Time::MAX) },
             grpc: call.grpc,
+            https: call.https,
         }
     }
 
@@ -161,12 +162,13 @@ impl Route {
         if forward.mirrors.is_empty() {
             return request;
         }
-        let Path { authority, bounds, grpc, .. } = path;
+        let Path { authority, bounds, grpc, https, .. } = path;
         let origin = Origin {
             plan: Arc::clone(plan),
             authority: authority.clone(),
             timeout: bounds.timeout,
             grpc: *grpc,
+            https: *https,
         };
         self.mirrors.send(&forward.mirrors, request, &origin)
     }
@@ -178,6 +180,7 @@ impl Route {
             authority: call.authority,
             bounds: Bounds { timeout: None, deadline },
             journal: Journal::of(Some(outside::CLUSTER.into())),
+            https: call.https,
         };
         let answer = self.outside.run(call.request, &exit).await;
         let account = exit.journal.account();

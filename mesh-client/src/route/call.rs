@@ -20,6 +20,8 @@ pub(super) struct Call {
     pub(super) request: Request<RequestBody>,
     pub(super) authority: Authority,
     pub(super) grpc: bool,
+    /// Whether the caller asked for `https`.
+    pub(super) https: bool,
     /// That of the inbound request in whose course it is made.
     pub(super) context: Context,
 }
@@ -33,7 +35,8 @@ impl Call {
         let authority =
             authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
         wire::strip_hop(request.headers_mut());
-        Ok(Self { request, authority, grpc, context: Context::current() })
+        let https = request.uri().scheme_str() == Some("https");
+        Ok(Self { request, authority, grpc, https, context: Context::current() })
     }
 
     pub(super) fn head(&self) -> Head<'_> {
@@ -62,8 +65,7 @@ impl Call {
 
     /// Adds what the mesh adds to every call.
     pub(super) fn introduce(&mut self) {
-        let https = self.scheme() == "https";
-        wire::introduce(self.request.headers_mut(), &self.context, https);
+        wire::introduce(self.request.headers_mut(), &self.context, self.https);
     }
 
     /// Makes it what the route wants.
@@ -102,8 +104,8 @@ impl Call {
         Ok(())
     }
 
-    fn scheme(&self) -> &str {
-        self.request.uri().scheme_str().unwrap_or("http")
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
     }
 }
 

@@ -300,14 +300,6 @@ async fn a_host_outside_of_the_mesh_is_called_in_plain_http_without_policy() {
 }
 
 #[tokio::test]
-async fn https_to_a_host_outside_of_the_mesh_is_refused_and_says_what_to_configure() {
-    let mesh = Mesh::new("").await;
-    let error = mesh.get("https://example.com/").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Request);
-    assert!(error.to_string().contains("ServiceEntry for example.com"), "{error}");
-}
-
-#[tokio::test]
 async fn a_workload_without_configuration_fails_calls_at_once_and_says_why() {
     let cache = tempfile::tempdir().unwrap();
     let mut settings = Settings::for_service("client");

@@ -6,6 +6,7 @@ mod calls;
 mod connections;
 mod faults;
 mod limits;
+mod origination;
 mod reload;
 mod retries;
 mod support;

@@ -11,10 +11,10 @@ use super::{
     view::{Typed, View, carries},
 };
 use crate::{
-    balance::{Endpoint, EndpointSet, Mutual, Security},
+    balance::{ClientFiles, Endpoint, EndpointSet, Mutual, Security, TlsOrigination},
     config::{
         Code, Diagnostic, Level, Origin,
-        istio::{ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
+        istio::{ClientTls, ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
     },
     health::States,
     identity::{PeerRule, SpiffeId},
@@ -292,16 +292,17 @@ impl<'a, 's> Clusters<'a, 's> {
         let Some(tls) = plan.blocks.tls else {
             return match self.speaks_mutual_tls(plan, instance, address) {
                 true => self.mutual(plan, instance),
+                // Nobody means plaintext by a port that is declared to speak TLS.
+                false if plan.speaks_tls() => {
+                    Security::Origination(Arc::new(TlsOrigination::simple(&plan.service.host)))
+                }
                 false => Security::Plaintext,
             };
         };
         match tls.mode {
             ClientTlsMode::Disable => Security::Plaintext,
             ClientTlsMode::IstioMutual => self.mutual(plan, instance),
-            ClientTlsMode::Simple | ClientTlsMode::Mutual => self.refuse(
-                plan,
-                "DestinationRule tls mode SIMPLE and MUTUAL are not supported; write ISTIO_MUTUAL, or DISABLE for plaintext",
-            ),
+            ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(plan, tls),
         }
     }
 
@@ -391,13 +392,39 @@ impl<'a, 's> Clusters<'a, 's> {
     }
 }
 
+/// The server name and the names asked for are those of the host, unless the rule says others.
+// spec: istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamClusterTLSContext
+fn originate(plan: &Plan<'_>, tls: &ClientTls) -> Security {
+    let shared = |text: &String| Arc::from(text.as_str());
+    let identity = tls.client_certificate.as_ref().zip(tls.private_key.as_ref());
+    let listed = [&tls.subject_alt_names, &plan.service.subject_alt_names];
+    let names = listed.into_iter().find(|names| !names.is_empty());
+    Security::Origination(Arc::new(TlsOrigination {
+        sni: tls.sni.as_ref().map_or_else(|| Arc::clone(&plan.service.host), shared),
+        names: names.cloned().unwrap_or_default().into(),
+        authorities: tls.ca_certificates.as_ref().filter(|file| *file != SYSTEM).map(shared),
+        revocations: None,
+        identity: identity.map(|(certificate, private_key)| ClientFiles {
+            certificate: shared(certificate),
+            private_key: shared(private_key),
+        }),
+        skip_verify: tls.insecure_skip_verify,
+    }))
+}
+
 impl Plan<'_> {
+    fn speaks_tls(&self) -> bool {
+        self.service.location == EntryLocation::MeshExternal
+            && matches!(self.port.protocol.as_str(), "HTTPS" | "TLS")
+    }
+
     /// A service inside the mesh without endpoints would be called with mutual TLS.
     fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
         let inside = self.service.location == EntryLocation::MeshInternal;
         let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
         match self.blocks.tls {
             Some(tls) => tls.mode,
+            None if self.speaks_tls() => ClientTlsMode::Simple,
             None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
             None => ClientTlsMode::Disable,
         }
@@ -411,6 +438,10 @@ impl Plan<'_> {
         ["outbound", &self.port.number.to_string(), subset, &self.service.host].join(separator)
     }
 }
+
+/// Names the authorities of the system, as their absence does.
+// spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings.ca_certificates
+const SYSTEM: &str = "system";
 
 // spec: istio pkg/model SecurityTLSModeLabelName
 const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
