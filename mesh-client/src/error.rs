@@ -71,7 +71,8 @@ pub(crate) enum Cause {
     NotReady,
     Request,
     NoRoute,
-    NoCluster,
+    /// What the route wants to be answered with then.
+    NoCluster(StatusCode),
     Blocked,
     NoEndpoints,
     Overflow(Overflow),
@@ -130,7 +131,7 @@ impl Cause {
             Self::NotReady => (ErrorKind::NotReady, UNAVAILABLE, None, Nothing),
             Self::Request => (ErrorKind::Request, StatusCode::BAD_REQUEST, None, Nothing),
             Self::NoRoute => (ErrorKind::NoRoute, StatusCode::NOT_FOUND, Some(Flag::NR), Nothing),
-            Self::NoCluster => (ErrorKind::NoCluster, UNAVAILABLE, Some(Flag::NC), Nothing),
+            Self::NoCluster(status) => (ErrorKind::NoCluster, status, Some(Flag::NC), Nothing),
             Self::Blocked => (ErrorKind::Blocked, StatusCode::BAD_GATEWAY, None, Nothing),
             Self::NoEndpoints => {
                 (ErrorKind::NoEndpoints, UNAVAILABLE, Some(Flag::UH), Text("no healthy upstream"))
@@ -349,7 +350,7 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
 }
 
 // spec: envoy source/common/grpc/common.cc
-fn grpc_reply(status: StatusCode, text: &str) -> Response<Bytes> {
+pub(crate) fn grpc_reply(status: StatusCode, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

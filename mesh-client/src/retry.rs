@@ -169,7 +169,7 @@ impl Error {
             Cause::NotReady
             | Cause::Request
             | Cause::NoRoute
-            | Cause::NoCluster
+            | Cause::NoCluster(_)
             | Cause::Blocked
             | Cause::NoEndpoints => Outcome::Refused,
         }

@@ -119,8 +119,11 @@ pub struct Target {
     pub subset: Arc<str>,
     /// The service port.
     pub port: u16,
-    /// Its cluster; `None` if host or subset do not exist: answered with 503, flag NC.
+    /// Its cluster; `None` if host or subset do not exist: answered with `unknown_status`, flag NC.
     pub cluster: Option<ClusterId>,
+    /// The status where there is no such cluster: 503, but 500 for a route of the Gateway API.
+    // spec: istio pilot/pkg/networking/core/route/route.go applyHTTPRouteDestination; envoy config.route.v3.RouteAction.cluster_not_found_response_code
+    pub unknown_status: StatusCode,
     /// The name the cluster has or would have.
     pub name: Arc<str>,
     /// `headers.request` of the destination.
@@ -136,6 +139,8 @@ pub struct Redirect {
     pub status: StatusCode,
     /// Replaces the path.
     pub uri: Option<String>,
+    /// Replaces a part of the path, where `uri` does not replace the whole.
+    pub path: Option<PathRewrite>,
     /// Replaces the authority.
     pub authority: Option<String>,
     /// Replaces the port.
