@@ -2,6 +2,7 @@
 // spec: istio pilot/pkg/networking/core/httproute.go
 
 use super::{
+    attached,
     clusters::Clusters,
     routes::Compiler,
     view::{Typed, View, specificity},
@@ -20,16 +21,25 @@ pub(super) fn compile<'a>(
     findings: &mut Vec<Diagnostic>,
 ) -> HostTable {
     let claims = Claims::of(view, findings);
+    let attached = attached::by_host(view);
+    attached::note_unknown_parents(view, findings);
     let mut table = HostTable::default();
     for service in
         view.registry.services().filter(|service| view.sees(&service.export_to, &service.namespace))
     {
         let claim = claims.covering(&service.host);
+        let attached = attached.get(&service.host).map_or(&[][..], Vec::as_slice);
         for port in &service.ports {
             let mut compiler = Compiler { view, clusters, findings, port: port.number };
-            let host = Arc::new(match claim {
-                Some(rule) => compiler.virtual_host(&format!("{}:{}", service.host, port.number), rule),
-                None => compiler.service_itself(service, port.number),
+            let name = format!("{}:{}", service.host, port.number);
+            let routes = match claim {
+                Some(rule) if !attached::outrank(&mut compiler, service, attached, rule) => None,
+                _ => attached::routes(&mut compiler, service, attached),
+            };
+            let host = Arc::new(match (routes, claim) {
+                (Some(routes), _) => attached::virtual_host(&name, routes),
+                (None, Some(rule)) => compiler.virtual_host(&name, rule),
+                (None, None) => compiler.service_itself(service, port.number),
             });
             for name in aliases(view, &service.host) {
                 table.insert(&name, Some(port.number), &host);
