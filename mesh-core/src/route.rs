@@ -46,7 +46,7 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     /// The routes, in order; the first match wins.
     pub routes: Vec<Route>,
-    /// The object the routes come from; `None` where there is no VirtualService and the service itself is the route.
+    /// The object the routes come from; `None` where the service itself is the route.
     pub source: Option<Origin>,
 }
 

@@ -597,6 +597,19 @@ fn a_route_of_a_gateway_touches_no_call_inside_the_mesh() {
 }
 
 #[test]
+fn a_route_that_is_attached_to_nothing_says_so_and_one_of_a_service_entry_is_refused() {
+    let rules = "\n  - backendRefs: [{name: echo-v1, port: 80}]";
+    let parents = "[{group: '', kind: Service, name: echo}]";
+    let mesh = Mesh::of(&[http("echo", rules).replace(parents, "[]")]);
+    assert_eq!(mesh.loaded(Code::NO_EFFECT).path, "spec.parentRefs");
+    let entry = "[{group: networking.istio.io, kind: ServiceEntry, name: echo}]";
+    let text = http("echo", rules).replace(parents, entry);
+    let loaded = config::load("route.yaml", &text, &config::Options::default());
+    assert_eq!(loaded.resources, []);
+    assert!(loaded.diagnostics.iter().any(|finding| finding.path == "spec.parentRefs[0].kind"));
+}
+
+#[test]
 fn a_parent_that_is_not_there_is_reported_with_its_place() {
     for (parent, message) in [
         ("gone", "no service gone.shop.svc.cluster.local is known (yet)"),

@@ -104,7 +104,9 @@ pub(super) fn outrank(
     let rule = (rule.resource, host.at, "spec.hosts");
     let route = (oldest.resource, oldest.at(), "spec.parentRefs");
     let (winner, loser) = if outrank { (route, rule) } else { (rule, route) };
-    compiler.report(conflict(&service.host, winner.0, loser));
+    if oldest.is_first_at(view, service, compiler.port) {
+        compiler.findings.push(conflict(&service.host, winner.0, loser));
+    }
     outrank
 }
 
@@ -120,9 +122,9 @@ pub(super) fn routes(
     let oldest = *in_force.first()?;
     let is_same = |attached: &&Attached<'_>| attached.resource.kind == oldest.resource.kind;
     let (same, other): (Vec<&Attached<'_>>, Vec<_>) = in_force.into_iter().partition(is_same);
-    for loser in other {
+    for loser in other.iter().filter(|loser| loser.is_first_at(compiler.view, service, compiler.port)) {
         let place = (loser.resource, loser.at(), "spec.parentRefs");
-        compiler.report(conflict(&service.host, oldest.resource, place));
+        compiler.findings.push(conflict(&service.host, oldest.resource, place));
     }
     let mut alternatives: Vec<_> = same.iter().flat_map(|attached| attached.alternatives()).collect();
     // Stable: what is equally specific stays in the order of age, rules and matches.
@@ -131,7 +133,7 @@ pub(super) fn routes(
     let mut alternatives = alternatives.into_iter();
     for alternative in alternatives.by_ref() {
         let speaks = alternative.attached.is_first_at(compiler.view, service, compiler.port);
-        let route = rule::Attacher { compiler, alternative, speaks }.route();
+        let route = rule::RuleCompiler { compiler, alternative, speaks }.route();
         let last = route.matches.is_catch_all();
         routes.push(route);
         if last {
@@ -139,7 +141,11 @@ pub(super) fn routes(
         }
     }
     if let Some(last) = routes.last() {
-        alternatives.for_each(|hidden| compiler.report(hidden.unreachable(&last.name)));
+        for hidden in alternatives {
+            if hidden.attached.is_first_at(compiler.view, service, compiler.port) {
+                hidden.attached.report(compiler, hidden.unreachable(&last.name));
+            }
+        }
     }
     Some(routes)
 }
@@ -202,6 +208,15 @@ impl<'a> Attached<'a> {
     fn is_first_at(&self, view: &View<'_>, service: &Service, port: u16) -> bool {
         let mut ports = service.ports.iter().map(|port| port.number);
         ports.find(|first| self.is_at(view, service, *first)) == Some(port)
+    }
+
+    /// Adds `finding`, of which one port of each service speaks.
+    fn report(&self, compiler: &mut Compiler<'_, '_>, finding: Diagnostic) {
+        match &self.spec.parents[..] {
+            // Looking through all the others for each would take the square of their number.
+            [_] => compiler.findings.push(finding),
+            _ => compiler.report(finding),
+        }
     }
 
     fn at(&self) -> Mark {

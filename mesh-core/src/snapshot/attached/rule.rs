@@ -22,14 +22,14 @@ use http::{HeaderValue, StatusCode};
 use std::time::Duration;
 
 /// Makes a route of one match.
-pub(super) struct Attacher<'c, 'a, 'b, 'r> {
+pub(super) struct RuleCompiler<'c, 'a, 'b, 'r> {
     pub(super) compiler: &'c mut Compiler<'a, 'b>,
     pub(super) alternative: Alternative<'r>,
     /// Whether findings are reported: a rule is compiled once per match and port, and speaks once.
     pub(super) speaks: bool,
 }
 
-impl<'r> Attacher<'_, '_, '_, 'r> {
+impl<'r> RuleCompiler<'_, '_, '_, 'r> {
     pub(super) fn route(mut self) -> Route {
         let Alternative { attached, index, rule, matched } = self.alternative;
         self.speaks &= rule.matches.first().is_some_and(|first| std::ptr::eq(first, matched));
@@ -45,7 +45,7 @@ impl<'r> Attacher<'_, '_, '_, 'r> {
 
     fn action(&mut self, rule: &'r AttachedRule) -> RouteAction {
         if !self.is_supported(&rule.filters, "filters", "every request that the rule matches") {
-            return RouteAction::Direct { status: UNKNOWN, body: Bytes::new() };
+            return RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new() };
         }
         if let Some(redirect) = &rule.filters.redirect {
             return RouteAction::Redirect(self.redirect(redirect));
@@ -56,12 +56,12 @@ impl<'r> Attacher<'_, '_, '_, 'r> {
         match Weighted::new(targets) {
             Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations)),
             // spec: gateway-api v1 HTTPRouteRule.backendRefs: no backend that has a weight is 500
-            Err(_) => RouteAction::Direct { status: UNKNOWN, body: Bytes::new() },
+            Err(_) => RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new() },
         }
     }
 
     fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>) -> Forward {
-        let (timeout, retry) = patience(rule);
+        let (timeout, retry) = timeout_and_retry(rule);
         Forward {
             destinations,
             timeout,
@@ -106,7 +106,7 @@ impl<'r> Attacher<'_, '_, '_, 'r> {
             subset: "".into(),
             port,
             cluster,
-            unknown_status: UNKNOWN,
+            unknown_status: UNKNOWN_STATUS,
             name: name.into(),
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
@@ -211,14 +211,14 @@ impl<'r> Attacher<'_, '_, '_, 'r> {
 
     fn report(&mut self, finding: Diagnostic) {
         if self.speaks {
-            self.compiler.report(finding);
+            self.alternative.attached.report(self.compiler, finding);
         }
     }
 }
 
 /// The bound of a backend is that of each try where tries are configured, else that of the call.
 // spec: istio pilot/pkg/config/kube/gateway/conversion.go convertHTTPRoute
-fn patience(rule: &AttachedRule) -> (Option<Duration>, RetryPolicy) {
+fn timeout_and_retry(rule: &AttachedRule) -> (Option<Duration>, RetryPolicy) {
     let lasting = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
     let (request, backend) = (lasting(rule.timeout), lasting(rule.backend_timeout));
     let default = RetryPolicy::default();
@@ -234,6 +234,6 @@ fn patience(rule: &AttachedRule) -> (Option<Duration>, RetryPolicy) {
     (request, policy)
 }
 
-/// What a backend that is none answers with.
+/// What is answered in place of a backend that is none, and of a filter that is not supported.
 // spec: gateway-api v1 HTTPRouteRule.backendRefs
-const UNKNOWN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+const UNKNOWN_STATUS: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;

@@ -5,7 +5,7 @@ use super::{
     matches::{first_of_its_name, header},
 };
 use crate::config::{
-    decode::{self, Decoder, Fields, choice, shortened, text},
+    decode::{self, Decoder, Fields, choice, text},
     istio::common::{self, HeaderOperations},
     resource::At,
     tree::Node,
@@ -62,7 +62,7 @@ impl Filters {
         read
     }
 
-    /// Returns the modifier of a path that replaces the matched prefix, if there is one.
+    /// Returns whether the matched prefix of the path is replaced.
     pub(super) fn replaces_prefix(&self) -> bool {
         let redirect = self.redirect.as_ref().and_then(|redirect| redirect.path.as_ref());
         let rewrite = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
@@ -90,9 +90,9 @@ fn filter<'n>(
         fields.take("externalAuth");
     }
     fields.take("extensionRef");
-    let kind = kind?;
     check_union(&mut fields, kind, types);
     fields.finish();
+    let kind = kind?;
     let filter = match kind {
         kind if !supported.contains(&kind) => Some(Filter::Unsupported(At { value: kind, at: node.at })),
         "requestHeaderModifier" => request.map(Filter::RequestHeaders),
@@ -107,7 +107,8 @@ fn filter<'n>(
 
 /// The field that `type` names must be there, and no other of them.
 // spec: gateway-api v1 HTTPRouteFilter, GRPCRouteFilter, their validation rules
-fn check_union(fields: &mut Fields<'_, '_>, kind: &'static str, types: Types) {
+fn check_union(fields: &mut Fields<'_, '_>, kind: Option<&'static str>, types: Types) {
+    let Some(kind) = kind else { return };
     for (name, field) in types {
         match (*field == kind, fields.has(field)) {
             (true, false) => fields.refuse(field, format!("`{field}` is required by type {name}")),
@@ -185,7 +186,6 @@ impl PathModifier {
         let prefix = fields
             .get("replacePrefixMatch", text)
             .map(|prefix| Self::Prefix(prefix.strip_suffix('/').map(str::to_owned).unwrap_or(prefix)));
-        let kind = kind?;
         check_union(&mut fields, kind, MODIFIERS);
         fields.finish();
         full.or(prefix)
@@ -212,12 +212,12 @@ fn fraction<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<f64> {
     let mut fields = decoder.fields(node)?;
     let numerator = fields.require("numerator", |decoder, node| decode::number(decoder, node, 0, i32::MAX));
     let denominator = fields.get("denominator", |decoder, node| decode::number(decoder, node, 1, i32::MAX));
-    let (numerator, denominator) = (numerator?, denominator.unwrap_or(100));
-    if numerator > denominator {
-        let message = format!("{numerator} of {denominator} is more than the whole");
-        fields.refuse("numerator", shortened(&message));
+    let denominator = denominator.unwrap_or(100);
+    if let Some(numerator) = numerator.filter(|numerator| *numerator > denominator) {
+        fields.refuse("numerator", format!("{numerator} of {denominator} is more than the whole"));
     }
     fields.finish();
+    let numerator = numerator?;
     Some(100.0 * f64::from(numerator) / f64::from(denominator))
 }
 

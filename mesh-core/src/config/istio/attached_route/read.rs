@@ -46,6 +46,10 @@ fn parents(fields: &mut Fields<'_, '_>) -> Vec<Parent> {
     let parents = fields.list("parentRefs", Parent::read);
     let hostnames = fields.list("hostnames", common::host);
     fields.no_effect(&[("useDefaultGateways", "it concerns the edge of the mesh")]);
+    if fields.count("parentRefs").unwrap_or(0) == 0 {
+        let message = "the route is attached to nothing: `parentRefs` is empty";
+        fields.find("parentRefs", Diagnostic::warning(Code::NO_EFFECT, message));
+    }
     let edge = parents.iter().find(|parent| !parent.is_service);
     if let Some(edge) = edge {
         let message = format!(
