@@ -74,7 +74,8 @@ pub(crate) enum Cause {
     NotReady,
     Request,
     NoRoute,
-    NoCluster,
+    /// What the route wants to be answered with then.
+    NoCluster(StatusCode),
     Blocked,
     Fault(AbortAnswer),
     NoEndpoints,
@@ -135,7 +136,7 @@ impl Cause {
             Self::NotReady => (ErrorKind::NotReady, UNAVAILABLE, None, Nothing),
             Self::Request => (ErrorKind::Request, StatusCode::BAD_REQUEST, None, Nothing),
             Self::NoRoute => (ErrorKind::NoRoute, StatusCode::NOT_FOUND, Some(Flag::NR), Nothing),
-            Self::NoCluster => (ErrorKind::NoCluster, UNAVAILABLE, Some(Flag::NC), Nothing),
+            Self::NoCluster(status) => (ErrorKind::NoCluster, status, Some(Flag::NC), Nothing),
             Self::Blocked => (ErrorKind::Blocked, StatusCode::BAD_GATEWAY, None, Nothing),
             Self::Fault(answer) => {
                 let status = match answer {
@@ -365,7 +366,7 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
 }
 
 // spec: envoy source/common/grpc/common.cc
-fn grpc_reply(code: u8, text: &str) -> Response<Bytes> {
+pub(crate) fn grpc_reply(code: u8, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

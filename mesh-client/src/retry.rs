@@ -169,7 +169,7 @@ impl Error {
             Cause::NotReady
             | Cause::Request
             | Cause::NoRoute
-            | Cause::NoCluster
+            | Cause::NoCluster(_)
             | Cause::Blocked
             | Cause::Fault(_)
             | Cause::NoEndpoints => Outcome::Refused,

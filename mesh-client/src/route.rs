@@ -88,7 +88,8 @@ impl Route {
         let journal = Journal::of(Some(Arc::clone(&chosen.target.name)));
         let Some(id) = chosen.target.cluster else {
             let message = format!("there is no cluster {} (NC): see `meshctl analyze`", chosen.target.name);
-            return Err(self.unroutable(plan, &call, journal, Cause::NoCluster, message));
+            let cause = Cause::NoCluster(chosen.target.unknown_status);
+            return Err(self.unroutable(plan, &call, journal, cause, message));
         };
         let clock = self.workload.clock();
         let begun = clock.now();

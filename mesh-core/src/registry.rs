@@ -185,6 +185,11 @@ impl Service {
         }
     }
 
+    /// Returns whether it has a port of this number.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        self.ports.iter().any(|known| known.number == port)
+    }
+
     /// Returns where `instance` listens for service port `port`.
     ///
     /// A port that the instance does not name is its only port, if both sides have one, else the target port.

@@ -47,7 +47,7 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     /// The routes, in order; the first match wins.
     pub routes: Vec<Route>,
-    /// The object the routes come from; `None` where there is no VirtualService and the service itself is the route.
+    /// The object the routes come from; `None` where the service itself is the route.
     pub source: Option<Origin>,
 }
 
@@ -121,8 +121,11 @@ pub struct Target {
     pub subset: Arc<str>,
     /// The service port.
     pub port: u16,
-    /// Its cluster; `None` if host or subset do not exist: answered with 503, flag NC.
+    /// Its cluster; `None` if host or subset do not exist: answered with `unknown_status`, flag NC.
     pub cluster: Option<ClusterId>,
+    /// The status where there is no such cluster: 503, but 500 for a route of the Gateway API.
+    // spec: istio pilot/pkg/networking/core/route/route.go applyHTTPRouteDestination; envoy config.route.v3.RouteAction.cluster_not_found_response_code
+    pub unknown_status: StatusCode,
     /// The name the cluster has or would have.
     pub name: Arc<str>,
     /// `headers.request` of the destination.
@@ -138,6 +141,8 @@ pub struct Redirect {
     pub status: StatusCode,
     /// Replaces the path.
     pub uri: Option<String>,
+    /// Replaces a part of the path, where `uri` does not replace the whole.
+    pub path: Option<PathRewrite>,
     /// Replaces the authority.
     pub authority: Option<String>,
     /// Replaces the port.

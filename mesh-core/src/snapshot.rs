@@ -2,8 +2,10 @@
 //!
 //! `compiler` ties the parts together: `index` says which objects this workload sees and what a change touches, `view` is
 //! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
-//! `routes` makes routes of rules, `hosts` makes virtual hosts of routes, `inbound` the rules for what comes in.
+//! `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
+//! `inbound` the rules for what comes in.
 
+mod attached;
 mod cluster_table;
 mod clusters;
 mod compiler;

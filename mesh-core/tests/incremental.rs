@@ -74,11 +74,12 @@ impl Day {
 
     /// Writes one file, or deletes it.
     fn edit(&mut self) {
-        let (name, text) = match self.dice.below(10) {
+        let (name, text) = match self.dice.below(11) {
             0..=2 => some_service(&mut self.dice),
             3 => some_entry(&mut self.dice),
             4..=6 => some_routes(&mut self.dice),
             7 | 8 => some_rule(&mut self.dice),
+            9 => some_attached_route(&mut self.dice),
             _ => some_policy(&mut self.dice),
         };
         self.last_edit = format!("{name}: {text}");
@@ -211,6 +212,19 @@ fn some_routes(dice: &mut Seeded) -> (String, String) {
         spec: {{{export}hosts: [{hosts}], http: [{{match: [{{uri: {{prefix: /a}}}}], route: [{one}]}}, {{route: [{two}]}}]}}}}"
     );
     (format!("{name}-routes"), text)
+}
+
+fn some_attached_route(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["attached-a", "attached-b"]);
+    let namespace = one_of(dice, &["shop", "away"]);
+    let (parent, backend) = (one_of(dice, &SERVICES), one_of(dice, &SERVICES));
+    let port = one_of(dice, &["80", "8080"]);
+    let text = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{parentRefs: [{{kind: Service, group: '', name: {parent}, namespace: shop, port: {port}}}],
+        rules: [{{backendRefs: [{{name: {backend}, namespace: shop, port: 80}}]}}]}}}}"
+    );
+    (name.to_owned(), text)
 }
 
 fn some_rule(dice: &mut Seeded) -> (String, String) {

@@ -256,6 +256,43 @@ async fn what_cannot_be_routed_is_answered_as_envoy_answers() {
 }
 
 #[tokio::test]
+async fn a_route_of_the_gateway_api_is_obeyed_and_a_backend_that_is_none_is_500() {
+    let server = Server::start(headers).await;
+    let route = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: reviews}
+spec:
+  parentRefs: [{group: '', kind: Service, name: reviews}]
+  rules:
+  - matches: [{path: {value: /old}}]
+    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]
+    backendRefs: [{name: reviews, port: 80}]
+  - matches: [{path: {value: /moved}}]
+    filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]
+  - matches: [{path: {value: /gone}}]
+    backendRefs: [{name: gone, port: 80}]";
+    let mesh = Mesh::new(&(service("reviews", &[(server.address, "v1")]) + route)).await;
+    assert!(mesh.text("http://reviews/old/a?q=1").await.starts_with("/new/a?q=1\n"));
+    let moved = mesh.get("http://reviews/moved/a?q=1").await.unwrap();
+    assert_eq!(
+        (moved.status(), &moved.headers()["location"]),
+        (StatusCode::FOUND, &"http://reviews/a?q=1".parse().unwrap())
+    );
+    for (path, kind, status) in [("gone", ErrorKind::NoCluster, 500), ("older", ErrorKind::NoRoute, 404)] {
+        let error = mesh.get(&format!("http://reviews/{path}")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{path}");
+        let response = error.into_response();
+        assert_eq!(
+            (response.status().as_u16(), response.body().as_ref()),
+            (status, b"".as_slice()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_refused_connection_says_where_and_why_and_that_nothing_was_sent() {
     let address = unused_address().await;
     let mesh = Mesh::new(&service("reviews", &[(address, "v1")])).await;

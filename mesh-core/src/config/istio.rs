@@ -19,7 +19,10 @@ mod sidecar;
 mod telemetry;
 mod virtual_service;
 
-pub use attached_route::AttachedRoute;
+pub use attached_route::{
+    AttachedMatch, AttachedRoute, AttachedRule, Backend, BackendKind, BackendRef, Filters, Parent, PathMatch,
+    PathModifier, RouteMirror, RouteRedirect, RouteRewrite,
+};
 pub use authorization_policy::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Operation, Source,
 };

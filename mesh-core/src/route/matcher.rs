@@ -21,6 +21,8 @@ pub enum Condition {
         /// Whether case matters not (exact and prefix only).
         ignore_case: bool,
     },
+    /// On the path, without query and fragment: its first segments are these. No `/` at the end.
+    PathSegments(String),
     /// On the method.
     Method(StringMatch),
     /// On the scheme.
@@ -89,6 +91,7 @@ impl Condition {
         let subject = self.subject(head);
         match self {
             Self::Path { pattern, ignore_case: true } => matches_ignoring_case(pattern, subject.as_deref()),
+            Self::PathSegments(prefix) => subject.is_some_and(|path| begins_with_segments(&path, prefix)),
             Self::WithoutHeader(_, StringMatch::Present) => subject.is_none(),
             // spec: envoy config.route.v3.HeaderMatcher.treat_missing_header_as_empty, as Istio sets it: a missing header counts as empty
             Self::WithoutHeader(_, pattern) => !matches(pattern, subject.as_deref().or(Some(""))),
@@ -103,7 +106,7 @@ impl Condition {
 
     fn subject<'a>(&self, head: &Head<'a>) -> Option<Cow<'a, str>> {
         match self {
-            Self::Path { .. } => Some(path(head.path_and_query).into()),
+            Self::Path { .. } | Self::PathSegments(_) => Some(path(head.path_and_query).into()),
             Self::Method(_) => Some(head.method.as_str().into()),
             Self::Scheme(_) => Some(head.scheme.into()),
             Self::Authority(_) => Some(head.authority.into()),
@@ -117,6 +120,7 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, pattern): (Cow<'_, str>, _) = match self {
             Self::Path { pattern, .. } => ("uri".into(), pattern),
+            Self::PathSegments(prefix) => return write!(f, "path prefix {prefix:?} (by segment)"),
             Self::Method(pattern) => ("method".into(), pattern),
             Self::Scheme(pattern) => ("scheme".into(), pattern),
             Self::Authority(pattern) => ("authority".into(), pattern),
@@ -156,6 +160,11 @@ fn matches_ignoring_case(pattern: &StringMatch, subject: Option<&str>) -> bool {
             .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes())),
         _ => matches(pattern, subject),
     }
+}
+
+// spec: envoy config.route.v3.RouteMatch.path_separated_prefix
+fn begins_with_segments(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the path of `path_and_query`, without query and fragment.
@@ -223,6 +232,26 @@ mod tests {
         let headers = HeaderMap::new();
         let foo = RouteMatch::all(vec![Condition::Path { pattern: prefix("/foo"), ignore_case: false }]);
         assert!(foo.matches(&head("/foobar", &headers)));
+    }
+
+    #[test]
+    fn segments_match_whole_segments_only() {
+        let headers = HeaderMap::new();
+        let foo = RouteMatch::all(vec![Condition::PathSegments("/foo".to_owned())]);
+        for (path, expected) in [
+            ("/foo", true),
+            ("/foo/", true),
+            ("/foo/bar", true),
+            ("/foo?bar", true),
+            ("/foobar", false),
+            ("/Foo", false),
+            ("/", false),
+            ("/bar/foo", false),
+        ] {
+            assert_eq!(foo.matches(&head(path, &headers)), expected, "{path}");
+        }
+        let mismatch = foo.mismatch(&head("/foobar", &headers));
+        assert_eq!(mismatch, Some(Mismatch(r#"path prefix "/foo" (by segment), got "/foobar""#.to_owned())));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Compiled {
 
     fn every_host(&self, index: &Index) -> BTreeSet<Arc<str>> {
         let known = index.registry.services().map(|service| &service.host).chain(index.claims.hosts());
-        known.chain(self.units.keys()).cloned().collect()
+        known.chain(index.attached.hosts()).chain(self.units.keys()).cloned().collect()
     }
 
     /// Returns the hosts whose units looked at one of `names`, or are new.

@@ -3,6 +3,7 @@
 // spec: istio pilot/pkg/networking/core/httproute.go
 
 use super::{
+    attached::{self, Attached},
     clusters::{ClusterStore, Clusters},
     routes::Compiler,
     view::{Typed, View},
@@ -45,10 +46,13 @@ pub(super) fn compile(
     if let Some(rule) = rule {
         findings.extend(rules.filter_map(|younger| conflict(view, host, younger, &rule)));
     }
+    let attached = view.attached(host);
+    attached::note_missing(view, host, service.map(|service| &**service), &attached, &mut findings);
     let mut clusters = Clusters::new(view, states, store);
     clusters.depend(host);
     let hosts = match (service, rule) {
-        (None, None) => return None,
+        (None, None) if attached.is_empty() => return None,
+        (None, None) => Vec::new(),
         (None, Some(rule)) => {
             let mut compiler = Compiler { view, clusters: &mut clusters, findings: &mut findings, port: 80 };
             vec![(None, Arc::new(compiler.virtual_host(host, rule)))]
@@ -56,7 +60,7 @@ pub(super) fn compile(
         (Some(service), rule) => {
             let mut of_port = |port| {
                 let compiler = Compiler { view, clusters: &mut clusters, findings: &mut findings, port };
-                (Some(port), Arc::new(of_service(compiler, service, rule)))
+                (Some(port), Arc::new(of_service(compiler, service, &attached, rule)))
             };
             service.ports.iter().map(|port| of_port(port.number)).collect()
         }
@@ -70,12 +74,19 @@ pub(super) fn compile(
 fn of_service<'a>(
     mut compiler: Compiler<'a, '_, '_>,
     service: &Service,
+    attached: &[Attached<'a>],
     rule: Option<Typed<'a, VirtualService>>,
 ) -> VirtualHost {
     let port = compiler.port;
-    match rule {
-        Some(rule) => compiler.virtual_host(&format!("{}:{port}", service.host), rule),
-        None => compiler.service_itself(service, port),
+    let name = format!("{}:{port}", service.host);
+    let routes = match rule {
+        Some(rule) if !attached::outrank(&mut compiler, service, attached, rule) => None,
+        _ => attached::routes(&mut compiler, service, attached),
+    };
+    match (routes, rule) {
+        (Some(routes), _) => attached::virtual_host(&name, routes),
+        (None, Some(rule)) => compiler.virtual_host(&name, rule),
+        (None, None) => compiler.service_itself(service, port),
     }
 }
 

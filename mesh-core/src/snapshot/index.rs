@@ -1,7 +1,7 @@
 //! The objects that one workload sees, by what they are about; kept up to date change by change.
 
 use super::{
-    MeshSettings, Viewer,
+    MeshSettings, Viewer, attached,
     view::{age, specificity},
 };
 use crate::{
@@ -27,6 +27,8 @@ pub(super) struct Index {
     rules: HashMap<Arc<str>, ByHost>,
     /// Virtual services.
     pub(super) claims: ByHost,
+    /// HTTPRoutes and GRPCRoutes, by the services they are attached to.
+    pub(super) attached: ByHost,
 }
 
 /// Objects by the full hosts they name; those of one host come in the order of age.
@@ -97,6 +99,10 @@ impl Index {
             }
             Spec::DestinationRule(spec) if applies(spec, namespace, viewer) => {
                 on_host(self.rules.entry(Arc::clone(namespace)).or_default(), full(&spec.host.value));
+            }
+            Spec::AttachedRoute(spec) => {
+                let parents = attached::parents(object, spec, &settings.domain);
+                parents.into_iter().for_each(|host| on_host(&mut self.attached, host));
             }
             _ if is_peer_policy(object.kind) => (touched.everything, touched.inbound) = (true, true),
             _ if object.kind.is_security() => touched.inbound = true,

@@ -37,6 +37,7 @@ impl<'a> Compiler<'a, '_, '_> {
             subset: "".into(),
             port,
             cluster: self.clusters.number(service, port, ""),
+            unknown_status: StatusCode::SERVICE_UNAVAILABLE,
             name: format!("outbound|{port}||{}", service.host).into(),
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
@@ -74,6 +75,13 @@ impl<'a> Compiler<'a, '_, '_> {
         }
         let at = rule.spec.hosts.first().map_or(Mark::default(), |host| host.at);
         VirtualHost { name: name.into(), routes, source: Some(rule.resource.origin(at)) }
+    }
+
+    /// Adds `finding`, unless it is there: a rule with several hosts and ports is compiled for each of them.
+    pub(super) fn report(&mut self, finding: Diagnostic) {
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     /// What follows a route that takes everything can never be reached.
@@ -228,6 +236,7 @@ impl<'a> Compiler<'a, '_, '_> {
             subset: subset.into(),
             port,
             cluster,
+            unknown_status: StatusCode::SERVICE_UNAVAILABLE,
             name: format!("outbound|{port}|{subset}|{host}").into(),
             request_headers: self.operations(origin, "route.headers.request", &to.headers.request),
             response_headers: self.operations(origin, "route.headers.response", &to.headers.response),
@@ -351,6 +360,7 @@ fn redirect(written: &istio::Redirect) -> Option<Redirect> {
     Some(Redirect {
         status: StatusCode::from_u16(written.code).ok()?,
         uri: written.uri.clone(),
+        path: None,
         authority: written.authority.clone(),
         port: written.port,
         scheme: written.scheme.clone(),

@@ -1,6 +1,6 @@
 //! The configuration as one workload sees it while it is compiled.
 
-use super::{MeshSettings, Viewer, index::Index};
+use super::{MeshSettings, Viewer, attached::Attached, index::Index};
 use crate::{
     config::{
         Resource, Spec,
@@ -55,6 +55,16 @@ impl<'a> View<'a> {
             Spec::VirtualService(spec) => Some(spec),
             _ => None,
         })
+    }
+
+    /// Returns the HTTPRoutes and GRPCRoutes that are attached to the service `host`.
+    pub(super) fn attached(&self, host: &str) -> Vec<Attached<'a>> {
+        let as_route = |spec: &'a Spec| match spec {
+            Spec::AttachedRoute(spec) => Some(spec),
+            _ => None,
+        };
+        let attached = typed(self.index.attached.of(host), as_route);
+        attached.map(|Typed { resource, spec }| Attached { resource, spec }).collect()
     }
 
     /// Returns the destination rules for `service` of the first namespace that has one: the caller's, the service's,

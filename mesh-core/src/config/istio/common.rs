@@ -3,7 +3,7 @@
 use crate::config::{
     decode::{self, Decoder, Fields, name_at, shortened, text},
     diagnostic::{Code, Diagnostic},
-    resource::At,
+    resource::{At, Mark},
     tree::{Key, Node},
 };
 use http::{HeaderName, HeaderValue};
@@ -89,17 +89,22 @@ impl StringMatch {
         if written == 0 { Some(Self::Present) } else { found }
     }
 
-    fn read_regex(decoder: &mut Decoder<'_>, node: &Node) -> Option<Self> {
+    pub(super) fn read_regex(decoder: &mut Decoder<'_>, node: &Node) -> Option<Self> {
         let text = decode::name(decoder, node)?;
         if text == "*" {
             return Some(Self::Present);
         }
-        match compile(&text) {
+        Self::regex(decoder, &text, node.at)
+    }
+
+    /// Returns the match of the regular expression `text`, which stands at `at`.
+    pub(super) fn regex(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<Self> {
+        match compile(text) {
             Ok(regex) => Some(Self::Regex(regex)),
             Err(reason) => {
-                let message = format!("regex `{}` is not valid: {reason}", shortened(&text));
+                let message = format!("regex `{}` is not valid: {reason}", shortened(text));
                 let help = "write it in RE2 syntax; it is matched against the whole text";
-                decoder.find(node.at, Diagnostic::error(Code::INVALID_REGEXP, message).help(help));
+                decoder.find(at, Diagnostic::error(Code::INVALID_REGEXP, message).help(help));
                 None
             }
         }
