@@ -116,7 +116,12 @@ fn compilations(criterion: &mut Criterion) {
 }
 
 fn success() -> Outcome {
-    Outcome::Answer { status: http::StatusCode::OK, grpc: None, ratelimited: false }
+    Outcome::Answer {
+        status: http::StatusCode::OK,
+        grpc: None,
+        ratelimited: false,
+        provenance: mesh::core::retry::Provenance::NONE,
+    }
 }
 
 fn weighted() -> EndpointSet {

@@ -10,7 +10,7 @@ pub(crate) use exchange::Exchange;
 
 use crate::{Error, body::RequestBody, error::Cause, path::Path, plan::Plans, step::Step, wire};
 use http::{Request, Response};
-use mesh_core::balance::Security;
+use mesh_core::{balance::Security, retry::Provenance};
 use std::{sync::Arc, time::Duration};
 use watched::Watched;
 
@@ -55,8 +55,16 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
         };
         let answer = exchange.run(request).await;
         let in_flight = watched.on_end(&answer);
+        let verified = matches!(path.cluster.endpoints.as_slice()[index].security, Security::Mutual(_));
+        let answer = answer.map(|response| if verified { response } else { without_provenance(response) });
         answer.map(|response| response.map(|body| body.counted(in_flight)))
     }
+}
+
+/// Nobody vouches for what a server says whose identity is not verified.
+fn without_provenance<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().remove(Provenance::HEADER);
+    response
 }
 
 /// The caller asked for TLS, and the mesh was told of none.

@@ -22,9 +22,8 @@ pub use fault::{FaultLayer, FaultService};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
-    event::Flag,
     health::{ClusterState, Limits, Permit},
-    retry::{Budget, Ceiling, RetryPolicy},
+    retry::{Budget, Ceiling, GiveUp, RetryPolicy},
     time::Time,
 };
 use mesh_runtime::Clock;
@@ -189,7 +188,7 @@ impl Retried for StaticRetry {
         Time::MAX
     }
 
-    fn on_give_up(&self, _: Flag) {}
+    fn on_give_up(&self, _: GiveUp) {}
 }
 
 /// Refuses calls beyond a number under way at a time; a call is under way until its answer's body ends.

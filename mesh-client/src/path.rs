@@ -11,9 +11,8 @@ use crate::{
 };
 use http::uri::Authority;
 use mesh_core::{
-    event::Flag,
     health::{ClusterState, Limits},
-    retry::{Ceiling, RetryPolicy},
+    retry::{Ceiling, GiveUp, RetryPolicy},
     route::ClusterId,
     snapshot::Cluster,
     time::Time,
@@ -69,8 +68,8 @@ impl Retried for Path<'_> {
         self.deadline
     }
 
-    fn on_give_up(&self, flag: Flag) {
-        self.journal.on_flag(flag);
+    fn on_give_up(&self, reason: GiveUp) {
+        self.journal.on_give_up(reason);
     }
 }
 

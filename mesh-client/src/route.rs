@@ -26,10 +26,11 @@ use call::Call;
 use http::{Request, Response};
 use mesh_core::{
     deadline,
+    retry::Provenance,
     route::{ClusterId, Decision, Forward, HeaderOps, Route as RouteRule, Target},
     time::Time,
 };
-use mesh_runtime::{Readiness, ThreadDice, Workload};
+use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
 use std::sync::Arc;
 
 /// The steps below the route, in their order.
@@ -101,8 +102,9 @@ impl Route {
         let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
         let request = self.mirror(plan, chosen.forward, call.request, &path);
-        let answer = self.below.run(request, &path).await;
+        let mut answer = self.below.run(request, &path).await;
         let account = path.journal.account();
+        note_provenance(&mut answer, account.provenance);
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => return Err(record.end_with(error.settle(account, call.grpc))),
@@ -200,6 +202,21 @@ impl Route {
             _ => Error::new(cause, message),
         };
         error.settle(journal.account(), call.grpc)
+    }
+}
+
+/// Leaves behind, for the answer to the request in whose course the call was made, why it is not worth another try.
+fn note_provenance<B>(answer: &mut Result<Response<B>, Error>, retries: Provenance) {
+    let deeper = answer.as_mut().map_or(Provenance::NONE, |response| {
+        let deeper = Provenance::of_headers(response.headers());
+        if !deeper.is_none() {
+            response.headers_mut().remove(Provenance::HEADER);
+        }
+        deeper
+    });
+    let provenance = retries.and(deeper);
+    if !provenance.is_none() {
+        Context::note(provenance);
     }
 }
 

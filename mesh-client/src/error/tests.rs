@@ -47,7 +47,7 @@ fn a_reply_after_retries_says_so_and_gives_the_transports_reason() {
     let info = CallInfo { attempts: 3, ..CallInfo::default() };
     let error = Error::new(Cause::Connect { tls: true }, "for people")
         .with_transport("TLS error: bad certificate")
-        .settle(Account { info, sent: false }, false);
+        .settle(Account { info, ..Account::default() }, false);
     assert_eq!(
         error.into_response().body(),
         "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote \
