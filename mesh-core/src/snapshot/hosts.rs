@@ -21,12 +21,10 @@ pub(super) fn compile<'a>(
 ) -> HostTable {
     let claims = Claims::of(view, findings);
     let mut table = HostTable::default();
-    for service in
-        view.registry.services().filter(|service| view.sees(&service.export_to, &service.namespace))
-    {
+    for service in view.registry.services().filter(|service| view.sees_service(service)) {
         let claim = claims.covering(&service.host);
         for port in &service.ports {
-            let mut compiler = Compiler { view, clusters, findings, port: port.number };
+            let mut compiler = Compiler { view, clusters, findings, port: port.number, gateway: None };
             let host = Arc::new(match claim {
                 Some(rule) => compiler.virtual_host(&format!("{}:{}", service.host, port.number), rule),
                 None => compiler.service_itself(service, port.number),
@@ -37,7 +35,7 @@ pub(super) fn compile<'a>(
         }
     }
     for (name, rule) in claims.only_claimed(view) {
-        let mut compiler = Compiler { view, clusters, findings, port: 80 };
+        let mut compiler = Compiler { view, clusters, findings, port: 80, gateway: None };
         let host = Arc::new(compiler.virtual_host(&name, rule));
         for name in aliases(view, &name) {
             table.insert(&name, None, &host);

@@ -3,15 +3,15 @@
 
 use super::{
     clusters::Clusters,
+    settings::retry,
     view::{Typed, View, carries},
 };
 use crate::{
     config::{
         Code, Diagnostic, Mark,
-        istio::{self, HttpMatch, HttpRoute, RouteDestination, StringMatch, VirtualService},
+        istio::{self, HttpMatch, HttpRoute, RouteDestination, StringMatch, VirtualService, bound_gateway},
     },
     registry::{Service, full_host},
-    retry::{Backoff, RetryPolicy},
     route::{
         Condition, Forward, HeaderOpError, HeaderOps, PathRewrite, Redirect, Rewrite, Route, RouteAction,
         RouteMatch, Target, VirtualHost, Weighted, authority_of,
@@ -26,6 +26,8 @@ pub(super) struct Compiler<'a, 'b> {
     pub(super) clusters: &'b mut Clusters<'a>,
     pub(super) findings: &'b mut Vec<Diagnostic>,
     pub(super) port: u16,
+    /// The namespace and name of the Gateway whose requests are routed; `None` are those of the workload itself.
+    pub(super) gateway: Option<(&'b str, &'b str)>,
 }
 
 impl<'a> Compiler<'a, '_> {
@@ -44,7 +46,7 @@ impl<'a> Compiler<'a, '_> {
         let action = RouteAction::Forward(Forward {
             destinations: Weighted::one(target),
             timeout: None,
-            retry: RetryPolicy::default(),
+            retry: self.view.settings.retry.clone(),
             rewrite: None,
             request_headers: HeaderOps::default(),
             fault: None,
@@ -100,23 +102,28 @@ impl<'a> Compiler<'a, '_> {
             if http.matches.is_empty() { std::slice::from_ref(&everything) } else { &http.matches[..] };
         let mut routes = Vec::new();
         for alternative in alternatives {
-            if self.concerns_us(alternative) {
+            if self.concerns_us(&rule.resource.key.namespace, alternative) {
                 routes.extend(self.route(rule, index, http, alternative));
             }
         }
         routes
     }
 
-    /// Conditions on the caller are judged here, once, and not per request.
-    fn concerns_us(&self, alternative: &HttpMatch) -> bool {
+    /// Conditions on the caller are judged here, once, and not per request. `namespace` is the rule's.
+    fn concerns_us(&self, namespace: &str, alternative: &HttpMatch) -> bool {
         let viewer = self.view.viewer;
         // spec: istio pilot/pkg/networking/core/route/route.go sourceMatchHTTP: where gateways are named, labels are not consulted
-        let source = match &alternative.gateways[..] {
-            [] => carries(&viewer.labels, &alternative.source_labels),
-            gateways => gateways.iter().any(|gateway| gateway == "mesh"),
+        let source = match (&alternative.gateways[..], self.gateway) {
+            ([], None) => carries(&viewer.labels, &alternative.source_labels),
+            ([], Some(_)) => true,
+            (gateways, None) => gateways.iter().any(|gateway| gateway == "mesh"),
+            (gateways, Some(edge)) => {
+                gateways.iter().any(|gateway| bound_gateway(gateway, namespace) == edge)
+            }
         };
+        let from = |namespace: &String| self.gateway.is_some() || *namespace == viewer.namespace;
         source
-            && alternative.source_namespace.as_ref().is_none_or(|namespace| *namespace == viewer.namespace)
+            && alternative.source_namespace.as_ref().is_none_or(from)
             && alternative.port.is_none_or(|port| port == self.port)
     }
 
@@ -198,7 +205,7 @@ impl<'a> Compiler<'a, '_> {
         Some(RouteAction::Forward(Forward {
             destinations,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
-            retry: retry(http),
+            retry: retry(http.retries.as_ref(), &self.view.settings.retry),
             rewrite: self.rewrite(origin, http, alternative),
             request_headers: self.operations(origin, "headers.request", &http.headers.request),
             fault: None,
@@ -330,20 +337,6 @@ impl Origin<'_> {
             .about(&self.rule.resource.key)
             .at(self.rule.resource.locate(self.at))
             .path(format!("spec.http[{}].{field}", self.index))
-    }
-}
-
-/// `retries: {attempts: 0}` switches retries off; without `retryOn` the default list stays.
-fn retry(http: &HttpRoute) -> RetryPolicy {
-    let default = RetryPolicy::default();
-    let Some(written) = &http.retries else { return default };
-    RetryPolicy {
-        retries_max: written.attempts.unwrap_or(default.retries_max),
-        explicit: written.retry_on.is_some(),
-        on: written.retry_on.clone().unwrap_or_default(),
-        per_try_timeout: written.per_try_timeout.filter(|timeout| !timeout.is_zero()),
-        backoff: written.backoff.filter(|base| !base.is_zero()).map_or(default.backoff, Backoff::from_base),
-        avoid_previous_hosts: written.ignore_previous_hosts.unwrap_or(true),
     }
 }
 

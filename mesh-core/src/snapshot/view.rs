@@ -95,7 +95,7 @@ impl<'a> View<'a> {
             .filter(|vs| {
                 vs.spec.gateways.is_empty() || vs.spec.gateways.iter().any(|gateway| gateway == "mesh")
             })
-            .filter(|vs| self.sees(&vs.spec.export_to, &vs.resource.key.namespace))
+            .filter(|vs| self.sees_rule(vs))
             .collect();
         visible.sort_by(|a, b| age(a.resource).cmp(&age(b.resource)));
         visible
@@ -113,7 +113,10 @@ impl<'a> View<'a> {
 
     fn rule_applies(&self, resource: &Resource, rule: &DestinationRule) -> bool {
         match &rule.workload_selector {
-            None => self.sees(&rule.export_to, &resource.key.namespace),
+            None => {
+                let default = &self.settings.destination_rule_export_to;
+                self.sees(or_default(&rule.export_to, default), &resource.key.namespace)
+            }
             Some(selector) => *resource.key.namespace == *self.viewer.namespace && self.selected(selector),
         }
     }
@@ -125,7 +128,14 @@ impl<'a> View<'a> {
 
     /// Returns whether this workload sees `service`.
     pub(super) fn sees_service(&self, service: &Service) -> bool {
-        self.sees(&service.export_to, &service.namespace)
+        let default = &self.settings.service_export_to;
+        self.sees(or_default(&service.export_to, default), &service.namespace)
+    }
+
+    /// Returns whether this workload sees `rule`.
+    pub(super) fn sees_rule(&self, rule: &Typed<'_, VirtualService>) -> bool {
+        let default = &self.settings.virtual_service_export_to;
+        self.sees(or_default(&rule.spec.export_to, default), &rule.resource.key.namespace)
     }
 
     /// Returns whether an object of `namespace` with this `exportTo` is visible here.
@@ -146,6 +156,11 @@ impl<'a> Rules<'a> {
         let wildcard = || self.wildcards.iter().find(|(pattern, _)| specificity(pattern, host).is_some());
         self.exact.get(host).or_else(|| wildcard().map(|(_, rules)| rules)).map(Vec::as_slice)
     }
+}
+
+/// Returns `written`, or the mesh's `default` if nothing is written.
+fn or_default<'a>(written: &'a [String], default: &'a [String]) -> &'a [String] {
+    if written.is_empty() { default } else { written }
 }
 
 /// Returns whether `labels` holds every one of `wanted`.
