@@ -246,7 +246,8 @@ fn objects_without_an_export_list_have_that_of_the_mesh() {
 
 #[test]
 fn another_trust_domain_than_the_meshs_is_noted_and_not_taken() {
-    let mesh = Mesh::of("a: 1", &[]);
+    let mesh = Mesh::of("trustDomain: cluster.local", &[]);
+    assert_eq!(mesh.findings, []);
     assert_eq!(mesh.settings.trust_domain.as_str(), "cluster.local");
     let mesh = Mesh::of("trustDomainAliases: [old.com]\ntrustDomain: other.com\nrootNamespace: root", &[]);
     let [finding] = &mesh.findings[..] else { panic!("{:#?}", mesh.findings) };

@@ -8,8 +8,10 @@
 //! version, and its location says which file it came from.
 
 mod claims;
+mod gateways;
 mod references;
 mod saved;
+mod sidecars;
 
 pub use saved::LastGood;
 
@@ -66,6 +68,8 @@ impl Accepted {
         }
         let (mut objects, mut diagnostics) = claims.settle();
         references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
+        gateways::judge(&objects, &options.domain, &mut diagnostics);
+        sidecars::judge(&objects, &mut diagnostics);
         let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
             // The same Arc tells whoever compares that nothing changed.
             Some(old) if **old == *new => Arc::clone(old),

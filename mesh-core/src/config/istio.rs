@@ -38,7 +38,8 @@ pub use legacy_policy::{LegacyPolicy, LegacyTarget};
 pub use mesh_config::{
     AccessLogSettings, Compat, DefaultTrafficPolicy, LocalitySetting, MeshConfig, PathNormalization,
 };
-pub use namespaced_host::{NamespacedHost, Namespaces};
+pub(crate) use namespaced_host::backwards;
+pub use namespaced_host::{NamespacedHost, NamespacedHosts, Namespaces};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use request_authentication::RequestAuthentication;
 pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Resource, Spec,
-        istio::{Gateway, NamespacedHost, Server, VirtualService, bound_gateway},
+        istio::{Gateway, NamespacedHost, Server, VirtualService, backwards, bound_gateway},
     },
     health::States,
     registry::{Registry, full_host},
@@ -90,7 +90,7 @@ type Claims<'a> = BTreeMap<(u16, String), Vec<Typed<'a, VirtualService>>>;
 impl<'a> Edge<'a, '_> {
     fn hosts(&self, clusters: &mut Clusters<'a>, findings: &mut Vec<Diagnostic>) -> HostTable {
         let (claims, redirected) = self.claims();
-        let mut table = HostTable::default();
+        let mut table = HostTable::of_edge();
         for (port, host) in redirected {
             table.insert(&host, Some(port), &Arc::new(to_https(&host, port)));
         }
@@ -173,7 +173,7 @@ impl<'s> Offers<'s> {
         for server in servers {
             for host in &server.hosts {
                 offers.by_name.entry(&host.host).or_default().push((server, host));
-                offers.backwards.insert(host.host.chars().rev().collect(), &host.host);
+                offers.backwards.insert(backwards(&host.host), &host.host);
             }
         }
         offers
@@ -191,7 +191,7 @@ impl<'s> Offers<'s> {
         let wider = wider.iter().filter_map(|name| self.by_name.get(name.as_str()));
         let mut found: Vec<_> = wider.flatten().map(|(server, offer)| (*server, *offer, host)).collect();
         if let Some(suffix) = host.strip_prefix('*') {
-            let start: String = suffix.chars().rev().collect();
+            let start = backwards(suffix);
             let below =
                 self.backwards.range(start.clone()..).take_while(|(name, _)| name.starts_with(&start));
             for (_, name) in below.filter(|(_, name)| **name != host) {

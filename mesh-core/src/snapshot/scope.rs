@@ -16,17 +16,14 @@ use super::{
 };
 use crate::config::{
     Origin, Resource, Spec,
-    istio::{NamespacedHost, Namespaces, Sidecar},
+    istio::{NamespacedHosts, Sidecar},
 };
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// What a workload sees. The default sees everything.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    imports: Option<Imports>,
+    imports: Option<NamespacedHosts>,
     allow_any: Option<bool>,
     source: Option<Origin>,
 }
@@ -38,7 +35,7 @@ impl Scope {
         let hosts = sidecar.egress.iter().flat_map(|listener| &listener.hosts);
         let at = hosts.clone().next().map(|host| host.at).unwrap_or_default();
         Self {
-            imports: (!sidecar.egress.is_empty()).then(|| Imports::of(hosts, &viewer.namespace)),
+            imports: (!sidecar.egress.is_empty()).then(|| NamespacedHosts::of(hosts, &viewer.namespace)),
             allow_any: sidecar.allow_any,
             source: Some(resource.origin(at)),
         }
@@ -46,13 +43,13 @@ impl Scope {
 
     /// Returns whether the workload sees the service `host`, in full and lower case, of `namespace`.
     pub fn sees(&self, namespace: &str, host: &str) -> bool {
-        self.imports.as_ref().is_none_or(|imports| imports.any(namespace, |hosts| hosts.cover(host)))
+        self.imports.as_ref().is_none_or(|imports| imports.cover(namespace, host))
     }
 
     /// Returns whether a VirtualService of `namespace` applies by its host `host`, which may be a wildcard: then it
     /// is enough that it has a host in common with what is seen.
     pub fn imports(&self, namespace: &str, host: &str) -> bool {
-        self.imports.as_ref().is_none_or(|imports| imports.any(namespace, |hosts| hosts.meet(host)))
+        self.imports.as_ref().is_none_or(|imports| imports.meet(namespace, host))
     }
 
     /// Returns whether hosts that nobody knows are passed through; `None` if the mesh's setting decides.
@@ -87,75 +84,6 @@ fn applying<'a>(
     });
     let first = sidecars.min_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| age(x).cmp(&age(y))));
     first.map(|(_, resource, sidecar)| (resource, sidecar))
-}
-
-/// The hosts that are seen, by the namespace they must be of.
-#[derive(Clone, Debug, Default)]
-struct Imports {
-    anywhere: Hosts,
-    by_namespace: HashMap<Box<str>, Hosts>,
-}
-
-impl Imports {
-    fn of<'a>(hosts: impl Iterator<Item = &'a NamespacedHost>, own: &str) -> Self {
-        let mut imports = Self::default();
-        for host in hosts {
-            let namespace = match &host.namespaces {
-                Namespaces::Any => {
-                    imports.anywhere.add(&host.host);
-                    continue;
-                }
-                Namespaces::Nowhere => continue,
-                Namespaces::Own => own,
-                Namespaces::Named(name) => name,
-            };
-            imports.by_namespace.entry(namespace.into()).or_default().add(&host.host);
-        }
-        imports
-    }
-
-    fn any(&self, namespace: &str, holds: impl Fn(&Hosts) -> bool) -> bool {
-        self.by_namespace.get(namespace).is_some_and(&holds) || holds(&self.anywhere)
-    }
-}
-
-/// Host names and wildcards, made for thousands of questions.
-#[derive(Clone, Debug, Default)]
-struct Hosts {
-    all: bool,
-    exact: HashSet<Box<str>>,
-    /// With the leading dot: `.example.com` for `*.example.com`.
-    suffixes: HashSet<Box<str>>,
-    /// Every name and suffix spelled backwards, so that those below a suffix stand side by side.
-    backwards: BTreeSet<String>,
-}
-
-impl Hosts {
-    fn add(&mut self, host: &str) {
-        let name = host.strip_prefix('*').unwrap_or(host);
-        match host.strip_prefix('*') {
-            Some("") => self.all = true,
-            Some(suffix) => drop(self.suffixes.insert(suffix.into())),
-            None => drop(self.exact.insert(host.into())),
-        }
-        self.backwards.insert(name.chars().rev().collect());
-    }
-
-    /// Returns whether `host`, all of it if it is a wildcard, is among them.
-    fn cover(&self, host: &str) -> bool {
-        let name = host.strip_prefix('*').unwrap_or(host);
-        let mut suffixes = name.match_indices('.').map(|(dot, _)| &name[dot..]);
-        self.all || self.exact.contains(host) || suffixes.any(|suffix| self.suffixes.contains(suffix))
-    }
-
-    /// Returns whether some host is among them that `host` is or covers.
-    fn meet(&self, host: &str) -> bool {
-        let below = |suffix: &str| {
-            let start: String = suffix.chars().rev().collect();
-            self.backwards.range(start.clone()..).next().is_some_and(|name| name.starts_with(&start))
-        };
-        self.cover(host) || host.strip_prefix('*').is_some_and(below)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! `namespace/host`, as Gateways and Sidecars name hosts, and the ports beside them.
 // spec: istio pkg/config/validation/agent ValidateNamespaceSlashWildcardHostname
 
+mod set;
+
+pub use set::NamespacedHosts;
+pub(crate) use set::backwards;
+
 use super::common::{is_host, is_label};
 use crate::config::{
     decode::{Decoder, borrowed, shortened, text},
