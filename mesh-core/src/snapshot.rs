@@ -2,7 +2,7 @@
 //!
 //! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
 //! of a destination, `clusters` makes clusters of services, `routes` makes routes of rules, `hosts` makes virtual hosts
-//! of routes, `gateway` those of an edge, `scope` what a Sidecar lets a workload see, `inbound` the rules for what comes in.
+//! of routes, `gateway` those of an edge, `scope` what a Sidecar lets a workload see, `telemetry` what is told of its requests, `inbound` the rules for what comes in.
 
 mod clusters;
 mod gateway;
@@ -12,10 +12,12 @@ mod policy;
 mod routes;
 mod scope;
 mod settings;
+mod telemetry;
 mod view;
 
 pub use gateway::{compile_gateway, server};
 pub use scope::Scope;
+pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
 use crate::{
     authorize::Authorizer,

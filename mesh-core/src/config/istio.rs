@@ -46,7 +46,10 @@ pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};
 pub use service::{Service, ServicePort};
 pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};
 pub use sidecar::{EgressListener, Sidecar};
-pub use telemetry::Telemetry;
+pub use telemetry::{
+    AccessLogging, Attribute, Expression, Literal, METRICS, MetricOverride, Metrics, Operand, TagOverride,
+    TagSource, Telemetry, Tracing, WorkloadMode,
+};
 pub use virtual_service::{
     DirectResponse, HttpMatch, HttpRetry, HttpRoute, Redirect, Rewrite, RouteDestination, VirtualService,
 };
