@@ -15,7 +15,7 @@ mod settings;
 mod telemetry;
 mod view;
 
-pub use gateway::{compile_gateway, server};
+pub use gateway::compile_gateway;
 pub use scope::Scope;
 pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 

@@ -13,7 +13,7 @@ use mesh_core::{
     explain::{Action, explain},
     health::States,
     route::{Decision, Head, RouteAction},
-    snapshot::{MeshSettings, Snapshot, Viewer, compile, compile_gateway, server},
+    snapshot::{MeshSettings, Snapshot, Viewer, compile, compile_gateway},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -335,7 +335,7 @@ fn the_most_specific_server_of_a_port_takes_a_connection() {
         (80, "cart.example.com", None),
         (81, "pay.example.com", None),
     ] {
-        let found = server(&gateway, port, host).map(|server| &*server.port.name);
+        let found = gateway.server(port, host).map(|server| &*server.port.name);
         assert_eq!(found, name, "{port} {host}");
     }
 }

@@ -63,6 +63,7 @@ serviceSettings: [{hosts: ['*.a.svc.cluster.local'], settings: {clusterLocal: tr
     assert_eq!(config.tls_version_min, TlsVersion::V1_3);
     assert_eq!(config.path_normalization, PathNormalization::MergeSlashes);
     assert_eq!(config.sampling, Some(Chance::of_percent(12.5)));
+    assert_eq!(self::config("enableTracing: false").sampling, Some(Chance::NEVER));
     assert_eq!(
         [
             &config.service_export_to[0],
@@ -266,7 +267,9 @@ fn settings_of_another_namespace_than_the_root_are_nobodys() {
         &Options::default(),
     );
     let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-    assert!(settings().of(&resources).0.auto_mtls);
+    let (settings, findings) = settings().of(&resources);
+    assert!(settings.auto_mtls);
+    assert_eq!((findings.len(), findings[0].code), (1, Code::NO_EFFECT));
 }
 
 // ---- a mesh

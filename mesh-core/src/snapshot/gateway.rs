@@ -57,15 +57,18 @@ pub fn compile_gateway(
     Some((snapshot, findings))
 }
 
-/// Returns the server of `gateway` that takes a connection at `port` for `host`: the server name of TLS, or what a
-/// request in plain asks for. The most specific host wins, then the first server.
-pub fn server<'a>(gateway: &'a Gateway, port: u16, host: &str) -> Option<&'a Server> {
-    let host = host.to_ascii_lowercase();
-    let fits =
-        |server: &Server| server.hosts.iter().filter_map(|offered| specificity(&offered.host, &host)).max();
-    let servers = gateway.servers.iter().filter(|server| server.port.number == port);
-    let best = servers.filter_map(|server| Some((fits(server)?, server)));
-    best.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, server)| server)
+impl Gateway {
+    /// Returns the server that takes a connection at `port` for `host`: the server name of TLS, or what a request in
+    /// plain asks for. The most specific host wins, then the first server.
+    pub fn server(&self, port: u16, host: &str) -> Option<&Server> {
+        let host = host.to_ascii_lowercase();
+        let fits = |server: &Server| {
+            server.hosts.iter().filter_map(|offered| specificity(&offered.host, &host)).max()
+        };
+        let servers = self.servers.iter().filter(|server| server.port.number == port);
+        let best = servers.filter_map(|server| Some((fits(server)?, server)));
+        best.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, server)| server)
+    }
 }
 
 fn find<'a>(resources: &'a [Arc<Resource>], (namespace, name): (&str, &str)) -> Option<&'a Gateway> {

@@ -16,16 +16,28 @@ impl MeshSettings {
     /// Returns these settings with those of the MeshConfig among `resources` over them: the ConfigMap `istio` of the
     /// root namespace.
     pub fn of(&self, resources: &[Arc<Resource>]) -> (Self, Vec<Diagnostic>) {
-        let root = &*self.root_namespace;
-        let found = resources.iter().find_map(|resource| match &resource.spec {
-            Spec::MeshConfig(config) if *resource.key.namespace == *root => Some((resource, config)),
-            _ => None,
-        });
-        let Some((resource, config)) = found else { return (self.clone(), Vec::new()) };
-        let (settings, findings) = self.with(config);
-        let at = config.trust_domain.as_ref().map(|domain| domain.at).unwrap_or_default();
-        let place = |finding: Diagnostic| finding.about(&resource.key).at(resource.locate(at));
-        (settings, findings.into_iter().map(place).collect())
+        let (mut settings, mut findings) = (self.clone(), Vec::new());
+        for resource in resources {
+            let Spec::MeshConfig(config) = &resource.spec else { continue };
+            if *resource.key.namespace != *self.root_namespace {
+                findings.push(self.elsewhere(resource));
+                continue;
+            }
+            let (changed, found) = self.with(config);
+            let at = config.trust_domain.as_ref().map(|domain| domain.at).unwrap_or_default();
+            findings.extend(found.into_iter().map(|it| it.about(&resource.key).at(resource.locate(at))));
+            settings = changed;
+        }
+        (settings, findings)
+    }
+
+    fn elsewhere(&self, resource: &Resource) -> Diagnostic {
+        let message =
+            format!("a MeshConfig counts in the root namespace only, which is {}", self.root_namespace);
+        Diagnostic::warning(Code::NO_EFFECT, message)
+            .about(&resource.key)
+            .at(resource.location.clone())
+            .path("metadata.namespace")
     }
 
     /// Returns these settings with those of `config` over them: first the defaults that its `compat` means, then what
