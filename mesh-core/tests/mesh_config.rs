@@ -13,7 +13,7 @@ use mesh_core::{
     },
     dice::Seeded,
     health::States,
-    retry::Condition,
+    retry::{Condition, RetryOn},
     route::{Chance, Decision, Forward, Head},
     snapshot::{Cluster, MeshSettings, Snapshot, Viewer, compile},
 };
@@ -181,13 +181,11 @@ fn the_default_retries_are_those_of_routes_and_services_without() {
         assert!(retry.explicit && !retry.avoid_previous_hosts);
     }
     let own = ROUTE.replace("route: [", "retries: {attempts: 1}\n    route: [");
-    let mesh = Mesh::of(policy, &[MESHED, &own]);
-    let retry = &mesh.forward().retry;
-    assert_eq!(
-        (retry.retries_max, retry.on.to_string().as_str()),
-        (1, "5xx"),
-        "without retryOn the list stays"
-    );
+    for (config, on) in [(policy, RetryOn::default().to_string()), ("compat: istio-1.3", OF_1_3.to_owned())] {
+        let mesh = Mesh::of(config, &[MESHED, &own]);
+        let retry = &mesh.forward().retry;
+        assert_eq!((retry.retries_max, retry.on.to_string(), retry.per_try_timeout), (1, on, None));
+    }
     assert_eq!(Mesh::of("defaultHttpRetryPolicy: {attempts: 0}", &[MESHED]).forward().retry.retries_max, 0);
 }
 
@@ -273,6 +271,9 @@ fn settings_of_another_namespace_than_the_root_are_nobodys() {
 }
 
 // ---- a mesh
+
+const OF_1_3: &str =
+    "connect-failure,refused-stream,retriable-status-codes,cancelled,resource-exhausted,unavailable,503";
 
 const MESHED: &str = "apiVersion: networking.istio.io/v1
 kind: ServiceEntry

@@ -205,7 +205,7 @@ impl<'a> Compiler<'a, '_> {
         Some(RouteAction::Forward(Forward {
             destinations,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
-            retry: retry(http.retries.as_ref(), &self.view.settings.retry),
+            retry: retry(http.retries.as_ref(), self.view.settings),
             rewrite: self.rewrite(origin, http, alternative),
             request_headers: self.operations(origin, "headers.request", &http.headers.request),
             fault: None,

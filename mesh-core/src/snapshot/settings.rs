@@ -53,7 +53,7 @@ impl MeshSettings {
         overlay(&mut settings.allow_any, &config.allow_any);
         overlay(&mut settings.connect_timeout, &config.connect_timeout);
         overlay(&mut settings.locality, &config.locality);
-        settings.retry = retry(config.retry.as_ref(), &settings.retry);
+        settings.retry = retry(config.retry.as_ref(), &settings);
         settings.default_traffic_policy = config.traffic_policy.clone();
         settings.access_log = config.access_log.clone();
         settings.sampling = config.sampling.or(settings.sampling);
@@ -84,7 +84,7 @@ impl MeshSettings {
         Self {
             compat: Compat::Istio1_3,
             balance: Policy::RoundRobin,
-            retry: RetryPolicy { on: retry_on_of_1_3(), explicit: true, ..self.retry.clone() },
+            retry: built_in(Compat::Istio1_3),
             limits,
             auto_mtls: false,
             default_mtls: MtlsMode::Disable,
@@ -100,26 +100,32 @@ fn overlay<T: Clone>(setting: &mut T, written: &Option<T>) {
     }
 }
 
-/// Returns `default` with what `written` says over it. `attempts: 0` switches retries off; without `retryOn` the list
-/// of `default` stays.
-pub(super) fn retry(written: Option<&HttpRetry>, default: &RetryPolicy) -> RetryPolicy {
-    let Some(written) = written else { return default.clone() };
+/// Returns the retries that are `written`, or those of the mesh if nothing is.
+///
+/// What is written replaces the mesh's policy as a whole: what it leaves out, such as the list of `retryOn`, is Istio's
+/// own default. `attempts: 0` switches retries off.
+// spec: istio pilot/pkg/networking/core/route/route.go applyHTTPRouteDestination, route/retry/retry.go ConvertPolicy
+pub(super) fn retry(written: Option<&HttpRetry>, settings: &MeshSettings) -> RetryPolicy {
+    let Some(written) = written else { return settings.retry.clone() };
+    let default = built_in(settings.compat);
     let on = written.retry_on.as_ref();
-    let per_try_timeout = written.per_try_timeout.filter(|timeout| !timeout.is_zero());
-    let backoff = written.backoff.filter(|base| !base.is_zero());
     RetryPolicy {
         retries_max: written.attempts.unwrap_or(default.retries_max),
         explicit: on.is_some() || default.explicit,
-        on: on.unwrap_or(&default.on).clone(),
-        per_try_timeout: per_try_timeout.or(default.per_try_timeout),
-        backoff: backoff.map_or(default.backoff, Backoff::from_base),
+        per_try_timeout: written.per_try_timeout.filter(|timeout| !timeout.is_zero()),
+        backoff: written.backoff.filter(|base| !base.is_zero()).map_or(default.backoff, Backoff::from_base),
         avoid_previous_hosts: written.ignore_previous_hosts.unwrap_or(default.avoid_previous_hosts),
+        on: on.cloned().unwrap_or(default.on),
     }
 }
 
-/// Today's list, and what was retried beside it: 503, and gRPC's `resource-exhausted`.
-fn retry_on_of_1_3() -> RetryOn {
-    let words = RetryOn::default().to_string();
-    let more = format!("{words},{},503", Condition::ResourceExhausted);
-    RetryOn::parse(&more).unwrap_or_default()
+/// Returns the retries where nobody writes any. Istio 1.3 also retried 503, and gRPC's `resource-exhausted`; whoever asks
+/// for that profile asks for these conditions by name.
+fn built_in(compat: Compat) -> RetryPolicy {
+    let today = RetryPolicy::default();
+    if compat == Compat::Current {
+        return today;
+    }
+    let more = format!("{},{},503", today.on, Condition::ResourceExhausted);
+    RetryPolicy { on: RetryOn::parse(&more).unwrap_or_default(), explicit: true, ..today }
 }
