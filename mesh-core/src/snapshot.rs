@@ -3,20 +3,28 @@
 //! `compiler` ties the parts together: `index` says which objects this workload sees and what a change touches, `view` is
 //! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
 //! `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
+//! `gateway` those of an edge, `scope` is what a Sidecar lets a workload see, `telemetry` what is told of its requests,
 //! `inbound` the rules for what comes in.
 
 mod attached;
 mod cluster_table;
 mod clusters;
 mod compiler;
+mod gateway;
 mod hosts;
 mod inbound;
 mod index;
 mod policy;
 mod routes;
+mod scope;
+mod settings;
+mod telemetry;
 mod view;
 
 pub use compiler::Compiler;
+pub use gateway::compile_gateway;
+pub use scope::Scope;
+pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
 use cluster_table::ClusterTable;
 
@@ -25,13 +33,16 @@ use crate::{
     balance::{EndpointSet, Policy},
     config::{
         Diagnostic, Origin, Resource,
-        istio::{ClientTlsMode, MtlsMode},
+        istio::{
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
+            PathNormalization, TlsVersion,
+        },
     },
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
-    retry::Budget,
-    route::{Authority, ClusterId, Decision, Head, HostTable, VirtualHost},
+    retry::{Budget, RetryPolicy},
+    route::{Authority, Chance, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -60,6 +71,38 @@ pub struct MeshSettings {
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
+    /// Other names of the own trust domain, from the time before it was renamed. Default none.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// The mutual TLS mode of servers where no policy says otherwise; never `Unset`. Default `Permissive`.
+    pub default_mtls: MtlsMode,
+    /// Whether endpoints that speak mutual TLS are called so where no DestinationRule says otherwise. Default true.
+    pub auto_mtls: bool,
+    /// The retries of routes that name none, and of services without routes. Default Istio's.
+    pub retry: RetryPolicy,
+    /// How endpoints are chosen where no DestinationRule says otherwise. Default least request.
+    pub balance: Policy,
+    /// The circuit breakers where no DestinationRule sets them. Default 2^32-1 each.
+    pub limits: Limits,
+    /// The blocks in force where no DestinationRule writes them. Default none.
+    pub default_traffic_policy: DefaultTrafficPolicy,
+    /// Preferences among localities where no DestinationRule says otherwise. Default on, without rules.
+    pub locality: LocalitySetting,
+    /// `exportTo` of services that have none; empty is everybody, the default.
+    pub service_export_to: Vec<String>,
+    /// `exportTo` of VirtualServices that have none; empty is everybody, the default.
+    pub virtual_service_export_to: Vec<String>,
+    /// `exportTo` of DestinationRules that have none; empty is everybody, the default.
+    pub destination_rule_export_to: Vec<String>,
+    /// How requests are logged. Default not at all.
+    pub access_log: AccessLogSettings,
+    /// How often a trace is begun; `None`, the default, leaves it to the process.
+    pub sampling: Option<Chance>,
+    /// The least version of TLS between workloads. Default 1.2.
+    pub tls_version_min: TlsVersion,
+    /// How paths are normalised. Default `Base`.
+    pub path_normalization: PathNormalization,
+    /// Which Istio's defaults are meant. Default today's.
+    pub compat: Compat,
 }
 
 impl MeshSettings {
@@ -71,6 +114,22 @@ impl MeshSettings {
             trust_domain,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
+            trust_domain_aliases: Vec::new(),
+            default_mtls: MtlsMode::Permissive,
+            auto_mtls: true,
+            retry: RetryPolicy::default(),
+            balance: Policy::default(),
+            limits: Limits::default(),
+            default_traffic_policy: DefaultTrafficPolicy::default(),
+            locality: LocalitySetting::default(),
+            service_export_to: Vec::new(),
+            virtual_service_export_to: Vec::new(),
+            destination_rule_export_to: Vec::new(),
+            access_log: AccessLogSettings::default(),
+            sampling: None,
+            tls_version_min: TlsVersion::default(),
+            path_normalization: PathNormalization::default(),
+            compat: Compat::default(),
         }
     }
 }

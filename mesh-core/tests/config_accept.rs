@@ -219,7 +219,9 @@ fn hosts_meet_by_their_full_names() {
 #[test]
 fn a_route_of_a_gateway_needs_no_subset_of_ours() {
     let route = route("v3").replace("hosts:", "gateways: [edge]\n  hosts:");
-    assert_eq!(load(&[("a.yaml", &route)]).diagnostics, []);
+    let accepted = load(&[("a.yaml", &route)]);
+    let [finding] = &accepted.diagnostics[..] else { panic!("{:#?}", accepted.diagnostics) };
+    assert_eq!(finding.path, "spec.gateways[0]", "what is missing is the gateway");
 }
 
 /// One row per edit of a rule (subsets) and a route (subset) that were `v1` and `v1`: what is in force afterwards, and

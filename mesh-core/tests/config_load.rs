@@ -527,7 +527,7 @@ fn foreign_kinds_are_named_once_each_and_never_spoil_a_file() {
     let deployment =
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {x: [{}]}}\n---\n";
     let text = format!(
-        "{}{}apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\n---\n\
+        "{}{}apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\n---\n\
          apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: a}}\n---\n\
          apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {{name: a}}\n---\n{}",
         deployment.repeat(3),
@@ -546,10 +546,10 @@ fn foreign_kinds_are_named_once_each_and_never_spoil_a_file() {
         .collect();
     assert_eq!(
         said.keys().copied().collect::<Vec<_>>(),
-        ["Deployment", "Policy", "RequestAuthentication", "Service", "Whatever"]
+        ["Deployment", "NetworkPolicy", "Policy", "Service", "Whatever"]
     );
     assert!(said["Deployment"].contains("3 objects"));
-    assert!(said["RequestAuthentication"].contains("NOT in force"));
+    assert!(said["NetworkPolicy"].contains("NOT in force"));
 }
 
 #[test]
@@ -649,14 +649,15 @@ fn a_policy_on_trial_decides_nothing() {
 #[test]
 fn kinds_that_are_left_out_are_checked_for_what_istio_requires_of_them() {
     for (kind, spec, path) in [
-        ("Gateway", "selector: {a: b}", Some("spec.servers")),
-        ("Gateway", "servers: [{}]", None),
-        ("Sidecar", "egress:", Some("spec.egress")),
-        ("Sidecar", "outboundTrafficPolicy: {}", None),
         ("EnvoyFilter", "filters: [{filterType: HTTP}, {}]", Some("spec.filters[1].filterType")),
         ("EnvoyFilter", "configPatches: [{}]", None),
+        ("ProxyConfig", "selector: {matchLabels: {a: b}}\nimage: {imageType: distroless}", None),
+        ("ProxyConfig", "imag: {}", Some("spec.imag")),
+        ("WorkloadGroup", "template: {}", None),
     ] {
-        let loaded = read(&object(kind, spec));
+        let mut options = Options::default();
+        options.extensions = Level::Warning;
+        let loaded = load("mesh.yaml", &object(kind, spec), &options);
         let errors: Vec<_> = loaded.diagnostics.iter().filter(|finding| finding.is_error()).collect();
         assert_eq!(errors.first().map(|error| &error.path[..]), path, "{kind} {spec}");
         assert!(
@@ -665,8 +666,32 @@ fn kinds_that_are_left_out_are_checked_for_what_istio_requires_of_them() {
                 .all(|error| error.resource.as_ref().unwrap().to_string() == format!("{kind} default/x"))
         );
         assert!(loaded.complete && loaded.broken.is_empty() && loaded.resources.is_empty());
-        assert!(loaded.diagnostics.iter().any(|finding| finding.code == Code::FOREIGN_KIND));
+        let left_out = loaded.diagnostics.iter().any(|finding| finding.code == Code::FOREIGN_KIND);
+        assert_eq!(left_out, kind == "EnvoyFilter", "{kind} {spec}");
     }
+}
+
+#[test]
+fn what_extends_envoy_is_an_error_unless_the_reader_is_told_to_warn() {
+    for (kind, group) in [
+        ("EnvoyFilter", "networking.istio.io/v1alpha3"),
+        ("WasmPlugin", "extensions.istio.io/v1alpha1"),
+        ("TrafficExtension", "extensions.istio.io/v1alpha1"),
+    ] {
+        let text = format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: x}}\n");
+        for level in [Level::Error, Level::Warning] {
+            let mut options = Options::default();
+            assert_eq!(options.extensions, Level::Error);
+            options.extensions = level;
+            let loaded = load("mesh.yaml", &text, &options);
+            let [finding] = &loaded.diagnostics[..] else { panic!("{:#?}", loaded.diagnostics) };
+            assert_eq!((finding.code, finding.level), (Code::FOREIGN_KIND, level), "{kind}");
+            assert!(finding.message.contains("NOT in force"), "{finding}");
+            assert!(loaded.complete && loaded.broken.is_empty());
+        }
+    }
+    let loaded = read(&object("ProxyConfig", "concurrency: 2"));
+    assert_eq!((loaded.diagnostics.len(), loaded.diagnostics[0].code), (1, Code::NO_EFFECT));
 }
 
 #[test]

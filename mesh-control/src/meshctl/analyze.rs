@@ -17,6 +17,9 @@ pub(crate) fn run(args: &AnalyzeArgs, json: bool) -> Result<bool, String> {
     let files = input::read(&args.paths)?;
     let mut options = Options::default();
     options.lenient = args.lenient;
+    if args.lenient {
+        options.extensions = Level::Warning;
+    }
     let findings = analyze(&files, &options, &MeshSettings::new(TrustDomain::cluster_local()));
     let text = if json { as_json(&findings) } else { as_text(&findings, &files) };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("writing the findings: {error}"))?;

@@ -8,9 +8,11 @@
 //! from; what else is remembered only saves reading a file again whose text has not changed.
 
 mod claims;
+mod gateways;
 mod readings;
 mod references;
 mod saved;
+mod sidecars;
 
 pub use saved::LastGood;
 
@@ -70,6 +72,8 @@ impl Accepted {
         }
         let (mut objects, mut diagnostics) = claims.settle();
         references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
+        gateways::judge(&objects, &options.domain, &mut diagnostics);
+        sidecars::judge(&objects, &mut diagnostics);
         let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
             // The same Arc tells whoever compares that nothing changed.
             Some(old) if Arc::ptr_eq(old, &new) || **old == *new => Arc::clone(old),

@@ -4,6 +4,7 @@
 //! call [`Decoder::fields`] for a mapping, name every field they know, and end with [`Fields::finish`], which reports
 //! the rest.
 
+mod embedded;
 mod fields;
 mod scalar;
 mod suggest;

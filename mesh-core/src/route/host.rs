@@ -60,6 +60,8 @@ pub struct HostTable {
     /// By suffix with its leading dot: `.example.com` for `*.example.com`.
     suffixes: Arc<HashMap<Box<str>, Ports>>,
     any: Option<Ports>,
+    /// Whether an authority without a port means the scheme's port, and never the only one of a name.
+    by_scheme: bool,
 }
 
 /// The virtual hosts of one name: one per service port, and perhaps one for every other port.
@@ -70,6 +72,12 @@ pub(crate) struct Ports {
 }
 
 impl HostTable {
+    /// Returns the table of an edge, where an authority without a port means the port of its scheme: what listens at
+    /// the other ports is another server.
+    pub fn of_edge() -> Self {
+        Self { by_scheme: true, ..Self::default() }
+    }
+
     /// Adds `host` under `name`: a full name, `*.suffix` or `*`. Without a `port` it answers for every port that has
     /// no virtual host of its own. The first one added under a name and port stays.
     pub fn insert(&mut self, name: &str, port: Option<u16>, host: &Arc<VirtualHost>) {
@@ -108,7 +116,7 @@ impl HostTable {
         authority: &Authority<'_>,
         scheme: &str,
     ) -> Option<(&'t Arc<VirtualHost>, u16)> {
-        self.candidates(&authority.host).find_map(|ports| ports.find(authority, scheme))
+        self.candidates(&authority.host).find_map(|ports| ports.find(authority, scheme, self.by_scheme))
     }
 
     /// Returns every virtual host with a name and port it answers to, in no order.
@@ -139,11 +147,16 @@ impl Ports {
         self.by_port.is_empty() && self.any_port.is_none()
     }
 
-    fn find<'t>(&'t self, authority: &Authority<'_>, scheme: &str) -> Option<(&'t Arc<VirtualHost>, u16)> {
+    fn find<'t>(
+        &'t self,
+        authority: &Authority<'_>,
+        scheme: &str,
+        by_scheme: bool,
+    ) -> Option<(&'t Arc<VirtualHost>, u16)> {
         let port = authority.port_or_default(scheme);
         let exact = self.by_port.iter().find(|(number, _)| *number == port);
         let only = match (&self.by_port[..], authority.port) {
-            ([only], None) => Some(only),
+            ([only], None) if !by_scheme => Some(only),
             _ => None,
         };
         exact

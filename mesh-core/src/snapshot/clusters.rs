@@ -230,7 +230,7 @@ impl<'a, 's> Clusters<'a, 's> {
         };
         let rule = rules.iter().find(|rule| rule.spec.traffic_policy.is_some()).or(rules.first()).copied();
         let policy = rule.and_then(|rule| rule.spec.traffic_policy.as_ref());
-        let blocks = Blocks::default()
+        let blocks = Blocks::of_mesh(self.view.settings)
             .under(policy, port.number)
             .under(subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
         Some(self.cluster(&Plan { service, port, subset, rule, blocks }))
@@ -257,8 +257,8 @@ impl<'a, 's> Clusters<'a, 's> {
             port: plan.port.number,
             endpoints: EndpointSet::new(endpoints)
                 .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
-            balance: blocks.balance(),
-            limits: blocks.limits(),
+            balance: blocks.balance(self.view.settings),
+            limits: blocks.limits(self.view.settings),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
@@ -320,6 +320,7 @@ impl<'a, 's> Clusters<'a, 's> {
             port: address.port(),
         };
         meshed
+            && self.view.settings.auto_mtls
             && plan.service.location == EntryLocation::MeshInternal
             && inbound::mode(&self.view, &target) != MtlsMode::Disable
     }

@@ -5,7 +5,7 @@
 //! before.
 
 use super::{
-    Inbound, MeshSettings, Snapshot, Viewer,
+    Inbound, MeshSettings, Scope, Snapshot, Viewer,
     clusters::ClusterStore,
     hosts::{self, Unit},
     inbound,
@@ -13,7 +13,7 @@ use super::{
     view::View,
 };
 use crate::{
-    config::{Changes, Diagnostic, Resource},
+    config::{Changes, Diagnostic, Kind, Resource},
     health::States,
     route::{HostTable, Ports},
 };
@@ -56,6 +56,7 @@ struct Compiled {
     owners: HashMap<Arc<str>, BTreeSet<Owner>>,
     hosts: HostTable,
     inbound: Inbound,
+    about_settings: Vec<Diagnostic>,
     about_inbound: Vec<Diagnostic>,
 }
 
@@ -90,14 +91,25 @@ impl Compiler {
         settings: &MeshSettings,
         states: &States,
     ) -> (Snapshot, Vec<Diagnostic>) {
-        let last = self.last.take().filter(|last| last.settings == *settings);
-        let is_first = last.is_none();
-        let mut compiled = last.unwrap_or_else(|| Compiled::nothing(settings.clone()));
-        let changes = Changes::between(&compiled.index.resources, resources);
-        let mut touched = compiled.index.apply(resources, &changes, &self.viewer, settings);
-        touched.everything |= is_first;
-        touched.inbound |= is_first;
-        compiled.update(&touched, &self.viewer, states);
+        let (settings, about_settings) = settings.of(of_kind(resources, Kind::ConfigMap));
+        let changes = |last: &Compiled| Changes::between(&last.index.resources, resources);
+        let last = self.last.take().filter(|last| last.settings == settings);
+        let last =
+            last.map(|last| (changes(&last), last)).filter(|(changes, _)| !Index::is_upset_by(changes));
+        let mut compiled = match last {
+            Some((changes, mut last)) => {
+                let touched = last.index.apply(resources, &changes, &self.viewer, &settings);
+                last.update(&touched, &self.viewer, states);
+                last
+            }
+            None => {
+                let scope = Scope::of(resources, &self.viewer, &settings);
+                let mut new = Compiled::of(Index::of(resources, &self.viewer, &settings, scope), settings);
+                new.update(&Touched::everything(), &self.viewer, states);
+                new
+            }
+        };
+        compiled.about_settings = about_settings;
         let result = (compiled.snapshot(version), compiled.findings());
         self.last = Some(compiled);
         result
@@ -105,16 +117,17 @@ impl Compiler {
 }
 
 impl Compiled {
-    fn nothing(settings: MeshSettings) -> Self {
+    fn of(index: Index, settings: MeshSettings) -> Self {
         Self {
             settings,
-            index: Index::default(),
+            index,
             clusters: ClusterStore::new(),
             units: HashMap::new(),
             readers: HashMap::new(),
             owners: HashMap::new(),
             hosts: HostTable::default(),
             inbound: Inbound::default(),
+            about_settings: Vec::new(),
             about_inbound: Vec::new(),
         }
     }
@@ -210,7 +223,7 @@ impl Compiled {
             version: version.into(),
             hosts: self.hosts.clone(),
             clusters: self.clusters.table.clone(),
-            allow_any: self.settings.allow_any,
+            allow_any: self.index.scope.allow_any().unwrap_or(self.settings.allow_any),
             mesh_suffix: format!(".svc.{}", self.settings.domain),
             inbound: self.inbound.clone(),
         }
@@ -219,8 +232,12 @@ impl Compiled {
     /// Returns every finding once, in the order of places: a rule for several hosts and ports is compiled for each.
     fn findings(&self) -> Vec<Diagnostic> {
         let of_hosts = self.units.values().flat_map(|unit| &unit.findings);
-        let mut found: Vec<_> =
-            of_hosts.chain(self.clusters.findings()).chain(&self.about_inbound).cloned().collect();
+        let mut found: Vec<_> = of_hosts
+            .chain(self.clusters.findings())
+            .chain(&self.about_inbound)
+            .chain(&self.about_settings)
+            .cloned()
+            .collect();
         found.sort_by(|a, b| {
             let order = a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level));
             order.then_with(|| (a.code, &a.message, &a.path).cmp(&(b.code, &b.message, &b.path)))
@@ -228,6 +245,13 @@ impl Compiled {
         found.dedup();
         found
     }
+}
+
+/// Returns the objects of `kind` among `resources`, which are sorted by key.
+fn of_kind(resources: &[Arc<Resource>], kind: Kind) -> &[Arc<Resource>] {
+    let before = |resource: &Arc<Resource>| &*resource.key.kind < kind.as_str();
+    let not_after = |resource: &Arc<Resource>| &*resource.key.kind <= kind.as_str();
+    &resources[resources.partition_point(before)..resources.partition_point(not_after)]
 }
 
 impl Owner {

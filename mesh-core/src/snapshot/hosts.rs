@@ -54,12 +54,12 @@ pub(super) fn compile(
         (None, None) if attached.is_empty() => return None,
         (None, None) => Vec::new(),
         (None, Some(rule)) => {
-            let mut compiler = Compiler { view, clusters: &mut clusters, findings: &mut findings, port: 80 };
+            let mut compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, 80);
             vec![(None, Arc::new(compiler.virtual_host(host, rule)))]
         }
         (Some(service), rule) => {
             let mut of_port = |port| {
-                let compiler = Compiler { view, clusters: &mut clusters, findings: &mut findings, port };
+                let compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, port);
                 (Some(port), Arc::new(of_service(compiler, service, &attached, rule)))
             };
             service.ports.iter().map(|port| of_port(port.number)).collect()

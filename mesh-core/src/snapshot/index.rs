@@ -1,8 +1,8 @@
 //! The objects that one workload sees, by what they are about; kept up to date change by change.
 
 use super::{
-    MeshSettings, Viewer, attached,
-    view::{age, specificity},
+    MeshSettings, Scope, Viewer, attached,
+    view::{age, or_default, specificity},
 };
 use crate::{
     config::{
@@ -27,6 +27,8 @@ pub(super) struct Index {
     rules: HashMap<Arc<str>, ByHost>,
     /// Virtual services.
     pub(super) claims: ByHost,
+    /// What a Sidecar lets the workload see.
+    pub(super) scope: Scope,
     /// HTTPRoutes and GRPCRoutes, by the services they are attached to.
     pub(super) attached: ByHost,
 }
@@ -51,6 +53,24 @@ pub(super) struct Touched {
 }
 
 impl Index {
+    /// Returns the index of `resources`, as `viewer` sees them within `scope`.
+    pub(super) fn of(
+        resources: &[Arc<Resource>],
+        viewer: &Viewer,
+        settings: &MeshSettings,
+        scope: Scope,
+    ) -> Self {
+        let mut index = Self { scope, ..Self::default() };
+        let changes = Changes { old: Vec::new(), new: resources.to_vec() };
+        index.apply(resources, &changes, viewer, settings);
+        index
+    }
+
+    /// Returns whether only a new index is right after `changes`: they decide what of it the workload sees at all.
+    pub(super) fn is_upset_by(changes: &Changes) -> bool {
+        changes.iter().any(|object| object.kind == Kind::Sidecar)
+    }
+
     /// Brings the index from what it holds to `resources`, which `changes` lead to, as `viewer` sees them.
     pub(super) fn apply(
         &mut self,
@@ -92,12 +112,14 @@ impl Index {
         };
         match &object.spec {
             Spec::VirtualService(spec) => {
-                if is_for_mesh(spec) && viewer.sees(&spec.export_to, namespace) {
-                    spec.hosts.iter().for_each(|host| on_host(&mut self.claims, full(&host.value)));
+                let hosts = || spec.hosts.iter().map(|host| full(&host.value));
+                let imported = || hosts().any(|host| self.scope.imports(namespace, &host));
+                if is_for_mesh(spec) && viewer.sees_rule(spec, namespace, settings) && imported() {
+                    hosts().for_each(|host| on_host(&mut self.claims, host));
                 }
                 touched.names.insert(self::object(Kind::VirtualService, namespace, &object.key.name));
             }
-            Spec::DestinationRule(spec) if applies(spec, namespace, viewer) => {
+            Spec::DestinationRule(spec) if applies(spec, namespace, viewer, settings) => {
                 on_host(self.rules.entry(Arc::clone(namespace)).or_default(), full(&spec.host.value));
             }
             Spec::AttachedRoute(spec) => {
@@ -113,6 +135,12 @@ impl Index {
     /// Returns the destination rules for `host` in `namespace`: an exact host beats the longest wildcard.
     pub(super) fn rules(&self, namespace: &str, host: &str) -> &[Arc<Resource>] {
         self.rules.get(namespace).map_or(&[], |rules| rules.covering(host))
+    }
+}
+
+impl Touched {
+    pub(super) fn everything() -> Self {
+        Self { names: BTreeSet::new(), everything: true, inbound: true }
     }
 }
 
@@ -171,9 +199,9 @@ fn is_for_mesh(spec: &VirtualService) -> bool {
     spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == "mesh")
 }
 
-fn applies(rule: &DestinationRule, namespace: &str, viewer: &Viewer) -> bool {
+fn applies(rule: &DestinationRule, namespace: &str, viewer: &Viewer, settings: &MeshSettings) -> bool {
     match &rule.workload_selector {
-        None => viewer.sees(&rule.export_to, namespace),
+        None => viewer.sees(or_default(&rule.export_to, &settings.destination_rule_export_to), namespace),
         Some(selector) => *namespace == *viewer.namespace && viewer.carries(&selector.labels),
     }
 }

@@ -3,15 +3,15 @@
 
 use super::{
     clusters::Clusters,
+    settings::retry,
     view::{Typed, View, carries},
 };
 use crate::{
     config::{
         Code, Diagnostic, Mark,
-        istio::{self, HttpMatch, HttpRoute, RouteDestination, StringMatch, VirtualService},
+        istio::{self, HttpMatch, HttpRoute, RouteDestination, StringMatch, VirtualService, bound_gateway},
     },
     registry::{Service, full_host},
-    retry::{Backoff, RetryPolicy},
     route::{
         Condition, Forward, HeaderOpError, HeaderOps, PathRewrite, Redirect, Rewrite, Route, RouteAction,
         RouteMatch, Target, VirtualHost, Weighted, authority_of,
@@ -26,6 +26,20 @@ pub(super) struct Compiler<'a, 'b, 's> {
     pub(super) clusters: &'b mut Clusters<'a, 's>,
     pub(super) findings: &'b mut Vec<Diagnostic>,
     pub(super) port: u16,
+    /// The namespace and name of the Gateway whose requests are routed; `None` are those of the workload itself.
+    pub(super) gateway: Option<(&'b str, &'b str)>,
+}
+
+impl<'a, 'b, 's> Compiler<'a, 'b, 's> {
+    /// Returns what compiles the routes of the workload's own calls.
+    pub(super) fn for_mesh(
+        view: View<'a>,
+        clusters: &'b mut Clusters<'a, 's>,
+        findings: &'b mut Vec<Diagnostic>,
+        port: u16,
+    ) -> Self {
+        Self { view, clusters, findings, port, gateway: None }
+    }
 }
 
 impl<'a> Compiler<'a, '_, '_> {
@@ -45,7 +59,7 @@ impl<'a> Compiler<'a, '_, '_> {
         let action = RouteAction::Forward(Forward {
             destinations: Weighted::one(target),
             timeout: None,
-            retry: RetryPolicy::default(),
+            retry: self.view.settings.retry.clone(),
             rewrite: None,
             request_headers: HeaderOps::default(),
             fault: None,
@@ -108,23 +122,28 @@ impl<'a> Compiler<'a, '_, '_> {
             if http.matches.is_empty() { std::slice::from_ref(&everything) } else { &http.matches[..] };
         let mut routes = Vec::new();
         for alternative in alternatives {
-            if self.concerns_us(alternative) {
+            if self.concerns_us(&rule.resource.key.namespace, alternative) {
                 routes.extend(self.route(rule, index, http, alternative));
             }
         }
         routes
     }
 
-    /// Conditions on the caller are judged here, once, and not per request.
-    fn concerns_us(&self, alternative: &HttpMatch) -> bool {
+    /// Conditions on the caller are judged here, once, and not per request. `namespace` is the rule's.
+    fn concerns_us(&self, namespace: &str, alternative: &HttpMatch) -> bool {
         let viewer = self.view.viewer;
         // spec: istio pilot/pkg/networking/core/route/route.go sourceMatchHTTP: where gateways are named, labels are not consulted
-        let source = match &alternative.gateways[..] {
-            [] => carries(&viewer.labels, &alternative.source_labels),
-            gateways => gateways.iter().any(|gateway| gateway == "mesh"),
+        let source = match (&alternative.gateways[..], self.gateway) {
+            ([], None) => carries(&viewer.labels, &alternative.source_labels),
+            ([], Some(_)) => true,
+            (gateways, None) => gateways.iter().any(|gateway| gateway == "mesh"),
+            (gateways, Some(edge)) => {
+                gateways.iter().any(|gateway| bound_gateway(gateway, namespace) == edge)
+            }
         };
+        let from = |namespace: &String| self.gateway.is_some() || *namespace == viewer.namespace;
         source
-            && alternative.source_namespace.as_ref().is_none_or(|namespace| *namespace == viewer.namespace)
+            && alternative.source_namespace.as_ref().is_none_or(from)
             && alternative.port.is_none_or(|port| port == self.port)
     }
 
@@ -206,7 +225,7 @@ impl<'a> Compiler<'a, '_, '_> {
         Some(RouteAction::Forward(Forward {
             destinations,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
-            retry: retry(http),
+            retry: retry(http.retries.as_ref(), self.view.settings),
             rewrite: self.rewrite(origin, http, alternative),
             request_headers: self.operations(origin, "headers.request", &http.headers.request),
             fault: None,
@@ -339,20 +358,6 @@ impl Origin<'_> {
             .about(&self.rule.resource.key)
             .at(self.rule.resource.locate(self.at))
             .path(format!("spec.http[{}].{field}", self.index))
-    }
-}
-
-/// `retries: {attempts: 0}` switches retries off; without `retryOn` the default list stays.
-fn retry(http: &HttpRoute) -> RetryPolicy {
-    let default = RetryPolicy::default();
-    let Some(written) = &http.retries else { return default };
-    RetryPolicy {
-        retries_max: written.attempts.unwrap_or(default.retries_max),
-        explicit: written.retry_on.is_some(),
-        on: written.retry_on.clone().unwrap_or_default(),
-        per_try_timeout: written.per_try_timeout.filter(|timeout| !timeout.is_zero()),
-        backoff: written.backoff.filter(|base| !base.is_zero()).map_or(default.backoff, Backoff::from_base),
-        avoid_previous_hosts: written.ignore_previous_hosts.unwrap_or(true),
     }
 }
 

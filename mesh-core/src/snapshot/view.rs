@@ -1,6 +1,6 @@
 //! The configuration as one workload sees it while it is compiled.
 
-use super::{MeshSettings, Viewer, attached::Attached, index::Index};
+use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index};
 use crate::{
     config::{
         Resource, Spec,
@@ -20,6 +20,8 @@ pub(super) struct View<'a> {
     pub(super) settings: &'a MeshSettings,
     /// The objects that set the mutual TLS mode of servers.
     pub(super) peer_policies: &'a [Arc<Resource>],
+    /// What a Sidecar lets the workload see.
+    pub(super) scope: &'a Scope,
 }
 
 /// An object beside its typed content.
@@ -38,8 +40,8 @@ impl<T> Copy for Typed<'_, T> {}
 
 impl<'a> View<'a> {
     pub(super) fn new(index: &'a Index, viewer: &'a Viewer, settings: &'a MeshSettings) -> Self {
-        let Index { resources, registry, peer_policies, .. } = index;
-        Self { index, resources, registry, viewer, settings, peer_policies }
+        let Index { resources, registry, peer_policies, scope, .. } = index;
+        Self { index, resources, registry, viewer, settings, peer_policies, scope }
     }
 
     /// Returns the virtual services for `host`, the one that rules it first: the oldest of those that name it. If there
@@ -89,7 +91,15 @@ impl<'a> View<'a> {
 
     /// Returns whether this workload sees `service`.
     pub(super) fn sees_service(&self, service: &Service) -> bool {
-        self.viewer.sees(&service.export_to, &service.namespace)
+        self.scope.sees(&service.namespace, &service.host)
+            && self
+                .viewer
+                .sees(or_default(&service.export_to, &self.settings.service_export_to), &service.namespace)
+    }
+
+    /// Returns whether this workload sees `rule`.
+    pub(super) fn sees_rule(&self, rule: &Typed<'_, VirtualService>) -> bool {
+        self.viewer.sees_rule(rule.spec, &rule.resource.key.namespace, self.settings)
     }
 }
 
@@ -106,6 +116,11 @@ impl Viewer {
             })
     }
 
+    /// Returns whether `rule`, an object of `namespace`, is visible to the workload.
+    pub(super) fn sees_rule(&self, rule: &VirtualService, namespace: &str, settings: &MeshSettings) -> bool {
+        self.sees(or_default(&rule.export_to, &settings.virtual_service_export_to), namespace)
+    }
+
     /// Returns whether the workload has every one of `labels`.
     pub(super) fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
         carries(&self.labels, labels)
@@ -117,6 +132,11 @@ fn typed<'a, T: 'a>(
     of: impl Fn(&'a Spec) -> Option<&'a T>,
 ) -> impl Iterator<Item = Typed<'a, T>> {
     objects.iter().filter_map(move |resource| Some(Typed { resource, spec: of(&resource.spec)? }))
+}
+
+/// Returns `written`, or the mesh's `default` if nothing is written.
+pub(super) fn or_default<'a>(written: &'a [String], default: &'a [String]) -> &'a [String] {
+    if written.is_empty() { default } else { written }
 }
 
 /// Returns whether `labels` holds every one of `wanted`.

@@ -178,6 +178,16 @@ pub(super) fn is_host(text: &str) -> bool {
     text.len() <= 255 && rest.strip_suffix('.').unwrap_or(rest).split('.').all(is_label)
 }
 
+/// Returns whether `text` may name a namespace.
+// spec: RFC 1123, 2.1
+pub(in crate::config) fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 impl HeaderOperations {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;

@@ -61,7 +61,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
     }
 
     fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>) -> Forward {
-        let (timeout, retry) = timeout_and_retry(rule);
+        let (timeout, retry) = timeout_and_retry(rule, &self.compiler.view.settings.retry);
         Forward {
             destinations,
             timeout,
@@ -218,11 +218,10 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
 
 /// The bound of a backend is that of each try where tries are configured, else that of the call.
 // spec: istio pilot/pkg/config/kube/gateway/conversion.go convertHTTPRoute
-fn timeout_and_retry(rule: &AttachedRule) -> (Option<Duration>, RetryPolicy) {
+fn timeout_and_retry(rule: &AttachedRule, default: &RetryPolicy) -> (Option<Duration>, RetryPolicy) {
     let lasting = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
     let (request, backend) = (lasting(rule.timeout), lasting(rule.backend_timeout));
-    let default = RetryPolicy::default();
-    let Some(retry) = &rule.retry else { return (backend.or(request), default) };
+    let Some(retry) = &rule.retry else { return (backend.or(request), default.clone()) };
     let policy = RetryPolicy {
         retries_max: retry.attempts.unwrap_or(default.retries_max),
         explicit: retry.retry_on.is_some(),

@@ -237,7 +237,7 @@ impl RouteDestination {
 }
 
 impl HttpRetry {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let read = Self {
             attempts: fields.get("attempts", count),
