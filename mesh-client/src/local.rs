@@ -3,17 +3,17 @@
 use crate::body::{CallInfo, ResponseBody};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use mesh_core::route::{Head, Redirect, Route, RouteAction};
+use mesh_core::route::{Cited, Head, Redirect, Route, RouteAction};
 
-/// Returns the answer of `route` to the request with `head`.
-pub(crate) fn answer(head: &Head<'_>, route: &Route) -> Response<ResponseBody> {
+/// Returns the answer of `route` to the request that is cited.
+pub(crate) fn answer(cited: &Cited<'_>, route: &Route) -> Response<ResponseBody> {
     let mut response = match &route.action {
-        RouteAction::Redirect(redirect) => redirected(head, redirect),
-        RouteAction::Direct { status, body } => direct(*status, body.clone()),
+        RouteAction::Redirect(redirect) => redirected(&cited.head, redirect),
+        RouteAction::Direct { status, body, .. } => direct(*status, body.clone()),
         // A route that forwards is not answered here, and kinds of action that are not known yet are nobody's.
         _ => direct(StatusCode::NOT_FOUND, Bytes::new()),
     };
-    route.response_headers.apply(response.headers_mut());
+    route.response_headers.apply(response.headers_mut(), route.response_headers.values(cited));
     response
 }
 
@@ -46,10 +46,11 @@ fn location(head: &Head<'_>, redirect: &Redirect) -> String {
         (None, true) => without_default_port(authority),
         (None, false) => authority.to_owned(),
     };
-    let path = match (&redirect.uri, head.path_and_query.split_once('?')) {
-        (None, _) => head.path_and_query.to_owned(),
-        (Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
-        (Some(uri), _) => uri.clone(),
+    let path = match (&redirect.prefix_rewrite, &redirect.uri, head.path_and_query.split_once('?')) {
+        (Some(rewrite), _, _) => rewrite.apply(head.path_and_query),
+        (None, None, _) => head.path_and_query.to_owned(),
+        (None, Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
+        (None, Some(uri), _) => uri.clone(),
     };
     format!("{scheme}://{authority}{path}")
 }
@@ -76,16 +77,31 @@ fn host_of(authority: &str) -> &str {
 mod tests {
     use super::*;
     use http::{HeaderMap, Method};
+    use mesh_core::route::PathRewrite;
 
     #[test]
     fn a_redirect_replaces_what_it_names_and_keeps_the_rest() {
-        let none =
-            Redirect { status: StatusCode::FOUND, uri: None, authority: None, port: None, scheme: None };
+        let none = Redirect {
+            status: StatusCode::FOUND,
+            uri: None,
+            prefix_rewrite: None,
+            authority: None,
+            port: None,
+            scheme: None,
+            fault: None,
+        };
+        let prefix = |matched, with: &str| Some(PathRewrite::Prefix { matched, with: with.to_owned() });
         let some = |text: &str| Some(text.to_owned());
         let table = [
             (none.clone(), "http://shop:8080/a?q=1"),
             (Redirect { uri: some("/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
             (Redirect { uri: some("/b?x"), ..none.clone() }, "http://shop:8080/b?x"),
+            (Redirect { prefix_rewrite: prefix(2, "/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
+            (Redirect { prefix_rewrite: prefix(1, "/b/"), ..none.clone() }, "http://shop:8080/b/a?q=1"),
+            (
+                Redirect { prefix_rewrite: Some(PathRewrite::Whole("/c".to_owned())), ..none.clone() },
+                "http://shop:8080/c?q=1",
+            ),
             (Redirect { authority: some("other"), ..none.clone() }, "http://other/a?q=1"),
             (Redirect { port: Some(80), ..none.clone() }, "http://shop/a?q=1"),
             (Redirect { port: Some(81), ..none.clone() }, "http://shop:81/a?q=1"),

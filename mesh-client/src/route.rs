@@ -60,7 +60,7 @@ impl Step<()> for Route {
             Decision::Forward { route, forward, target, .. } => {
                 self.forward(&plan, call, Chosen { route, forward, target }).await
             }
-            Decision::Answer { route, .. } => Ok(local::answer(&call.head(), route)),
+            Decision::Answer { route, .. } => Ok(local::answer(&call.cited(), route)),
             Decision::NoRoute { host } => {
                 let path = call.request.uri().path();
                 let message = format!("no route of {} matches {path:?} (NR)", host.name);
@@ -93,14 +93,16 @@ impl Route {
             return Err(record.end_with(error.settle(journal.account(), call.grpc)));
         }
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
+        let on_answer = chosen.order(&chosen.route.response_headers, &chosen.target.response_headers);
+        let on_answer = on_answer.map(|operations| (operations, operations.values(&call.cited())));
         let answer = self.below.run(call.request, &path).await;
         let account = path.journal.account();
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => return Err(record.end_with(error.settle(account, call.grpc))),
         };
-        for operations in chosen.order(&chosen.route.response_headers, &chosen.target.response_headers) {
-            operations.apply(response.headers_mut());
+        for (operations, values) in on_answer {
+            operations.apply(response.headers_mut(), values);
         }
         record.on_head(response.status(), account.info.flags);
         Ok(response.map(|body| ResponseBody::upstream(body, account.info, record)))

@@ -8,6 +8,7 @@ mod authorization_policy;
 mod common;
 mod destination_rule;
 mod endpoints;
+mod expression;
 mod gateway;
 mod legacy_policy;
 mod mesh_config;
@@ -39,5 +40,6 @@ pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};
 pub use sidecar::Sidecar;
 pub use telemetry::Telemetry;
 pub use virtual_service::{
-    DirectResponse, HttpMatch, HttpRetry, HttpRoute, Redirect, Rewrite, RouteDestination, VirtualService,
+    ClaimMatch, CorsPolicy, Delegate, Delegated, DirectResponse, HttpMatch, HttpMirror, HttpRetry, HttpRoute,
+    Redirect, Rewrite, RouteDestination, VirtualService,
 };

@@ -61,6 +61,11 @@ impl<'a> Clusters<'a> {
         Some(number)
     }
 
+    /// Returns cluster number `id` of those built so far.
+    pub(super) fn get(&self, id: ClusterId) -> &Cluster {
+        &self.built[id.0 as usize]
+    }
+
     fn build(&mut self, service: &'a Service, port: u16, subset: &str) -> Option<Cluster> {
         let port = service.ports.iter().find(|known| known.number == port)?;
         let rules = self.view.destination_rules(service);
@@ -220,7 +225,7 @@ impl<'a> Clusters<'a> {
 
     /// Notes that the subset to which `origin` sends selects no endpoint.
     pub(super) fn note_empty(&mut self, number: ClusterId, origin: Origin) {
-        let cluster = &self.built[number.0 as usize];
+        let cluster = self.get(number);
         if cluster.endpoints.is_empty() && !cluster.subset.is_empty() {
             let message = format!("no endpoint of {} belongs to subset {:?}", cluster.host, cluster.subset);
             let finding = Diagnostic::new(Code::EMPTY_SUBSET, Level::Info, message)

@@ -1,0 +1,204 @@
+//! Which routes no request can reach, because every request that meets them meets an earlier one.
+//!
+//! A match counts as covered by an earlier one whose other conditions are the same or none, and whose path condition
+//! holds wherever its own does. Each match is looked up, not compared with every other one: there may be thousands.
+// spec: istio pkg/config/validation analyzeUnreachableHTTPRules
+
+use super::{HttpMatch, HttpRoute};
+use crate::config::{
+    decode::Fields,
+    diagnostic::{Code, Diagnostic, Level},
+    istio::common::StringMatch,
+};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    fmt::Write as _,
+};
+
+/// Reports the routes of a VirtualService that none can reach (IST0130), and matches that do nothing (IST0131).
+pub(super) fn note_unreachable(fields: &mut Fields<'_, '_>, routes: &[HttpRoute]) {
+    let everything = [HttpMatch::default()];
+    let mut seen = Seen::default();
+    for (index, route) in routes.iter().enumerate() {
+        let matches = if route.matches.is_empty() { &everything[..] } else { &route.matches[..] };
+        let covered: Vec<_> = matches.iter().map(|alternative| seen.meet(alternative, index)).collect();
+        let earlier = |cover: &Option<usize>| cover.filter(|by| *by < index);
+        if let Some(by) =
+            covered.iter().map(earlier).collect::<Option<Vec<_>>>().and_then(|all| all.last().copied())
+        {
+            note_route(fields, routes, index, by);
+        } else {
+            note_matches(fields, index, matches, &covered);
+        }
+        if seen.everything.is_some_and(|by| by < index) {
+            return;
+        }
+    }
+}
+
+fn note_route(fields: &mut Fields<'_, '_>, routes: &[HttpRoute], index: usize, by: usize) {
+    let (Some(route), Some(earlier)) = (routes.get(index), routes.get(by)) else { return };
+    let (message, help) = if earlier.matches.iter().all(is_everything) {
+        (
+            format!("http[{by}] takes every request; nothing reaches the routes behind it"),
+            "put the route without conditions last",
+        )
+    } else {
+        (
+            format!("no request reaches this route: what it matches, http[{by}] takes"),
+            "put the narrower match first",
+        )
+    };
+    let finding = Diagnostic::warning(Code::UNREACHABLE_RULE, message).help(help);
+    fields.decoder.within("http", |decoder| {
+        decoder.within_item(index, |decoder| decoder.find(route.at, finding));
+    });
+}
+
+fn note_matches(fields: &mut Fields<'_, '_>, index: usize, matches: &[HttpMatch], covered: &[Option<usize>]) {
+    for (number, (alternative, by)) in matches.iter().zip(covered).enumerate() {
+        let Some(by) = by else { continue };
+        let message = format!("this match does nothing: what it matches, one in http[{by}] takes before it");
+        let finding = Diagnostic::new(Code::INEFFECTIVE_MATCH, Level::Info, message).help("remove it");
+        fields.decoder.within("http", |decoder| {
+            decoder.within_item(index, |decoder| {
+                decoder.within("match", |decoder| {
+                    decoder.within_item(number, |decoder| decoder.find(alternative.at, finding));
+                });
+            });
+        });
+    }
+}
+
+fn is_everything(alternative: &HttpMatch) -> bool {
+    is_every_path(alternative) && others(alternative).is_empty()
+}
+
+fn is_every_path(alternative: &HttpMatch) -> bool {
+    match &alternative.uri {
+        None | Some(StringMatch::Present) => true,
+        Some(StringMatch::Prefix(prefix)) => matches!(prefix.as_str(), "" | "/"),
+        Some(StringMatch::Regex(regex)) => regex.as_str() == "^(?:.*)$",
+        Some(StringMatch::Exact(_)) => false,
+    }
+}
+
+/// The matches met so far, by their conditions on anything but the path.
+#[derive(Default)]
+struct Seen {
+    by_others: HashMap<String, Paths>,
+    /// The first route that every request meets.
+    everything: Option<usize>,
+}
+
+/// Conditions on the path, each with the first route that has it.
+#[derive(Default)]
+struct Paths {
+    any: Option<usize>,
+    with_case: Texts,
+    /// In lower case.
+    without_case: Texts,
+    regexes: HashMap<String, usize>,
+}
+
+#[derive(Default)]
+struct Texts {
+    exact: HashMap<String, usize>,
+    prefixes: HashMap<String, usize>,
+    /// How long the prefixes are.
+    lengths: BTreeSet<usize>,
+}
+
+impl Seen {
+    /// Adds a match of route `index`, and returns the route that covers it.
+    fn meet(&mut self, alternative: &HttpMatch, index: usize) -> Option<usize> {
+        let others = others(alternative);
+        let covering = [self.by_others.get(""), self.by_others.get(&others)];
+        let by = covering.into_iter().flatten().find_map(|paths| paths.covering(alternative));
+        if by.is_none() {
+            if others.is_empty() && is_every_path(alternative) {
+                self.everything = Some(index);
+            }
+            self.by_others.entry(others).or_default().add(alternative, index);
+        }
+        by
+    }
+}
+
+impl Paths {
+    fn add(&mut self, alternative: &HttpMatch, index: usize) {
+        let texts = if alternative.ignore_uri_case { &mut self.without_case } else { &mut self.with_case };
+        let cased = |text: &str| {
+            if alternative.ignore_uri_case { text.to_ascii_lowercase() } else { text.to_owned() }
+        };
+        match &alternative.uri {
+            _ if is_every_path(alternative) => self.any = self.any.or(Some(index)),
+            Some(StringMatch::Exact(text)) => first(&mut texts.exact, cased(text), index),
+            Some(StringMatch::Prefix(text)) => {
+                texts.lengths.insert(text.len());
+                first(&mut texts.prefixes, cased(text), index);
+            }
+            Some(StringMatch::Regex(regex)) => first(&mut self.regexes, regex.as_str().to_owned(), index),
+            None | Some(StringMatch::Present) => {}
+        }
+    }
+
+    fn covering(&self, alternative: &HttpMatch) -> Option<usize> {
+        let by_text = |text: &str, exact: bool| {
+            let with_case =
+                if alternative.ignore_uri_case { None } else { self.with_case.covering(text, exact) };
+            with_case.or_else(|| self.without_case.covering(&text.to_ascii_lowercase(), exact))
+        };
+        self.any.or_else(|| match &alternative.uri {
+            Some(StringMatch::Exact(text)) => by_text(text, true),
+            Some(StringMatch::Prefix(text)) => by_text(text, false),
+            Some(StringMatch::Regex(regex)) => self.regexes.get(regex.as_str()).copied(),
+            None | Some(StringMatch::Present) => None,
+        })
+    }
+}
+
+impl Texts {
+    fn covering(&self, text: &str, exact: bool) -> Option<usize> {
+        let same = if exact { self.exact.get(text) } else { None };
+        let prefixes = self.lengths.iter().filter_map(|length| self.prefixes.get(text.get(..*length)?));
+        same.or_else(|| prefixes.min()).copied()
+    }
+}
+
+fn first(seen: &mut HashMap<String, usize>, text: String, index: usize) {
+    if let Entry::Vacant(entry) = seen.entry(text) {
+        entry.insert(index);
+    }
+}
+
+/// Returns the conditions of a match on anything but the path, written the same if they are the same; empty if it has
+/// none.
+fn others(alternative: &HttpMatch) -> String {
+    let HttpMatch { scheme, method, authority, port, source_labels, source_namespace, gateways, .. } =
+        alternative;
+    let mut text = String::new();
+    let mut add = |what: &str, said: &dyn std::fmt::Debug| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{what} {said:?}");
+    };
+    for (what, pattern) in [("scheme", scheme), ("method", method), ("authority", authority)] {
+        pattern.iter().for_each(|pattern| add(what, pattern));
+    }
+    for (what, conditions) in [
+        ("header", &alternative.headers),
+        ("without", &alternative.without_headers),
+        ("parameter", &alternative.query_params),
+    ] {
+        let mut conditions: Vec<_> =
+            conditions.iter().map(|(name, pattern)| format!("{name:?} {pattern:?}")).collect();
+        conditions.sort();
+        conditions.iter().for_each(|condition| add(what, condition));
+    }
+    alternative.claims.iter().for_each(|claim| add("claim", claim));
+    port.iter().for_each(|port| add("port", port));
+    source_labels.iter().for_each(|label| add("label", &label));
+    source_namespace.iter().for_each(|namespace| add("namespace", namespace));
+    gateways.iter().for_each(|gateway| add("gateway", gateway));
+    text
+}
