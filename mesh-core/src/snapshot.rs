@@ -5,6 +5,7 @@
 //! of routes, `inbound` the rules for what comes in.
 
 mod clusters;
+mod delegate;
 mod hosts;
 mod inbound;
 mod policy;
