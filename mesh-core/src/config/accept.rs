@@ -8,6 +8,7 @@
 //! version, and its location says which file it came from.
 
 mod claims;
+mod delegates;
 mod references;
 mod saved;
 
@@ -66,6 +67,7 @@ impl Accepted {
         }
         let (mut objects, mut diagnostics) = claims.settle();
         references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
+        delegates::note_unused(&objects, &mut diagnostics);
         let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
             // The same Arc tells whoever compares that nothing changed.
             Some(old) if **old == *new => Arc::clone(old),
