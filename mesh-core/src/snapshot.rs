@@ -1,8 +1,8 @@
 //! What is true now: the whole configuration, compiled for one workload, immutable.
 //!
 //! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
-//! of a destination, `clusters` makes clusters of services, `routes` makes routes of rules, `hosts` makes virtual hosts
-//! of routes, `inbound` the rules for what comes in.
+//! of a destination, `clusters` makes clusters of services, `delegate` puts the routes of delegates where they belong,
+//! `routes` makes routes of rules, `hosts` makes virtual hosts of routes, `inbound` the rules for what comes in.
 
 mod clusters;
 mod delegate;

@@ -11,7 +11,7 @@ use crate::config::{
     istio::common::StringMatch,
 };
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap},
     fmt::Write as _,
 };
 
@@ -104,7 +104,8 @@ struct Paths {
 #[derive(Default)]
 struct Texts {
     exact: HashMap<String, usize>,
-    prefixes: HashMap<String, usize>,
+    /// By their digest, which grows with a text: every prefix of one is looked up in one walk along it.
+    prefixes: HashMap<u64, (String, usize)>,
     /// How long the prefixes are.
     lengths: BTreeSet<usize>,
 }
@@ -133,12 +134,11 @@ impl Paths {
         };
         match &alternative.uri {
             _ if is_every_path(alternative) => self.any = self.any.or(Some(index)),
-            Some(StringMatch::Exact(text)) => first(&mut texts.exact, cased(text), index),
-            Some(StringMatch::Prefix(text)) => {
-                texts.lengths.insert(text.len());
-                first(&mut texts.prefixes, cased(text), index);
+            Some(StringMatch::Exact(text)) => drop(texts.exact.entry(cased(text)).or_insert(index)),
+            Some(StringMatch::Prefix(text)) => texts.add_prefix(cased(text), index),
+            Some(StringMatch::Regex(regex)) => {
+                self.regexes.entry(regex.as_str().to_owned()).or_insert(index);
             }
-            Some(StringMatch::Regex(regex)) => first(&mut self.regexes, regex.as_str().to_owned(), index),
             None | Some(StringMatch::Present) => {}
         }
     }
@@ -159,17 +159,31 @@ impl Paths {
 }
 
 impl Texts {
+    fn add_prefix(&mut self, text: String, index: usize) {
+        self.lengths.insert(text.len());
+        self.prefixes.entry(grown(DIGEST, text.as_bytes())).or_insert((text, index));
+    }
+
     fn covering(&self, text: &str, exact: bool) -> Option<usize> {
-        let same = if exact { self.exact.get(text) } else { None };
-        let prefixes = self.lengths.iter().filter_map(|length| self.prefixes.get(text.get(..*length)?));
-        same.or_else(|| prefixes.min()).copied()
+        let same = if exact { self.exact.get(text).copied() } else { None };
+        same.or_else(|| self.prefix_of(text))
+    }
+
+    fn prefix_of(&self, text: &str) -> Option<usize> {
+        let (mut digest, mut done) = (DIGEST, 0);
+        self.lengths.range(..=text.len()).find_map(|&length| {
+            digest = grown(digest, &text.as_bytes()[done..length]);
+            done = length;
+            let (prefix, index) = self.prefixes.get(&digest)?;
+            text.starts_with(prefix.as_str()).then_some(*index)
+        })
     }
 }
 
-fn first(seen: &mut HashMap<String, usize>, text: String, index: usize) {
-    if let Entry::Vacant(entry) = seen.entry(text) {
-        entry.insert(index);
-    }
+/// Returns the digest of a text that `bytes` make longer.
+// spec: draft-eastlake-fnv, FNV-1a, 64 bits
+fn grown(digest: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(digest, |digest, byte| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Returns the conditions of a match on anything but the path, written the same if they are the same; empty if it has
@@ -202,3 +216,6 @@ fn others(alternative: &HttpMatch) -> String {
     gateways.iter().for_each(|gateway| add("gateway", gateway));
     text
 }
+
+/// The digest of the empty text.
+const DIGEST: u64 = 0xcbf2_9ce4_8422_2325;
