@@ -160,6 +160,7 @@ fn what_works_and_is_probably_not_meant_is_noted_at_its_field() {
         ("rewrite: {authority: b}, route: [{destination: {host: a}, headers: {request: {set: {host: c}}}}]", Code::NO_EFFECT, Warning, ".route"),
         ("redirect: {uri: /}, timeout: 1s", Code::NO_EFFECT, Warning, ".timeout"),
         ("directResponse: {status: 200}, retries: {attempts: 1}", Code::NO_EFFECT, Warning, ".retries"),
+        ("redirect: {uri: /}, headers: {request: {set: {a: b}}}", Code::NO_EFFECT, Warning, ".headers"),
         // timeouts
         ("timeout: 2s, retries: {attempts: 3, perTryTimeout: 500ms, retryOn: 5xx}", Code::TIMEOUT_BELOW_TRIES, Warning, ".timeout"),
         ("timeout: 3s, retries: {perTryTimeout: 1s, retryOn: reset}", Code::TIMEOUT_BELOW_TRIES, Warning, ".timeout"),

@@ -22,13 +22,9 @@ pub(super) fn note_unreachable(fields: &mut Fields<'_, '_>, routes: &[HttpRoute]
     for (index, route) in routes.iter().enumerate() {
         let matches = if route.matches.is_empty() { &everything[..] } else { &route.matches[..] };
         let covered: Vec<_> = matches.iter().map(|alternative| seen.meet(alternative, index)).collect();
-        let earlier = |cover: &Option<usize>| cover.filter(|by| *by < index);
-        if let Some(by) =
-            covered.iter().map(earlier).collect::<Option<Vec<_>>>().and_then(|all| all.last().copied())
-        {
-            note_route(fields, routes, index, by);
-        } else {
-            note_matches(fields, index, matches, &covered);
+        match covered.iter().map(|by| by.filter(|by| *by < index)).collect::<Option<BTreeSet<_>>>() {
+            Some(earlier) => note_route(fields, routes, index, &earlier),
+            None => note_matches(fields, index, matches, &covered),
         }
         if seen.everything.is_some_and(|by| by < index) {
             return;
@@ -36,18 +32,21 @@ pub(super) fn note_unreachable(fields: &mut Fields<'_, '_>, routes: &[HttpRoute]
     }
 }
 
-fn note_route(fields: &mut Fields<'_, '_>, routes: &[HttpRoute], index: usize, by: usize) {
-    let (Some(route), Some(earlier)) = (routes.get(index), routes.get(by)) else { return };
-    let (message, help) = if earlier.matches.iter().all(is_everything) {
-        (
+/// Reports that the routes `earlier` take everything that route `index` matches.
+fn note_route(fields: &mut Fields<'_, '_>, routes: &[HttpRoute], index: usize, earlier: &BTreeSet<usize>) {
+    let Some(route) = routes.get(index) else { return };
+    let takes_all = |by: &usize| routes.get(*by).is_some_and(|route| route.matches.iter().all(is_everything));
+    let (message, help) = match earlier.iter().find(|by| takes_all(by)) {
+        Some(by) => (
             format!("http[{by}] takes every request; nothing reaches the routes behind it"),
             "put the route without conditions last",
-        )
-    } else {
-        (
-            format!("no request reaches this route: what it matches, http[{by}] takes"),
-            "put the narrower match first",
-        )
+        ),
+        None => {
+            let named: Vec<_> = earlier.iter().take(NAMED_MAX).map(|by| format!("http[{by}]")).collect();
+            let message =
+                format!("no request reaches this route: what it matches goes to {}", named.join(", "));
+            (message, "put the narrower match first")
+        }
     };
     let finding = Diagnostic::warning(Code::UNREACHABLE_RULE, message).help(help);
     fields.decoder.within("http", |decoder| {
@@ -219,3 +218,6 @@ fn others(alternative: &HttpMatch) -> String {
 
 /// The digest of the empty text.
 const DIGEST: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// A route is covered by few others, or by so many that their names say nothing.
+const NAMED_MAX: usize = 5;

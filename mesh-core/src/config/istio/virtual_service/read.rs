@@ -13,7 +13,7 @@ use crate::{
     config::{
         decode::{self, Decoder, Fields, count, duration, flag, lasting, name, shortened, text},
         diagnostic::{Code, Diagnostic},
-        istio::common::{self, Destination, Headers},
+        istio::common::{self, Destination, HeaderOperations, Headers},
         resource::At,
         tree::Node,
     },
@@ -133,6 +133,7 @@ impl HttpRoute {
         check_weights(&mut fields, &route.route);
         check_authority(&mut fields, &route);
         note_edge(&mut fields, around);
+        note_idle_headers(&mut fields, &route);
         lint::note_tries(&mut fields, &route);
         fields.finish();
         Some(route)
@@ -201,6 +202,14 @@ fn note_edge(fields: &mut Fields<'_, '_>, around: Around) {
     if around.in_mesh && fields.has("corsPolicy") {
         let message = "`corsPolicy` has no effect here: CORS is answered where browsers arrive, at the edge";
         fields.find("corsPolicy", Diagnostic::warning(Code::NO_EFFECT, message));
+    }
+}
+
+fn note_idle_headers(fields: &mut Fields<'_, '_>, route: &HttpRoute) {
+    let answers = fields.has("redirect") || fields.has("directResponse");
+    if answers && route.headers.request != HeaderOperations::default() {
+        let message = "`request` has no effect here: a route that answers by itself sends nothing";
+        fields.find("headers", Diagnostic::warning(Code::NO_EFFECT, message));
     }
 }
 
