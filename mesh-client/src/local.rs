@@ -8,19 +8,19 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use mesh_core::{
     grpc::is_grpc,
-    route::{Head, Redirect, Route, RouteAction},
+    route::{Cited, Head, Redirect, Route, RouteAction},
 };
 
-/// Returns the answer of `route` to the request with `head`.
-pub(crate) fn answer(head: &Head<'_>, route: &Route) -> Response<ResponseBody> {
+/// Returns the answer of `route` to the request that is cited.
+pub(crate) fn answer(cited: &Cited<'_>, route: &Route) -> Response<ResponseBody> {
     let mut response = match &route.action {
-        RouteAction::Redirect(redirect) => redirected(head, redirect),
-        RouteAction::Direct { status, body } if is_grpc(head.headers) => grpc(*status, body),
-        RouteAction::Direct { status, body } => direct(*status, body.clone()),
+        RouteAction::Redirect(redirect) => redirected(&cited.head, redirect),
+        RouteAction::Direct { status, body, .. } if is_grpc(cited.head.headers) => grpc(*status, body),
+        RouteAction::Direct { status, body, .. } => direct(*status, body.clone()),
         // A route that forwards is not answered here, and kinds of action that are not known yet are nobody's.
         _ => direct(StatusCode::NOT_FOUND, Bytes::new()),
     };
-    route.response_headers.apply(response.headers_mut());
+    route.response_headers.apply(response.headers_mut(), route.response_headers.values(cited));
     response
 }
 
@@ -59,13 +59,11 @@ fn location(head: &Head<'_>, redirect: &Redirect) -> String {
         (None, true) => without_default_port(authority),
         (None, false) => authority.to_owned(),
     };
-    let path = match (&redirect.uri, head.path_and_query.split_once('?')) {
-        (None, _) => redirect
-            .path
-            .as_ref()
-            .map_or_else(|| head.path_and_query.to_owned(), |path| path.apply(head.path_and_query)),
-        (Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
-        (Some(uri), _) => uri.clone(),
+    let path = match (&redirect.path, &redirect.uri, head.path_and_query.split_once('?')) {
+        (Some(rewrite), _, _) => rewrite.apply(head.path_and_query),
+        (None, None, _) => head.path_and_query.to_owned(),
+        (None, Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
+        (None, Some(uri), _) => uri.clone(),
     };
     format!("{scheme}://{authority}{path}")
 }
@@ -103,6 +101,7 @@ mod tests {
             authority: None,
             port: None,
             scheme: None,
+            fault: None,
         };
         let prefix = |matched, with: &str| Some(PathRewrite::Prefix { matched, with: with.to_owned() });
         let some = |text: &str| Some(text.to_owned());
@@ -112,6 +111,12 @@ mod tests {
             (Redirect { uri: some("/b?x"), ..none.clone() }, "http://shop:8080/b?x"),
             (Redirect { path: prefix(2, "/b/c"), ..none.clone() }, "http://shop:8080/b/c?q=1"),
             (Redirect { path: prefix(2, ""), ..none.clone() }, "http://shop:8080/?q=1"),
+            (Redirect { path: prefix(2, "/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
+            (Redirect { path: prefix(1, "/b/"), ..none.clone() }, "http://shop:8080/b/a?q=1"),
+            (
+                Redirect { path: Some(PathRewrite::Whole("/c".to_owned())), ..none.clone() },
+                "http://shop:8080/c?q=1",
+            ),
             (Redirect { authority: some("other"), ..none.clone() }, "http://other/a?q=1"),
             (Redirect { port: Some(80), ..none.clone() }, "http://shop/a?q=1"),
             (Redirect { port: Some(81), ..none.clone() }, "http://shop:81/a?q=1"),
@@ -131,11 +136,13 @@ mod tests {
             assert_eq!(location(&head, &redirect), expected, "{redirect:?}");
         }
     }
+
     #[test]
     fn a_direct_response_to_grpc_is_a_status_of_grpc() {
         let action = RouteAction::Direct {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             body: Bytes::from_static(b"no"),
+            fault: None,
         };
         let route = Route {
             name: "route".into(),
@@ -154,7 +161,8 @@ mod tests {
                 path_and_query: "/s/m",
                 headers: &headers,
             };
-            answer(&head, &route)
+            let remote = std::net::Ipv4Addr::LOCALHOST.into();
+            answer(&Cited { head, version: http::Version::HTTP_2, remote }, &route)
         };
         let grpc = answered("application/grpc");
         assert_eq!((grpc.status(), &grpc.headers()["grpc-status"]), (StatusCode::OK, &"2".parse().unwrap()));

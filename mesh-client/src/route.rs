@@ -64,7 +64,7 @@ impl Step<()> for Route {
             Decision::Forward { route, forward, target, .. } => {
                 self.forward(&plan, call, Chosen { route, forward, target }).await
             }
-            Decision::Answer { route, .. } => Ok(local::answer(&call.head(), route)),
+            Decision::Answer { route, .. } => self.answer(call, route).await,
             Decision::NoRoute { host } => {
                 let path = call.request.uri().path();
                 let message = format!("no route of {} matches {path:?} (NR)", host.name);
@@ -101,6 +101,8 @@ impl Route {
         // An injected delay is over before the timeout begins.
         let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
+        let on_answer = chosen.order(&chosen.route.response_headers, &chosen.target.response_headers);
+        let on_answer = on_answer.map(|operations| (operations, operations.values(&call.cited())));
         let request = self.mirror(plan, chosen.forward, call.request, &path);
         let mut answer = self.below.run(request, &path).await;
         let account = path.journal.account();
@@ -109,8 +111,8 @@ impl Route {
             Ok(response) => response,
             Err(error) => return Err(record.end_with(error.settle(account, call.grpc))),
         };
-        for operations in chosen.order(&chosen.route.response_headers, &chosen.target.response_headers) {
-            operations.apply(response.headers_mut());
+        for (operations, values) in on_answer {
+            operations.apply(response.headers_mut(), values);
         }
         record.on_head(response.status(), account.info.flags);
         Ok(response.map(|body| ResponseBody::upstream(body, account.info, record)))
@@ -150,9 +152,27 @@ impl Route {
     /// caller's deadline, not against the route's timeout.
     async fn prepare(&self, call: &mut Call, chosen: Chosen<'_>, journal: &Journal) -> Result<(), Error> {
         call.become_what(chosen)?;
-        let Some(fault) = &chosen.forward.fault else { return Ok(()) };
-        let deadline = call.context.deadline().map(|deadline| self.workload.clock().instant(deadline));
+        self.inject(chosen.route, call.context.deadline(), journal).await
+    }
+
+    async fn inject(
+        &self,
+        route: &RouteRule,
+        deadline: Option<Time>,
+        journal: &Journal,
+    ) -> Result<(), Error> {
+        let Some(fault) = route.fault() else { return Ok(()) };
+        let deadline = deadline.map(|deadline| self.workload.clock().instant(deadline));
         fault::inject(fault, deadline, &mut ThreadDice, |flag| journal.on_flag(flag)).await
+    }
+
+    /// The answer of the route itself, unless it injects a fault.
+    async fn answer(&self, call: Call, route: &RouteRule) -> Result<Response<ResponseBody>, Error> {
+        let journal = Journal::default();
+        match self.inject(route, call.context.deadline(), &journal).await {
+            Ok(()) => Ok(local::answer(&call.cited(), route)),
+            Err(error) => Err(error.settle(journal.account(), call.grpc)),
+        }
     }
 
     fn mirror(

@@ -10,15 +10,15 @@ mod rewrite;
 mod weighted;
 
 pub use fault::{Abort, AbortAnswer, Chance, Delay, Fault};
-pub use headers::{HeaderOpError, HeaderOps, authority_of};
+pub use headers::{Caller, Cited, CitedValues, HeaderOpError, HeaderOps, authority_of, check_header_value};
 pub(crate) use host::Ports;
 pub use host::{Authority, HostTable};
 pub use matcher::{Condition, Mismatch, RouteMatch};
-pub use rewrite::{PathRewrite, Rewrite};
+pub use rewrite::{PathRewrite, Rewrite, Substitution, SubstitutionError};
 pub use weighted::{Weighted, WeightsError};
 
 use crate::{config::Origin, dice::Dice, retry::RetryPolicy};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::{sync::Arc, time::Duration};
 
 /// What routing reads of a request.
@@ -81,6 +81,8 @@ pub enum RouteAction {
         status: StatusCode,
         /// The body.
         body: bytes::Bytes,
+        /// Faults injected before it is given.
+        fault: Option<Fault>,
     },
 }
 
@@ -128,6 +130,8 @@ pub struct Target {
     pub unknown_status: StatusCode,
     /// The name the cluster has or would have.
     pub name: Arc<str>,
+    /// The authority that requests to it have, unless the route rewrites it.
+    pub authority: Option<HeaderValue>,
     /// `headers.request` of the destination.
     pub request_headers: HeaderOps,
     /// `headers.response` of the destination.
@@ -139,9 +143,9 @@ pub struct Target {
 pub struct Redirect {
     /// The status.
     pub status: StatusCode,
-    /// Replaces the path.
+    /// Replaces the path, and the query if it has one itself.
     pub uri: Option<String>,
-    /// Replaces a part of the path, where `uri` does not replace the whole.
+    /// Replaces a part of the path, or the whole; there is no `uri` then.
     pub path: Option<PathRewrite>,
     /// Replaces the authority.
     pub authority: Option<String>,
@@ -149,6 +153,8 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// Replaces the scheme.
     pub scheme: Option<String>,
+    /// Faults injected before it is given.
+    pub fault: Option<Fault>,
 }
 
 /// Where a request goes.
@@ -181,6 +187,17 @@ pub enum Decision<'a> {
     Passthrough,
     /// The host is not known, and policy forbids passing through: 502.
     Blocked,
+}
+
+impl Route {
+    /// Returns the faults that it injects before it does anything else.
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.action {
+            RouteAction::Forward(Forward { fault, .. })
+            | RouteAction::Redirect(Redirect { fault, .. })
+            | RouteAction::Direct { fault, .. } => fault.as_ref(),
+        }
+    }
 }
 
 impl VirtualHost {

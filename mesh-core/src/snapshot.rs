@@ -2,7 +2,7 @@
 //!
 //! `compiler` ties the parts together: `index` says which objects this workload sees and what a change touches, `view` is
 //! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
-//! `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
+//! `delegate` puts the routes of delegates where they belong, `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
 //! `gateway` those of an edge, `scope` is what a Sidecar lets a workload see, `telemetry` what is told of its requests,
 //! `inbound` the rules for what comes in.
 
@@ -10,6 +10,7 @@ mod attached;
 mod cluster_table;
 mod clusters;
 mod compiler;
+mod delegate;
 mod gateway;
 mod hosts;
 mod inbound;

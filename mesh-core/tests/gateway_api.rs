@@ -10,7 +10,7 @@ use mesh_core::{
     explain::{Explanation, explain},
     health::States,
     retry::{Condition, RetryPolicy},
-    route::{Decision, Forward, Head, PathRewrite, Redirect, Route, RouteAction, Target},
+    route::{CitedValues, Decision, Forward, Head, PathRewrite, Redirect, Route, RouteAction, Target},
     snapshot::{MeshSettings, Snapshot, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -294,10 +294,10 @@ fn header_modifiers_remove_then_set_then_add_on_the_way_there_and_back() {
         let mut sent = headers(&[("x-set", "old"), ("x-add", "old"), ("x-remove", "x"), ("x-other", "o")]);
         let mut back = headers(&[("x-gone", "x")]);
         mesh.forwarded(&request, |route, forward, target| {
-            forward.request_headers.apply(&mut sent);
-            target.request_headers.apply(&mut sent);
-            route.response_headers.apply(&mut back);
-            target.response_headers.apply(&mut back);
+            forward.request_headers.apply(&mut sent, CitedValues::default());
+            target.request_headers.apply(&mut sent, CitedValues::default());
+            route.response_headers.apply(&mut back, CitedValues::default());
+            target.response_headers.apply(&mut back, CitedValues::default());
         });
         let added: Vec<_> = sent.get_all("x-add").iter().collect();
         assert_eq!(added, ["old", "added", "backend"]);
@@ -349,6 +349,7 @@ fn a_rewrite_replaces_the_matched_segments_or_the_whole_path() {
 #[test]
 fn a_redirect_names_host_port_scheme_path_and_status() {
     let found = Redirect {
+        fault: None,
         status: StatusCode::FOUND,
         uri: None,
         path: None,

@@ -74,12 +74,13 @@ impl Day {
 
     /// Writes one file, or deletes it.
     fn edit(&mut self) {
-        let (name, text) = match self.dice.below(11) {
+        let (name, text) = match self.dice.below(12) {
             0..=2 => some_service(&mut self.dice),
             3 => some_entry(&mut self.dice),
             4..=6 => some_routes(&mut self.dice),
             7 | 8 => some_rule(&mut self.dice),
             9 => some_attached_route(&mut self.dice),
+            10 => some_delegate(&mut self.dice),
             _ => some_policy(&mut self.dice),
         };
         self.last_edit = format!("{name}: {text}");
@@ -206,12 +207,23 @@ fn some_routes(dice: &mut Seeded) -> (String, String) {
         format!("{{destination: {{host: {service}.shop.svc.cluster.local{subset}}}}}")
     };
     let (one, two) = (to(dice), to(dice));
+    let first = one_of(dice, &["delegate: {name: child, namespace: shop}", ""]);
+    let first = if first.is_empty() { format!("route: [{one}]") } else { first.to_owned() };
     let export = one_of(dice, &["", "exportTo: ['.'], "]);
     let text = format!(
         "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: {namespace}}},
-        spec: {{{export}hosts: [{hosts}], http: [{{match: [{{uri: {{prefix: /a}}}}], route: [{one}]}}, {{route: [{two}]}}]}}}}"
+        spec: {{{export}hosts: [{hosts}], http: [{{match: [{{uri: {{prefix: /a}}}}], {first}}}, {{route: [{two}]}}]}}}}"
     );
     (format!("{name}-routes"), text)
+}
+
+fn some_delegate(dice: &mut Seeded) -> (String, String) {
+    let service = one_of(dice, &SERVICES);
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: child, namespace: shop}},
+        spec: {{http: [{{match: [{{uri: {{prefix: /a}}}}], route: [{{destination: {{host: {service}}}}}]}}]}}}}"
+    );
+    ("child".to_owned(), text)
 }
 
 fn some_attached_route(dice: &mut Seeded) -> (String, String) {

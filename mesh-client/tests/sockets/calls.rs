@@ -200,6 +200,32 @@ async fn header_operations_of_the_destination_win_if_it_is_the_only_one_and_lose
     }
 }
 
+// spec: envoy configuration/http/http_conn_man/headers#custom-request-response-headers
+#[tokio::test]
+async fn header_values_may_cite_the_request_and_see_it_as_its_caller_made_it() {
+    let server = Server::start(headers).await;
+    let mesh = Mesh::new(&format!(
+        "{}\n{}",
+        service("reviews", &[(server.address, "v1")]),
+        routes(
+            "reviews",
+            "- match: [{uri: {prefix: /old/}}]\n    rewrite: {uri: /new/}\n    \
+             headers: {request: {set: {x-q: '%REQ(:authority)%%REQ(:path)% %PROTOCOL%'}, add: {x-none: '%REQ(x-gone)%'}}, \
+             response: {set: {x-r: '%REQ(x-q)%', x-from: '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%'}}}\n    \
+             route: [{destination: {host: reviews}, headers: {request: {set: {host: other.example}}}}]\n  \
+             - directResponse: {status: 200}\n    headers: {response: {set: {x-r: '%REQ(:method)%'}}}"
+        )
+    ))
+    .await;
+    let response = mesh.get("http://reviews/old/a?q=1").await.unwrap();
+    assert_eq!(response.headers()["x-r"], "reviews/old/a?q=1 HTTP/1.1");
+    assert_eq!(response.headers()["x-from"], "127.0.0.1");
+    let text = response.into_body().text().await.unwrap();
+    assert!(text.starts_with("/new/a?q=1\n") && text.contains("host: other.example\n"), "{text}");
+    assert!(text.contains("x-q: reviews/old/a?q=1 HTTP/1.1\n") && !text.contains("x-none"), "{text}");
+    assert_eq!(mesh.get("http://reviews/").await.unwrap().headers()["x-r"], "GET");
+}
+
 #[tokio::test]
 async fn redirects_and_direct_responses_are_answered_without_an_attempt() {
     let mesh = Mesh::new(&format!(

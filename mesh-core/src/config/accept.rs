@@ -8,6 +8,7 @@
 //! from; what else is remembered only saves reading a file again whose text has not changed.
 
 mod claims;
+mod delegates;
 mod gateways;
 mod readings;
 mod references;
@@ -74,6 +75,7 @@ impl Accepted {
         references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
         gateways::judge(&objects, &options.domain, &mut diagnostics);
         sidecars::judge(&objects, &mut diagnostics);
+        delegates::note_unused(&objects, &mut diagnostics);
         let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
             // The same Arc tells whoever compares that nothing changed.
             Some(old) if Arc::ptr_eq(old, &new) || **old == *new => Arc::clone(old),

@@ -8,6 +8,7 @@ mod authorization_policy;
 mod common;
 mod destination_rule;
 mod endpoints;
+mod expression;
 mod gateway;
 mod legacy_policy;
 mod mesh_config;
@@ -54,5 +55,6 @@ pub use telemetry::{
     TagSource, Telemetry, Tracing, WorkloadMode,
 };
 pub use virtual_service::{
-    DirectResponse, HttpMatch, HttpRetry, HttpRoute, Redirect, Rewrite, RouteDestination, VirtualService,
+    ClaimMatch, CorsPolicy, Delegate, Delegated, DirectResponse, HttpMatch, HttpMirror, HttpRetry, HttpRoute,
+    Redirect, Rewrite, RouteDestination, VirtualService,
 };

@@ -51,7 +51,10 @@ impl RouteMatch {
     // spec: istio pilot/pkg/networking/core/route IsCatchAllRoute
     pub fn is_catch_all(&self) -> bool {
         self.conditions.iter().all(|condition| match condition {
-            Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => prefix == "/",
+            Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => {
+                matches!(prefix.as_str(), "/" | "")
+            }
+            Condition::Path { pattern: StringMatch::Present, .. } => true,
             Condition::Path { pattern: StringMatch::Regex(regex), .. } => {
                 matches!(regex.as_str(), ".*" | "^(?:.*)$" | "/.*" | "^(?:/.*)$")
             }
@@ -271,6 +274,7 @@ mod tests {
         let path = |pattern| RouteMatch::all(vec![Condition::Path { pattern, ignore_case: false }]);
         assert!(RouteMatch::default().is_catch_all());
         assert!(path(prefix("/")).is_catch_all());
+        assert!(path(StringMatch::Present).is_catch_all());
         assert!(path(regex(".*")).is_catch_all());
         assert!(!path(prefix("/a")).is_catch_all());
         assert!(!RouteMatch::all(vec![Condition::Method(exact("GET"))]).is_catch_all());

@@ -219,6 +219,11 @@ impl<'a, 's> Clusters<'a, 's> {
         Some(id)
     }
 
+    /// Returns cluster number `id` of those built so far.
+    pub(super) fn get(&self, id: ClusterId) -> &Cluster {
+        self.store.table.get(id)
+    }
+
     fn build(&mut self, service: &Service, port: u16, subset: &str) -> Option<Cluster> {
         let port = service.ports.iter().find(|known| known.number == port)?;
         let rules = self.view.destination_rules(service);
@@ -380,7 +385,7 @@ impl<'a, 's> Clusters<'a, 's> {
 
     /// Notes that the subset to which `origin` sends selects no endpoint.
     pub(super) fn note_empty(&mut self, number: ClusterId, origin: Origin) {
-        let cluster = self.store.table.get(number);
+        let cluster = self.get(number);
         if cluster.endpoints.is_empty() && !cluster.subset.is_empty() {
             let message = format!("no endpoint of {} belongs to subset {:?}", cluster.host, cluster.subset);
             let finding = Diagnostic::new(Code::EMPTY_SUBSET, Level::Info, message)

@@ -8,6 +8,7 @@
 use super::{
     MeshSettings, Scope, Snapshot, Viewer,
     clusters::{ClusterStore, Clusters},
+    hosts::with_delegates,
     inbound,
     index::Index,
     routes::Compiler,
@@ -220,7 +221,9 @@ fn merged<'a>(
 ) -> VirtualHost {
     let mut all = VirtualHost { name: name.into(), routes: Vec::new(), source: None };
     for rule in rules {
-        let one = compiler.virtual_host(name, *rule);
+        let merged = with_delegates(compiler.view, *rule, compiler.clusters, compiler.findings);
+        let spec = merged.as_ref().unwrap_or(rule.spec);
+        let one = compiler.virtual_host(name, Typed { resource: rule.resource, spec });
         all.routes.extend(one.routes);
         all.source = all.source.or(one.source);
     }
@@ -238,6 +241,7 @@ fn to_https(host: &str, port: u16) -> VirtualHost {
         port: None,
         scheme: Some("https".to_owned()),
         path: None,
+        fault: None,
     };
     let route = Route {
         name: "httpsRedirect".into(),

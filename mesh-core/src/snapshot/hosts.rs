@@ -5,11 +5,12 @@
 use super::{
     attached::{self, Attached},
     clusters::{ClusterStore, Clusters},
+    delegate, index,
     routes::Compiler,
     view::{Typed, View},
 };
 use crate::{
-    config::{Code, Diagnostic, istio::VirtualService},
+    config::{Code, Diagnostic, Kind, istio::VirtualService},
     health::States,
     registry::{Service, full_host},
     route::{ClusterId, VirtualHost},
@@ -50,6 +51,11 @@ pub(super) fn compile(
     attached::note_missing(view, host, service.map(|service| &**service), &attached, &mut findings);
     let mut clusters = Clusters::new(view, states, store);
     clusters.depend(host);
+    let merged = rule.and_then(|rule| with_delegates(view, rule, &mut clusters, &mut findings));
+    let rule = match (rule, &merged) {
+        (Some(Typed { resource, .. }), Some(spec)) => Some(Typed { resource, spec }),
+        (rule, _) => rule,
+    };
     let hosts = match (service, rule) {
         (None, None) if attached.is_empty() => return None,
         (None, None) => Vec::new(),
@@ -71,11 +77,28 @@ pub(super) fn compile(
     Some(Unit { names, hosts, clusters, depends, findings, is_service: service.is_some() })
 }
 
-fn of_service<'a>(
-    mut compiler: Compiler<'a, '_, '_>,
+/// Returns `rule` with the routes of those it delegates to; `None` if it delegates to nobody.
+pub(super) fn with_delegates(
+    view: View<'_>,
+    rule: Typed<'_, VirtualService>,
+    clusters: &mut Clusters<'_, '_>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<VirtualService> {
+    delegate::delegates(rule).next()?;
+    for (namespace, name) in delegate::delegates(rule) {
+        clusters.depend(&index::object(Kind::VirtualService, namespace, name));
+    }
+    let find = |namespace: &str, name: &str| view.virtual_service(namespace, name);
+    let (merged, mut found) = delegate::merge(rule, &view.settings.domain, find);
+    findings.append(&mut found);
+    Some(merged)
+}
+
+fn of_service(
+    mut compiler: Compiler<'_, '_, '_>,
     service: &Service,
-    attached: &[Attached<'a>],
-    rule: Option<Typed<'a, VirtualService>>,
+    attached: &[Attached<'_>],
+    rule: Option<Typed<'_, VirtualService>>,
 ) -> VirtualHost {
     let port = compiler.port;
     let name = format!("{}:{port}", service.host);

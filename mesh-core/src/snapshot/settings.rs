@@ -53,7 +53,7 @@ impl MeshSettings {
         overlay(&mut settings.allow_any, &config.allow_any);
         overlay(&mut settings.connect_timeout, &config.connect_timeout);
         overlay(&mut settings.locality, &config.locality);
-        settings.retry = retry(config.retry.as_ref(), &settings);
+        settings.retry = retry(config.retry.as_ref(), &settings, false);
         settings.default_traffic_policy = config.traffic_policy.clone();
         settings.access_log = config.access_log.clone();
         settings.sampling = config.sampling.or(settings.sampling);
@@ -105,9 +105,14 @@ fn overlay<T: Clone>(setting: &mut T, written: &Option<T>) {
 /// What is written replaces the mesh's policy as a whole: what it leaves out, such as the list of `retryOn`, is Istio's
 /// own default. `attempts: 0` switches retries off.
 // spec: istio pilot/pkg/networking/core/route/route.go applyHTTPRouteDestination, route/retry/retry.go ConvertPolicy
-pub(super) fn retry(written: Option<&HttpRetry>, settings: &MeshSettings) -> RetryPolicy {
-    let Some(written) = written else { return settings.retry.clone() };
-    let default = built_in(settings.compat);
+pub(super) fn retry(written: Option<&HttpRetry>, settings: &MeshSettings, hashed: bool) -> RetryPolicy {
+    // A destination that is hashed is tried again at the same host, unless somebody says otherwise.
+    let elsewhere = |policy: RetryPolicy| RetryPolicy {
+        avoid_previous_hosts: policy.avoid_previous_hosts && !hashed,
+        ..policy
+    };
+    let Some(written) = written else { return elsewhere(settings.retry.clone()) };
+    let default = elsewhere(built_in(settings.compat));
     let on = written.retry_on.as_ref();
     RetryPolicy {
         retries_max: written.attempts.unwrap_or(default.retries_max),

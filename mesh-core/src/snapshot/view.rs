@@ -3,7 +3,7 @@
 use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index};
 use crate::{
     config::{
-        Resource, Spec,
+        Kind, Resource, Spec,
         istio::{DestinationRule, VirtualService, WorkloadSelector},
     },
     registry::{Registry, Service},
@@ -57,6 +57,19 @@ impl<'a> View<'a> {
             Spec::VirtualService(spec) => Some(spec),
             _ => None,
         })
+    }
+
+    /// Returns the virtual service of a namespace and name.
+    pub(super) fn virtual_service(&self, namespace: &str, name: &str) -> Option<Typed<'a, VirtualService>> {
+        let key = |resource: &Arc<Resource>| {
+            let key = &resource.key;
+            (&*key.kind, &*key.namespace, &*key.name).cmp(&(Kind::VirtualService.as_str(), namespace, name))
+        };
+        let found = self.resources.binary_search_by(key).ok()?;
+        match &self.resources[found].spec {
+            Spec::VirtualService(spec) => Some(Typed { resource: &self.resources[found], spec }),
+            _ => None,
+        }
     }
 
     /// Returns the HTTPRoutes and GRPCRoutes that are attached to the service `host`.

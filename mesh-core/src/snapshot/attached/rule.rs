@@ -45,7 +45,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
 
     fn action(&mut self, rule: &'r AttachedRule) -> RouteAction {
         if !self.is_supported(&rule.filters, "filters", "every request that the rule matches") {
-            return RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new() };
+            return RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new(), fault: None };
         }
         if let Some(redirect) = &rule.filters.redirect {
             return RouteAction::Redirect(self.redirect(redirect));
@@ -56,7 +56,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
         match Weighted::new(targets) {
             Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations)),
             // spec: gateway-api v1 HTTPRouteRule.backendRefs: no backend that has a weight is 500
-            Err(_) => RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new() },
+            Err(_) => RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new(), fault: None },
         }
     }
 
@@ -102,6 +102,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
             None => "UnknownService".to_owned(),
         };
         Target {
+            authority: None,
             host: host.unwrap_or_else(|| to.name.as_str().into()),
             subset: "".into(),
             port,
@@ -154,6 +155,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
             None => (None, None),
         };
         Redirect {
+            fault: None,
             status: StatusCode::from_u16(written.code).unwrap_or(StatusCode::FOUND),
             uri,
             path,
