@@ -2,11 +2,13 @@
 //!
 //! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
 //! of a destination, `clusters` makes clusters of services, `routes` makes routes of rules, `hosts` makes virtual hosts
-//! of routes, `inbound` the rules for what comes in.
+//! of routes, `inbound` the rules for what comes in, `mutual_tls` the modes of servers.
 
 mod clusters;
 mod hosts;
 mod inbound;
+pub mod lint_security;
+mod mutual_tls;
 mod policy;
 mod routes;
 mod view;
@@ -16,7 +18,7 @@ use crate::{
     balance::{EndpointSet, Policy},
     config::{
         Diagnostic, Origin, Resource,
-        istio::{ClientTlsMode, MtlsMode},
+        istio::{ClientTlsMode, JwtRule, Lists, MtlsMode},
     },
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
@@ -48,6 +50,11 @@ pub struct MeshSettings {
     pub domain: String,
     /// The trust domain of the mesh's own workloads. Default `cluster.local`.
     pub trust_domain: TrustDomain,
+    /// Other names of the trust domain: a principal that policy writes with one of them, or with the trust domain itself,
+    /// stands for that of each. Default none.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// The mutual TLS mode of a server about which no policy says anything. Default PERMISSIVE.
+    pub default_mtls: MtlsMode,
     /// Whether hosts that nobody knows are passed through. Default true (Istio's ALLOW_ANY).
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
@@ -61,6 +68,8 @@ impl MeshSettings {
             root_namespace: "istio-system".to_owned(),
             domain: "cluster.local".to_owned(),
             trust_domain,
+            trust_domain_aliases: Vec::new(),
+            default_mtls: MtlsMode::Permissive,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
         }
@@ -125,6 +134,28 @@ pub struct Inbound {
     pub ports: BTreeMap<u16, MtlsMode>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// Which tokens of end users are good: a request's must be so by each of these.
+    pub request_authentication: Vec<TokenPolicy>,
+}
+
+/// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenPolicy {
+    /// The object.
+    pub source: Origin,
+    /// The ports of the workload that it is for, and those it is not for; without any it is for all.
+    pub ports: Lists<u16>,
+    /// Which tokens are good.
+    pub tokens: Tokens,
+}
+
+/// Which tokens are good.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tokens {
+    /// Those that are good by the rule of their issuer; without a rule nobody looks at any.
+    GoodBy(Arc<[JwtRule]>),
+    /// None: the object could not be read, and has no earlier version.
+    NoneGood,
 }
 
 impl Inbound {

@@ -12,6 +12,7 @@ mod gateway;
 mod legacy_policy;
 mod mesh_config;
 mod peer_authentication;
+pub(crate) mod policy_target;
 mod request_authentication;
 mod service;
 mod service_entry;
@@ -21,7 +22,8 @@ mod virtual_service;
 
 pub use attached_route::AttachedRoute;
 pub use authorization_policy::{
-    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Operation, Source,
+    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, Lists, Operation, ServiceAccount,
+    Source,
 };
 pub use common::{Destination, HeaderOperations, Headers, StringMatch, WorkloadSelector};
 pub use destination_rule::{
@@ -30,10 +32,11 @@ pub use destination_rule::{
 };
 pub use endpoints::{EndpointList, Pod};
 pub use gateway::Gateway;
-pub use legacy_policy::{LegacyPolicy, LegacyTarget};
+pub use legacy_policy::{LegacyPolicy, LegacyTarget, LegacyTokens};
 pub use mesh_config::MeshConfig;
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
-pub use request_authentication::RequestAuthentication;
+pub use policy_target::PolicyTarget;
+pub use request_authentication::{Jwks, JwtRule, KeySource, OutputClaim, RequestAuthentication, TokenHeader};
 pub use service::{Service, ServicePort};
 pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};
 pub use sidecar::Sidecar;

@@ -2,7 +2,7 @@
 
 use super::{
     Cluster,
-    inbound::{self, Target},
+    mutual_tls::{self, Target},
     policy::Blocks,
     view::{Typed, View, carries},
 };
@@ -162,7 +162,7 @@ impl<'a> Clusters<'a> {
         };
         meshed
             && plan.service.location == EntryLocation::MeshInternal
-            && inbound::mode(self.view, &target) != MtlsMode::Disable
+            && mutual_tls::mode(self.view, &target) != MtlsMode::Disable
     }
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {

@@ -1,9 +1,9 @@
 //! Which objects one workload sees, and in which order.
 
-use super::{MeshSettings, Viewer};
+use super::{MeshSettings, Viewer, mutual_tls::PeerPolicies};
 use crate::{
     config::{
-        Kind, Resource, Spec,
+        Resource, Spec,
         istio::{DestinationRule, VirtualService, WorkloadSelector},
     },
     registry::{Registry, Service, full_host},
@@ -20,7 +20,7 @@ pub(super) struct View<'a> {
     pub(super) viewer: &'a Viewer,
     pub(super) settings: &'a MeshSettings,
     /// The objects that set the mutual TLS mode of servers.
-    pub(super) peer_policies: Vec<&'a Arc<Resource>>,
+    pub(super) peer_policies: PeerPolicies<'a>,
     rules: HashMap<&'a str, Rules<'a>>,
 }
 
@@ -55,10 +55,7 @@ impl<'a> View<'a> {
         viewer: &'a Viewer,
         settings: &'a MeshSettings,
     ) -> Self {
-        let is_peer_policy = |resource: &&Arc<Resource>| {
-            matches!(resource.kind, Kind::PeerAuthentication | Kind::MeshPolicy | Kind::Policy)
-        };
-        let peer_policies = resources.iter().filter(is_peer_policy).collect();
+        let peer_policies = PeerPolicies::new(resources, settings);
         let mut view = Self { resources, registry, viewer, settings, peer_policies, rules: HashMap::new() };
         view.rules = view.rules_by_namespace();
         view

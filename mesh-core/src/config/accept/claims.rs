@@ -151,6 +151,10 @@ fn describe_chosen(key: &ResourceKey, chosen: Option<&Arc<Resource>>, before: &O
                 let consequence = if *deny { "denied" } else { "denied unless another policy allows it" };
                 format!("there is no earlier version: every request to {reach} is {consequence}")
             }
+            (Spec::Malformed { selector, .. }, Kind::RequestAuthentication) => {
+                let reach = reach(selector.as_ref(), key);
+                format!("there is no earlier version: every token of a request to {reach} counts as invalid")
+            }
             (Spec::Malformed { selector, .. }, _) => {
                 let reach = reach(selector.as_ref(), key);
                 format!("there is no earlier version: mutual TLS is STRICT for {reach}")
