@@ -151,7 +151,7 @@ impl<'a> Workloads<'a> {
         // By the rarest of the labels, so that a common one makes no work.
         let rarest =
             labels.iter().map(|(name, value)| self.carrying(name, value)).min_by_key(|them| them.len());
-        any_known && !rarest.unwrap_or_default().iter().any(|instance| is_meant(&instance))
+        any_known && !rarest.unwrap_or_default().iter().any(is_meant)
     }
 
     fn carrying<'s>(&'s self, name: &'s str, value: &'s str) -> &'s [&'a Instance] {
