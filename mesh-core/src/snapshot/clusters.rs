@@ -159,6 +159,7 @@ impl<'a> Clusters<'a> {
             service: &plan.service.host,
             labels: &instance.labels,
             port: address.port(),
+            service_port: Some(plan.port.number),
         };
         meshed
             && plan.service.location == EntryLocation::MeshInternal

@@ -26,6 +26,7 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         service: host.as_deref().unwrap_or_default(),
         labels: &viewer.labels,
         port,
+        service_port: None,
     };
     let ports: BTreeSet<_> = mutual_tls::special_ports(view, &target(0)).into_iter().collect();
     let legacy = legacy_tokens(view, &target(0));

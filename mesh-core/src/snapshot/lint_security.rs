@@ -359,17 +359,18 @@ fn is_strict(
     port: &Port,
     subset: Option<&BTreeMap<String, String>>,
 ) -> bool {
-    let mode = |namespace, labels, port| {
-        mutual_tls::mode(view, &Target { namespace, service: &service.host, labels, port })
+    let mode = |namespace, labels, listening| {
+        let service_port = Some(port.number);
+        let target = Target { namespace, service: &service.host, labels, port: listening, service_port };
+        mutual_tls::mode(view, &target)
     };
-    let none = BTreeMap::new();
     if service.instances.is_empty() {
-        return mode(&service.namespace, &none, port.target) == MtlsMode::Strict;
+        return mode(&service.namespace, &BTreeMap::new(), port.target) == MtlsMode::Strict;
     }
     let of_subset = |instance: &&Instance| subset.is_none_or(|labels| carries(&instance.labels, labels));
     service.instances.iter().filter(of_subset).any(|instance| {
-        let port = service.address(instance, port).port();
-        mode(&instance.namespace, &instance.labels, port) == MtlsMode::Strict
+        let listening = service.address(instance, port).port();
+        mode(&instance.namespace, &instance.labels, listening) == MtlsMode::Strict
     })
 }
 

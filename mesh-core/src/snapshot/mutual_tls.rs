@@ -28,6 +28,8 @@ pub(super) struct Target<'a> {
     pub(super) labels: &'a BTreeMap<String, String>,
     /// The port it listens on.
     pub(super) port: u16,
+    /// The port of the service that this one stands for, where that is known.
+    pub(super) service_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,10 +67,10 @@ impl<'a> PeerPolicies<'a> {
             self.wide.entry(WHOLE_MESH).or_default().push(resource);
             return;
         }
-        if let Some((name, value)) = selected_labels(resource).and_then(BTreeMap::first_key_value) {
+        if let Some(labels) = selected_labels(resource) {
             // spec: istio pilot/pkg/security/authn ComposePeerAuthentication ignores selectors in the root namespace
             if namespace != settings.root_namespace || resource.kind != Kind::PeerAuthentication {
-                self.by_label.entry((namespace, name, value)).or_default().push(resource);
+                self.add_by_label(resource, labels);
             }
             return;
         }
@@ -84,6 +86,15 @@ impl<'a> PeerPolicies<'a> {
             let is_mesh_wide =
                 resource.kind == Kind::PeerAuthentication && namespace == settings.root_namespace;
             self.wide.entry(if is_mesh_wide { WHOLE_MESH } else { namespace }).or_default().push(resource);
+        }
+    }
+
+    /// Under the label that the fewest others are found by: `version: v1` may stand in each of them.
+    fn add_by_label(&mut self, resource: &'a Arc<Resource>, labels: &'a BTreeMap<String, String>) {
+        let key = |(name, value): (&'a String, &'a String)| (&*resource.key.namespace, &**name, &**value);
+        let others = |key: &_| self.by_label.get(key).map_or(0, Vec::len);
+        if let Some(key) = labels.iter().map(key).min_by_key(others) {
+            self.by_label.entry(key).or_default().push(resource);
         }
     }
 
@@ -188,12 +199,13 @@ fn targets(resource: &Resource) -> &[LegacyTarget] {
 /// policy counts if it demands mutual TLS.
 fn reaches_port(view: &View<'_>, resource: &Resource, target: &Target<'_>) -> bool {
     let named = named_ports(view, resource, target);
-    match view.registry.get(target.service) {
+    match (target.service_port, view.registry.get(target.service)) {
         _ if named.is_empty() => true,
-        Some(service) => {
+        (Some(port), _) => named.contains(&port),
+        (None, Some(service)) => {
             covers(service, &named) || workload_ports(service, &named).any(|port| port == target.port)
         }
-        None => said(resource, target.port) == MtlsMode::Strict,
+        (None, None) => said(resource, target.port) == MtlsMode::Strict,
     }
 }
 
