@@ -152,6 +152,9 @@ fn the_mode_of_a_port_is_what_the_narrowest_and_oldest_object_says_of_it() {
     let other =
         legacy("Policy", "other", "{targets: [{name: other, ports: [{number: 80}]}], peers: [{mtls: {}}]}");
     let null = legacy("Policy", "default", "{peers: [{mtls: null}]}");
+    let strict_mesh = legacy("MeshPolicy", "default", "{peers: [{mtls: {}}]}");
+    let permissive = legacy("Policy", "default", "{peers: [{mtls: {mode: PERMISSIVE}}]}");
+    let allow_tls = legacy("Policy", "default", "{peers: [{mtls: {allowTls: true}}]}");
     for (documents, modes) in [
         (vec![SERVICE], [Permissive; 3]),
         (vec![SERVICE, &unset_port], [Disable, Strict, Disable]),
@@ -167,6 +170,9 @@ fn the_mode_of_a_port_is_what_the_narrowest_and_oldest_object_says_of_it() {
         (vec![&port_80], [Strict; 3]),
         (vec![&off_90], [Permissive; 3]),
         (vec![SERVICE, &null], [Strict; 3]),
+        (vec![SERVICE, &strict_mesh], [Strict; 3]),
+        (vec![SERVICE, &strict_mesh, &permissive], [Permissive; 3]),
+        (vec![SERVICE, &strict_mesh, &allow_tls], [Permissive; 3]),
     ] {
         let mesh = Mesh::of(&documents);
         let inbound = mesh.snapshot.inbound();

@@ -406,6 +406,7 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("RequestAuthentication", "jwtRules: [{issuer: a}]", Code::SECURITY_NOTE, "spec"),
         ("AuthorizationPolicy", "rules: [{from: [{source: {requestPrincipals: ['*']}}]}]", Code::SECURITY_NOTE, "spec.rules"),
         ("AuthorizationPolicy", "rules: [{when: [{key: 'request.auth.claims[a]', values: [b]}]}]", Code::SECURITY_NOTE, "spec.rules"),
+        ("AuthorizationPolicy", "selector: {}", Code::SCHEMA_WARNING, "spec.selector"),
         ("AuthorizationPolicy", "targetRefs: [{kind: Service, name: a}]", Code::INEFFECTIVE_POLICY, "spec.targetRefs"),
         ("AuthorizationPolicy", "targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: a}", Code::INEFFECTIVE_POLICY, "spec.targetRef"),
     ] {
@@ -767,20 +768,16 @@ fn a_request_authentication_is_read_whole() {
 
 #[test]
 fn the_tokens_of_a_policy_of_istio_1_3_are_read() {
-    let origin = "origins: [{jwt: {issuer: a, audiences: [x], jwksUri: 'https://a/k', jwtHeaders: [X-T], jwtParams: [t]}}]";
+    let jwt = "{issuer: a, audiences: [x], jwksUri: 'https://a/k', jwtHeaders: [X-T], jwtParams: [t]}";
+    let origin = format!("origins: [{{jwt: {jwt}}}]");
     for (spec, mode, optional) in [
         (format!("peers: [{{mtls: {{}}}}]\n{origin}\n"), MtlsMode::Strict, false),
         (format!("peers: [{{mtls: null}}]\n{origin}\noriginIsOptional: true\n"), MtlsMode::Strict, true),
-        (
-            "peers: [{jwt: {issuer: a, jwtHeaders: [X-T], jwtParams: [t], audiences: [x]}}]\n".into(),
-            MtlsMode::Disable,
-            false,
-        ),
-        (
-            format!("peers: [{{jwt: {{issuer: b}}}}]\npeerIsOptional: true\n{origin}\n"),
-            MtlsMode::Disable,
-            false,
-        ),
+        (format!("peers: [{{jwt: {jwt}}}]\n"), MtlsMode::Disable, false),
+        (format!("peers: [{{jwt: {jwt}}}]\npeerIsOptional: true\n"), MtlsMode::Disable, true),
+        (format!("peers: [{{jwt: {jwt}}}]\npeerIsOptional: true\n{origin}\n"), MtlsMode::Disable, false),
+        (format!("peers: [{{mtls: {{}}}}]\njwts: [{jwt}]\n"), MtlsMode::Strict, false),
+        (format!("peers: [{{mtls: {{}}}}]\njwts: [{jwt}]\noriginIsOptional: true\n"), MtlsMode::Strict, true),
     ] {
         let loaded = read(&object("MeshPolicy", &spec));
         let [note] = &loaded.diagnostics[..] else { panic!("{spec}: {:#?}", loaded.diagnostics) };
