@@ -95,11 +95,32 @@ fn a_policy_of_istio_1_3_that_demands_a_token_denies_where_none_is_verified() {
         (vec![SERVICE, &ours(", ports: [{number: 80}]")], false, true, 1),
         (vec![SERVICE, &ours(", ports: [{number: 80}]"), &demand], false, false, 2),
         (vec![SERVICE, &ours(", ports: [{number: 80}, {number: 90}]")], false, false, 1),
+        (vec![SERVICE, &ours(", ports: [{number: 81}]")], true, true, 0),
+        (vec![SERVICE, &ours(", ports: [{number: 81}]"), &demand], false, false, 1),
+        (vec![&ours(", ports: [{number: 80}]")], false, false, 1),
     ] {
         let mesh = Mesh::of(&documents);
         let on = |port| mesh.allows(&Call { port, ..GET });
         assert_eq!((on(8080), on(9090)), (allows_8080, allows_9090), "{documents:#?}");
         assert_eq!(mesh.snapshot.inbound().request_authentication.len(), policies, "{documents:#?}");
+    }
+}
+
+#[test]
+fn a_policy_of_istio_1_3_that_does_not_read_denies_if_it_asks_for_a_token() {
+    for (kind, namespace, spec, allowed) in [
+        ("MeshPolicy", "bank", "{origins: [{jwt: {}}]}", false),
+        ("MeshPolicy", "bank", "{peers: [{mtls: {}}], oops: 1}", true),
+        ("Policy", "shop", "{peers: [{jwt: {}}]}", false),
+        ("Policy", "bank", "{peers: [{jwt: {}}]}", true),
+    ] {
+        let policy =
+            legacy(kind, "default", spec).replace("namespace: shop", &format!("namespace: {namespace}"));
+        let mesh = Mesh::broken(&[&policy]);
+        assert_eq!(mesh.allows(&GET), allowed, "{policy}");
+        let is_ours = kind == "MeshPolicy" || namespace == "shop";
+        let mode = if is_ours { MtlsMode::Strict } else { MtlsMode::Permissive };
+        assert_eq!(mesh.snapshot.inbound().mode(8080), mode, "{policy}");
     }
 }
 

@@ -49,20 +49,21 @@ struct LegacyDemand<'a> {
 // spec: istio 1.3.0 authentication/v1alpha1/policy.proto: a narrower policy replaces a wider one
 fn legacy_tokens<'a>(view: &View<'a>, target: &Target<'_>) -> Vec<LegacyDemand<'a>> {
     let (mut demands, mut taken) = (Vec::new(), Vec::new());
-    for (resource, policy, mut ports) in mutual_tls::legacy_policies(view, target) {
-        let is_for_all = ports.is_empty();
-        ports.retain(|port| !taken.contains(port));
-        let lists = match is_for_all {
-            true => Lists { values: Vec::new(), not_values: taken.clone() },
-            false => Lists { values: ports.clone(), not_values: Vec::new() },
-        };
-        if let Some(tokens) = policy.tokens.as_ref().filter(|_| is_for_all || !ports.is_empty()) {
-            demands.push(LegacyDemand { source: origin(resource), tokens, ports: lists });
+    for hit in mutual_tls::legacy_policies(view, target) {
+        let own: Option<Vec<u16>> =
+            hit.ports.map(|ports| ports.into_iter().filter(|port| !taken.contains(port)).collect());
+        let is_shadowed = own.as_ref().is_some_and(Vec::is_empty);
+        if let Some(tokens) = hit.policy.tokens.as_ref().filter(|_| !is_shadowed) {
+            let ports = match &own {
+                Some(own) => Lists { values: own.clone(), not_values: Vec::new() },
+                None => Lists { values: Vec::new(), not_values: taken.clone() },
+            };
+            demands.push(LegacyDemand { source: origin(hit.resource), tokens, ports });
         }
-        if is_for_all {
-            break;
+        match own {
+            Some(mut own) => taken.append(&mut own),
+            None => break,
         }
-        taken.append(&mut ports);
     }
     demands
 }
@@ -74,11 +75,22 @@ fn origin(resource: &Resource) -> Origin {
 fn authorizer(view: &View<'_>, legacy: &[LegacyDemand<'_>]) -> Authorizer {
     let settings = view.settings;
     let domains = TrustDomains { own: &settings.trust_domain, aliases: &settings.trust_domain_aliases };
-    let mut authorizer = Authorizer::new(selecting(view, Kind::AuthorizationPolicy), &domains);
+    let policies = selecting(view, Kind::AuthorizationPolicy).chain(denying_legacy(view));
+    let mut authorizer = Authorizer::new(policies, &domains);
     for demand in legacy.iter().filter(|demand| !demand.tokens.optional) {
         authorizer.demand_token(demand.source.clone(), demand.ports.clone(), &domains);
     }
     authorizer
+}
+
+/// Returns the 1.3 policies that could not be read and ask for a token.
+fn denying_legacy<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let own = view.viewer.namespace.as_str();
+    view.resources.iter().filter(move |resource| {
+        matches!(resource.spec, Spec::Malformed { deny: true, .. })
+            && (resource.kind == Kind::MeshPolicy
+                || resource.kind == Kind::Policy && *resource.key.namespace == *own)
+    })
 }
 
 fn token_policies(view: &View<'_>, legacy: Vec<LegacyDemand<'_>>) -> Vec<TokenPolicy> {

@@ -145,24 +145,30 @@ pub(super) fn special_ports(view: &View<'_>, target: &Target<'_>) -> Vec<u16> {
     view.peer_policies.of(target).into_iter().flat_map(|(_, resource)| of_policy(resource)).collect()
 }
 
-/// Returns the 1.3 policies for `target`, the narrowest and oldest first, each with the workload ports it is for; none
-/// is all of them.
-pub(super) fn legacy_policies<'a>(
-    view: &View<'a>,
-    target: &Target<'_>,
-) -> Vec<(&'a Arc<Resource>, &'a LegacyPolicy, Vec<u16>)> {
+/// A policy of Istio 1.3 that is for some workload.
+pub(super) struct LegacyHit<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) policy: &'a LegacyPolicy,
+    /// The ports of the workload that it is for; `None` is all of them.
+    pub(super) ports: Option<Vec<u16>>,
+}
+
+/// Returns the 1.3 policies for `target`, the narrowest and oldest first.
+pub(super) fn legacy_policies<'a>(view: &View<'a>, target: &Target<'_>) -> Vec<LegacyHit<'a>> {
     let mut found = view.peer_policies.of(target);
     sort(&mut found);
-    let with_ports = |(_, resource): (_, &'a Arc<Resource>)| match &resource.spec {
+    let hit = |(_, resource): (_, &'a Arc<Resource>)| match &resource.spec {
         Spec::LegacyPolicy(policy) => {
             let named = named_ports(view, resource, target);
-            let service = view.registry.get(target.service).filter(|service| !covers(service, &named));
-            let ports = service.map(|service| workload_ports(service, &named).collect());
-            Some((resource, policy, ports.unwrap_or_default()))
+            // Where nobody knows which ports are meant, all are.
+            let service = view.registry.get(target.service).filter(|_| !named.is_empty());
+            let narrowed = service.filter(|service| !covers(service, &named));
+            let ports = narrowed.map(|service| workload_ports(service, &named).collect());
+            Some(LegacyHit { resource, policy, ports })
         }
         _ => None,
     };
-    found.into_iter().filter_map(with_ports).collect()
+    found.into_iter().filter_map(hit).collect()
 }
 
 /// Widest scope last, PeerAuthentication before the 1.3 kinds, the oldest first.

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 /// `action`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,8 +91,8 @@ pub struct Source {
     pub remote_ip_blocks: Lists<IpNet>,
 }
 
-/// A service account of a namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A service account of a namespace. Its `Debug` is `"namespace/name"`, as it is written.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServiceAccount {
     /// Its namespace.
     pub namespace: String,
@@ -267,6 +267,12 @@ impl ServiceAccount {
             return None;
         }
         Some(Self { namespace: namespace.to_owned(), name: account.to_owned() })
+    }
+}
+
+impl fmt::Debug for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}/{}\"", self.namespace, self.name)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const MARKER: &str = "malformed";
 pub(super) struct Malformed {
     /// The labels it selects; `None` is its whole namespace.
     selector: Option<BTreeMap<String, String>>,
-    /// Whether it is a DENY, or may have been meant as one.
+    /// Whether it is a DENY, or may have been meant as one; of a 1.3 policy, whether it asks for a token.
     deny: bool,
 }
 
@@ -46,7 +46,9 @@ impl Malformed {
         {
             return None;
         }
-        Some(Self { selector: spec.and_then(selector), deny: is_policy && spec.is_none_or(may_deny) })
+        let is_legacy = matches!(kind, Kind::MeshPolicy | Kind::Policy);
+        let deny = is_policy && spec.is_none_or(may_deny) || is_legacy && spec.is_some_and(asks_for_token);
+        Some(Self { selector: spec.and_then(selector), deny })
     }
 
     pub(super) fn spec(self) -> Spec {
@@ -108,6 +110,15 @@ fn may_deny(spec: &Node) -> bool {
             _ => true,
         },
     }
+}
+
+/// Returns whether a policy of Istio 1.3 asks for a token: without one that is good, nobody would come in.
+fn asks_for_token(spec: &Node) -> bool {
+    let of_peers = match spec.get("peers").map(|node| &node.value) {
+        Some(Value::Sequence(peers)) => peers.iter().any(|peer| peer.get("jwt").is_some()),
+        _ => false,
+    };
+    of_peers || ["origins", "jwts"].into_iter().any(|name| spec.get(name).is_some())
 }
 
 fn selector(spec: &Node) -> Option<BTreeMap<String, String>> {
