@@ -48,8 +48,8 @@ pub(crate) struct View {
 impl Item {
     /// Returns the object `json` that stands in `namespace`.
     ///
-    /// An object is for whom its `exportTo` names; an AuthorizationPolicy only for its own namespace, unless it is of
-    /// the root namespace: others have no use for it, and it tells what to attack.
+    /// An object is for whom its `exportTo` names; an AuthorizationPolicy and a RequestAuthentication only for their own
+    /// namespace, unless they are of the root namespace: others have no use for them, and they tell what to attack.
     // spec: istio networking/v1alpha3/virtual_service.proto export_to; api annotation networking.istio.io/exportTo
     pub(crate) fn new(kind: &str, namespace: &str, json: &Value) -> Self {
         Self { json: json.to_string(), reach: reach(kind, namespace, json) }
@@ -65,8 +65,8 @@ impl Item {
 
 fn reach(kind: &str, namespace: &str, json: &Value) -> Reach {
     let named: Vec<String> = match kind {
-        "AuthorizationPolicy" if namespace == ROOT_NAMESPACE => Vec::new(),
-        "AuthorizationPolicy" => vec![".".to_owned()],
+        "AuthorizationPolicy" | "RequestAuthentication" if namespace == ROOT_NAMESPACE => Vec::new(),
+        "AuthorizationPolicy" | "RequestAuthentication" => vec![".".to_owned()],
         "Service" => match json.pointer("/metadata/annotations/networking.istio.io~1exportTo") {
             Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
             _ => Vec::new(),
@@ -190,6 +190,7 @@ mod tests {
             ("Service", service("bank, ."), "shop bank"),
             ("Service", json!({}), "shop bank"),
             ("AuthorizationPolicy", json!({}), "shop"),
+            ("RequestAuthentication", json!({}), "shop"),
             ("PeerAuthentication", json!({}), "shop bank"),
         ];
         for (row, (kind, object, expected)) in table.into_iter().enumerate() {

@@ -103,6 +103,14 @@ pub struct Place {
     pub line: u32,
 }
 
+impl Place {
+    /// Returns the place that `origin` names.
+    pub fn of(origin: &Origin) -> Self {
+        let Origin { resource, location } = origin;
+        Self { resource: resource.to_string(), file: Arc::clone(&location.file), line: location.line }
+    }
+}
+
 /// Returns what `snapshot` does with `head`.
 pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
     let mut story = Explanation::of(match snapshot.route(head, &mut Lowest) {
@@ -199,13 +207,8 @@ impl Explanation {
     }
 
     fn cite(&mut self, field: &'static str, origin: Option<&Origin>) {
-        if let Some(Origin { resource, location }) = origin {
-            let place = Place {
-                resource: resource.to_string(),
-                file: Arc::clone(&location.file),
-                line: location.line,
-            };
-            self.sources.insert(field, place);
+        if let Some(origin) = origin {
+            self.sources.insert(field, Place::of(origin));
         }
     }
 }

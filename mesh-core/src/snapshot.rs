@@ -4,7 +4,7 @@
 //! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
 //! `delegate` puts the routes of delegates where they belong, `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
 //! `gateway` those of an edge, `scope` is what a Sidecar lets a workload see, `telemetry` what is told of its requests,
-//! `inbound` the rules for what comes in.
+//! `inbound` the rules for what comes in, `mutual_tls` the modes of servers.
 
 mod attached;
 mod cluster_table;
@@ -15,6 +15,8 @@ mod gateway;
 mod hosts;
 mod inbound;
 mod index;
+pub mod lint_security;
+mod mutual_tls;
 mod policy;
 mod routes;
 mod scope;
@@ -35,8 +37,8 @@ use crate::{
     config::{
         Diagnostic, Origin, Resource,
         istio::{
-            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
-            PathNormalization, TlsVersion,
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, JwtRule, Lists, LocalitySetting,
+            MtlsMode, PathNormalization, TlsVersion,
         },
     },
     dice::Dice,
@@ -68,14 +70,15 @@ pub struct MeshSettings {
     pub domain: String,
     /// The trust domain of the mesh's own workloads. Default `cluster.local`.
     pub trust_domain: TrustDomain,
+    /// Other names of the trust domain: a principal that policy writes with one of them, or with the trust domain itself,
+    /// stands for that of each. Default none.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// The mutual TLS mode of a server about which no policy says anything. Default PERMISSIVE.
+    pub default_mtls: MtlsMode,
     /// Whether hosts that nobody knows are passed through. Default true (Istio's ALLOW_ANY).
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
-    /// Other names of the own trust domain, from the time before it was renamed. Default none.
-    pub trust_domain_aliases: Vec<TrustDomain>,
-    /// The mutual TLS mode of servers where no policy says otherwise; never `Unset`. Default `Permissive`.
-    pub default_mtls: MtlsMode,
     /// Whether endpoints that speak mutual TLS are called so where no DestinationRule says otherwise. Default true.
     pub auto_mtls: bool,
     /// The retries of routes that name none, and of services without routes. Default Istio's.
@@ -221,6 +224,28 @@ pub struct Inbound {
     pub ports: BTreeMap<u16, MtlsMode>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// Which tokens of end users are good: a request's must be so by each of these.
+    pub request_authentication: Vec<TokenPolicy>,
+}
+
+/// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenPolicy {
+    /// The object.
+    pub source: Origin,
+    /// The ports of the workload that it is for, and those it is not for; without any it is for all.
+    pub ports: Lists<u16>,
+    /// Which tokens are good.
+    pub tokens: Tokens,
+}
+
+/// Which tokens are good.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tokens {
+    /// Those that are good by the rule of their issuer; without a rule nobody looks at any.
+    GoodBy(Arc<[JwtRule]>),
+    /// None: the object could not be read, and has no earlier version.
+    NoneGood,
 }
 
 impl Inbound {

@@ -119,13 +119,14 @@ fn a_broken_security_object_keeps_its_last_good_version_and_fails_closed_without
     assert_eq!(third.resources, second.resources);
     // A document that breaks off is no deletion either, and neither is an action that cannot be honoured.
     assert_eq!(edit(&third, &[("a.yaml", &good.replace("[{}]", "[{}"))]).resources, second.resources);
-    assert_eq!(edit(&third, &[("a.yaml", &good.replace("DENY", "AUDIT"))]).resources, second.resources);
+    assert_eq!(edit(&third, &[("a.yaml", &good.replace("DENY", "CUSTOM"))]).resources, second.resources);
     assert_eq!(edit(&third, &[("a.yaml", &good.replace("name: p", "nme: p"))]).resources, second.resources);
     assert_eq!(edit(&third, &[]).resources, []);
 
     for (kind, version, part) in [
         ("PeerAuthentication", "security.istio.io/v1", "STRICT for namespace shop"),
         ("MeshPolicy", "authentication.istio.io/v1alpha1", "STRICT for the whole mesh"),
+        ("RequestAuthentication", "security.istio.io/v1", "every token of a request to namespace shop"),
     ] {
         let text = format!(
             "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: default, namespace: shop}}\nspec: 1\n"

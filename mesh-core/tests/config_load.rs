@@ -4,8 +4,8 @@
 use mesh_core::config::{
     Code, Diagnostic, Level, Loaded, Options, Resource, Spec,
     istio::{
-        AuthorizationAction, ClientTlsMode, EntryLocation, HttpRoute, LoadBalancer, MtlsMode, Resolution,
-        StringMatch, VirtualService,
+        AuthorizationAction, ClientTlsMode, Condition as When, EntryLocation, HttpRoute, KeySource,
+        LoadBalancer, MtlsMode, Resolution, StringMatch, VirtualService,
     },
     load,
 };
@@ -192,9 +192,20 @@ fn every_field_that_has_an_effect_is_read() {
     let Spec::AuthorizationPolicy(spec) = &access.spec else { panic!() };
     assert_eq!(spec.action, AuthorizationAction::Deny);
     let [source, accounts] = &spec.rules[0].from[..] else { panic!() };
-    assert_eq!(source.not_ip_blocks[0].to_string(), "10.1.2.3/32");
-    assert_eq!(accounts.principals, ["*/ns/shop/sa/c", "*/ns/other/sa/d"]);
-    assert_eq!((spec.rules[0].to[0].ports[0], &spec.rules[0].to[0].not_paths[0][..]), (8080, "/api/private"));
+    assert_eq!(source.ip_blocks.not_values[0].to_string(), "10.1.2.3/32");
+    assert_eq!(source.remote_ip_blocks.not_values[0].to_string(), "203.0.113.9/32");
+    assert_eq!(source.trust_domains.values, ["cluster.local"]);
+    let accounts: Vec<_> =
+        accounts.service_accounts.values.iter().map(|a| (&*a.namespace, &*a.name)).collect();
+    assert_eq!(accounts, [("shop", "c"), ("other", "d")]);
+    let operation = &spec.rules[0].to[0];
+    assert_eq!((operation.ports.values[0], &operation.paths.not_values[0][..]), (8080, "/api/private"));
+    let [When::Header(name, users), When::DestinationPort(ports)] = &spec.rules[0].when[..] else { panic!() };
+    assert_eq!(
+        (name.as_str(), &users.values[..], &users.not_values[..]),
+        ("x-user", &["ann".into()][..], &["bob".into()][..])
+    );
+    assert_eq!(ports.values, [8080]);
 }
 
 #[test]
@@ -216,6 +227,8 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
     let policy = |block: &str| format!("host: a\ntrafficPolicy: {{{block}}}\n");
     let entry = |more: &str| format!("hosts: [a.com]\nports: [{{number: 80, name: http}}]\n{more}\n");
     let source = |source: &str| format!("rules: [{{from: [{{source: {{{source}}}}}]}}]\n");
+    let when = |when: &str| format!("rules: [{{when: [{{{when}}}]}}]\n");
+    let jwt = |rule: &str| format!("jwtRules: [{{issuer: a, {rule}}}]\n");
     let (schema, regexp) = (Code::SCHEMA, Code::INVALID_REGEXP);
     #[rustfmt::skip] // A table: one row, one line.
     let rows: Vec<(&str, String, Code, &str, &str)> = vec![
@@ -304,15 +317,40 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("PeerAuthentication", "selector: {matchLabels: {a: 'b*'}}".into(), schema, "spec.selector.matchLabels", "wildcards select nothing"),
         ("PeerAuthentication", "selector: {matchLabels: {a: b}}\nportLevelMtls: {http: {}}".into(), schema, "spec.portLevelMtls.http", "is not a port"),
         ("MeshPolicy", "targets: [{name: a}]".into(), schema, "spec.targets", "no targets"),
-        ("MeshPolicy", "peers: [{jwt: {}}]".into(), schema, "spec.peers[0].jwt", "not supported"),
-        ("MeshPolicy", "origins: [{jwt: {}}]".into(), schema, "spec.origins", "not supported"),
+        ("PeerAuthentication", "selector: {matchLabels: {a: b}}\nportLevelMtls: {}".into(), schema, "spec.portLevelMtls", "at least one port"),
+        ("MeshPolicy", "peers: [{jwt: {}}]".into(), schema, "spec.peers[0].jwt.issuer", "is required"),
+        ("MeshPolicy", "peers: [{mtls: {}, jwt: {issuer: a}}]".into(), schema, "spec.peers[0]", "`mtls: {}` or `jwt: {...}`"),
+        ("MeshPolicy", "peers: [{}]".into(), schema, "spec.peers[0]", "`mtls: {}` or `jwt: {...}`"),
+        ("MeshPolicy", "origins: [{}]".into(), schema, "spec.origins[0].jwt", "is required"),
+        ("MeshPolicy", "origins: [{jwt: {issuer: a, jwksUri: b}}]".into(), schema, "spec.origins[0].jwt.jwksUri", "not the URI"),
+        ("MeshPolicy", "origins: [{jwt: {issuer: a, triggerRules: []}}]".into(), schema, "spec.origins[0].jwt.triggerRules", "not supported"),
         ("MeshPolicy", "peers: [{mtls: {mode: LOOSE}}]".into(), schema, "spec.peers[0].mtls.mode", "unknown value"),
         ("Policy", "peers: [{mtls: {}}]\ntargets: [{name: a.b}]".into(), schema, "spec.targets[0].name", "not the short name"),
         ("Policy", "peers: [{mtls: {}}]\ntargets: [{name: a, ports: [{name: http}]}]".into(), schema, "spec.targets[0].ports[0].number", "is required"),
-        ("AuthorizationPolicy", "action: AUDIT".into(), schema, "spec.action", "AUDIT is not supported"),
+        ("AuthorizationPolicy", "action: AUDIT".into(), schema, "spec.rules", "an AUDIT without rules"),
+        ("AuthorizationPolicy", "action: DENY".into(), schema, "spec.rules", "a DENY without rules"),
+        ("AuthorizationPolicy", "action: DENY\nrules: []".into(), schema, "spec.rules", "a DENY without rules"),
         ("AuthorizationPolicy", "action: CUSTOM\nprovider: {name: x}".into(), schema, "spec.action", "CUSTOM is not supported"),
+        ("AuthorizationPolicy", "rules: [{}]\nprovider: {name: x}".into(), schema, "spec.provider", "for action CUSTOM"),
         ("AuthorizationPolicy", "action: deny".into(), schema, "spec.action", "did you mean `DENY`?"),
-        ("AuthorizationPolicy", "rules: [{when: [{key: a, values: [b]}]}]".into(), schema, "spec.rules[0].when", "not supported"),
+        ("AuthorizationPolicy", when("values: [b]"), schema, "spec.rules[0].when[0].key", "is required"),
+        ("AuthorizationPolicy", when("key: source.ip"), schema, "spec.rules[0].when[0]", "at least one of"),
+        ("AuthorizationPolicy", when("key: source.ip, values: [], notValues: []"), schema, "spec.rules[0].when[0]", "at least one of"),
+        ("AuthorizationPolicy", when("key: source.ip, values: [x]"), schema, "spec.rules[0].when[0].values[0]", "CIDR"),
+        ("AuthorizationPolicy", when("key: remote.ip, notValues: [1.2.3.4/33]"), schema, "spec.rules[0].when[0].notValues[0]", "CIDR"),
+        ("AuthorizationPolicy", when("key: destination.port, values: ['65536']"), schema, "spec.rules[0].when[0].values[0]", "out of range"),
+        ("AuthorizationPolicy", when("key: destination.port, values: [http]"), schema, "spec.rules[0].when[0].values[0]", "whole number"),
+        ("AuthorizationPolicy", when("key: source.serviceAccount, values: [a/b/c]"), schema, "spec.rules[0].when[0].values[0]", "not a service account"),
+        ("AuthorizationPolicy", when("key: source.namespace, values: ['']"), schema, "spec.rules[0].when[0].values[0]", "must not be empty"),
+        ("AuthorizationPolicy", when("key: source.pod, values: [a]"), schema, "spec.rules[0].when[0].key", "`source.pod` is no key"),
+        ("AuthorizationPolicy", when("key: 'source.ip[a]', values: [a]"), schema, "spec.rules[0].when[0].key", "is no key"),
+        ("AuthorizationPolicy", when("key: 'destination.labels[a]', values: [a]"), schema, "spec.rules[0].when[0].key", "is no key"),
+        ("AuthorizationPolicy", when("key: request.headers, values: [a]"), schema, "spec.rules[0].when[0].key", "names nothing"),
+        ("AuthorizationPolicy", when("key: 'request.headers[]', values: [a]"), schema, "spec.rules[0].when[0].key", "names nothing"),
+        ("AuthorizationPolicy", when("key: 'request.headers[a b]', values: [a]"), schema, "spec.rules[0].when[0].key", "names no header"),
+        ("AuthorizationPolicy", when("key: 'request.headers[:path]', values: [a]"), schema, "spec.rules[0].when[0].key", "not supported"),
+        ("AuthorizationPolicy", when("key: 'request.auth.claims[a', values: [a]"), schema, "spec.rules[0].when[0].key", "names nothing"),
+        ("AuthorizationPolicy", when("key: 'experimental.envoy.filters.a[b]', values: [a]"), schema, "spec.rules[0].when[0].key", "not supported"),
         ("AuthorizationPolicy", "rules:\n- \n".into(), schema, "spec.rules[0]", "must not be empty"),
         ("AuthorizationPolicy", "rules: [{from: []}]".into(), schema, "spec.rules[0].from", "must not be empty"),
         ("AuthorizationPolicy", "rules: [{from: [{}]}]".into(), schema, "spec.rules[0].from[0].source", "is required"),
@@ -321,12 +359,32 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: ['']}}]}]".into(), schema, "spec.rules[0].to[0].operation.paths[0]", "must not be empty"),
         ("AuthorizationPolicy", "rules: [{to: [{operation: {paths: ['/a/{*}b']}}]}]".into(), schema, "spec.rules[0].to[0].operation.paths[0]", "template"),
         ("AuthorizationPolicy", "rules: [{to: [{operation: {ports: [http]}}]}]".into(), schema, "spec.rules[0].to[0].operation.ports[0]", "whole number"),
-        ("AuthorizationPolicy", source("requestPrincipals: ['*']"), schema, "spec.rules[0].from[0].source.requestPrincipals", "not supported"),
-        ("AuthorizationPolicy", source("remoteIpBlocks: [1.2.3.4]"), schema, "spec.rules[0].from[0].source.remoteIpBlocks", "not supported"),
         ("AuthorizationPolicy", source("ipBlocks: [1.2.3]"), schema, "spec.rules[0].from[0].source.ipBlocks[0]", "CIDR"),
         ("AuthorizationPolicy", source("serviceAccounts: [a], principals: [b]"), schema, "spec.rules[0].from[0].source.principals", "beside service accounts"),
         ("AuthorizationPolicy", source("serviceAccounts: ['a/b/c']"), schema, "spec.rules[0].from[0].source.serviceAccounts[0]", "not a service account"),
-        ("AuthorizationPolicy", "targetRefs: [{kind: Gateway, name: a}]".into(), schema, "spec.targetRefs", "not supported"),
+        ("AuthorizationPolicy", source("remoteIpBlocks: [1.2.3]"), schema, "spec.rules[0].from[0].source.remoteIpBlocks[0]", "CIDR"),
+        ("AuthorizationPolicy", source("notRequestPrincipals: ['']"), schema, "spec.rules[0].from[0].source.notRequestPrincipals[0]", "must not be empty"),
+        ("AuthorizationPolicy", "targetRefs: [{kind: Gateway, name: a}]".into(), schema, "spec.targetRefs[0].kind", "not attached to a `Gateway`"),
+        ("AuthorizationPolicy", "targetRef: {kind: Service}".into(), schema, "spec.targetRef.name", "is required"),
+        ("AuthorizationPolicy", "targetRef: {kind: Service, name: a, namespace: b}".into(), schema, "spec.targetRef.namespace", "leave this out"),
+        ("AuthorizationPolicy", "selector: {}\ntargetRefs: [{kind: Service, name: a}]".into(), schema, "spec", "only one of"),
+        ("RequestAuthentication", "jwtRules: [{}]".into(), schema, "spec.jwtRules[0]", "one of issuer, jwks and jwksUri"),
+        ("RequestAuthentication", "jwtRules: [{issuer: ''}]".into(), schema, "spec.jwtRules[0]", "one of issuer, jwks and jwksUri"),
+        ("RequestAuthentication", jwt("audiences: ['']"), schema, "spec.jwtRules[0].audiences[0]", "must not be empty"),
+        ("RequestAuthentication", jwt("jwksUri: 'ftp://a/b'"), schema, "spec.jwtRules[0].jwksUri", "not the URI of keys"),
+        ("RequestAuthentication", jwt("jwksUri: a.b/c"), schema, "spec.jwtRules[0].jwksUri", "not the URI of keys"),
+        ("RequestAuthentication", jwt("jwksUri: 'https://a/b', jwks: '{\"keys\": []}'"), schema, "spec.jwtRules[0].jwksUri", "exclude each other"),
+        ("RequestAuthentication", jwt("jwks: 'SECRET'"), schema, "spec.jwtRules[0].jwks", "not a JSON object"),
+        ("RequestAuthentication", jwt("jwks: '{\"k\": \"SECRET\"}'"), schema, "spec.jwtRules[0].jwks", "no list `keys`"),
+        ("RequestAuthentication", jwt("jwks: '{\"keys\": [{\"k\": \"SECRET\"}]}'"), schema, "spec.jwtRules[0].jwks", "no `kty`"),
+        ("RequestAuthentication", jwt("fromHeaders: [{prefix: a}]"), schema, "spec.jwtRules[0].fromHeaders[0].name", "is required"),
+        ("RequestAuthentication", jwt("fromHeaders: [{name: 'a b'}]"), schema, "spec.jwtRules[0].fromHeaders[0].name", "not the name of a header"),
+        ("RequestAuthentication", jwt("fromParams: ['']"), schema, "spec.jwtRules[0].fromParams[0]", "must not be empty"),
+        ("RequestAuthentication", jwt("fromCookies: ['']"), schema, "spec.jwtRules[0].fromCookies[0]", "must not be empty"),
+        ("RequestAuthentication", jwt("outputClaimToHeaders: [{header: x}]"), schema, "spec.jwtRules[0].outputClaimToHeaders[0].claim", "is required"),
+        ("RequestAuthentication", jwt("outputClaimToHeaders: [{header: ':x', claim: a}]"), schema, "spec.jwtRules[0].outputClaimToHeaders[0].header", "not the name of a header"),
+        ("RequestAuthentication", jwt("outputPayloadToHeader: 'a b'"), schema, "spec.jwtRules[0].outputPayloadToHeader", "not the name of a header"),
+        ("RequestAuthentication", jwt("timeout: 1us"), schema, "spec.jwtRules[0].timeout", "at least 1ms"),
     ];
     for (kind, spec, code, path, part) in rows {
         let loaded = read(&object(kind, &spec));
@@ -334,6 +392,7 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         let said = errors.iter().find(|error| error.path == path && error.message.contains(part));
         let said = said.unwrap_or_else(|| panic!("{kind} {spec}\nwanted {path}: {part}\n{errors:#?}"));
         assert_eq!(said.code, code, "{spec}");
+        assert!(!loaded.diagnostics.iter().any(|finding| finding.to_string().contains("SECRET")), "{spec}");
         assert_eq!(loaded.broken.len(), 1, "{spec}");
         assert_eq!(said.resource.as_ref(), Some(&loaded.broken[0]), "{spec}");
         let good = |resource: &&Resource| !matches!(resource.spec, Spec::Malformed { .. });
@@ -359,7 +418,13 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\naddresses: [10.0.0.1]", Code::NO_EFFECT, "spec.addresses"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\nresolution: STATIC\nendpoints: [{address: 'unix:///s'}]", Code::NO_EFFECT, "spec.endpoints[0].address"),
         ("MeshPolicy", "peers: [{mtls: {}}]\nprincipalBinding: USE_ORIGIN", Code::NO_EFFECT, "spec.principalBinding"),
-        ("AuthorizationPolicy", "action: DENY", Code::SECURITY_NOTE, "spec"),
+        ("MeshPolicy", "origins: [{jwt: {issuer: a}}]", Code::SECURITY_NOTE, "spec"),
+        ("RequestAuthentication", "jwtRules: [{issuer: a}]", Code::SECURITY_NOTE, "spec"),
+        ("AuthorizationPolicy", "rules: [{from: [{source: {requestPrincipals: ['*']}}]}]", Code::SECURITY_NOTE, "spec.rules"),
+        ("AuthorizationPolicy", "rules: [{when: [{key: 'request.auth.claims[a]', values: [b]}]}]", Code::SECURITY_NOTE, "spec.rules"),
+        ("AuthorizationPolicy", "selector: {}", Code::SCHEMA_WARNING, "spec.selector"),
+        ("AuthorizationPolicy", "targetRefs: [{kind: Service, name: a}]", Code::INEFFECTIVE_POLICY, "spec.targetRefs"),
+        ("AuthorizationPolicy", "targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: a}", Code::INEFFECTIVE_POLICY, "spec.targetRef"),
     ] {
         let loaded = read(&object(kind, spec));
         let [finding] = &loaded.diagnostics[..] else { panic!("{spec}: {:#?}", loaded.diagnostics) };
@@ -483,7 +548,7 @@ fn a_document_that_breaks_off_still_says_which_object_it_was() {
 
 #[test]
 fn a_fault_in_a_list_spoils_every_item_and_is_reported_once() {
-    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {action: DENY}}";
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {action: DENY, rules: [{}]}}";
     let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: r}, spec: {host: a, host: b}}";
     for text in
         [format!("[{policy}, {rule}]"), format!("kind: List\napiVersion: v1\nitems:\n- {policy}\n- {rule}\n")]
@@ -613,6 +678,9 @@ fn a_security_object_that_does_not_read_fails_closed_where_it_was_meant_to_act()
         ("PeerAuthentication", "selector: {matchlabels: {app: a}}\n".into(), Some((None, false))),
         ("MeshPolicy", BAD.into(), Some((None, false))),
         ("Policy", BAD.into(), Some((None, false))),
+        ("Policy", format!("origins: [{{jwt: {{issuer: a}}}}]\n{BAD}"), Some((None, true))),
+        ("MeshPolicy", "peers: [{jwt: {}}]\n".into(), Some((None, true))),
+        ("MeshPolicy", format!("peers: [{{mtls: {{}}}}]\n{BAD}"), Some((None, false))),
         ("AuthorizationPolicy", format!("action: ALLOW\n{BAD}"), Some((None, false))),
         ("AuthorizationPolicy", format!("action: DENY\n{BAD}"), Some((None, true))),
         ("AuthorizationPolicy", format!("{select}action: DENY\nrules: 1\n"), Some((app("a"), true))),
@@ -626,7 +694,14 @@ fn a_security_object_that_does_not_read_fails_closed_where_it_was_meant_to_act()
         // What decides nothing about requests to a workload need not be replaced by a refusal.
         ("AuthorizationPolicy", "action: AUDIT\n".into(), None),
         ("AuthorizationPolicy", "targetRefs: [{kind: Gateway, name: a}]\n".into(), None),
-        ("AuthorizationPolicy", "action: DENY\ntargetRefs: [{kind: Service, name: a}]\n".into(), Some((None, true))),
+        ("AuthorizationPolicy", format!("action: DENY\ntargetRefs: [{{kind: Service, name: a}}]\n{BAD}"), None),
+        ("AuthorizationPolicy", format!("action: DENY\n{select}targetRefs: [{{kind: Service, name: a}}]\n"), Some((app("a"), true))),
+        ("AuthorizationPolicy", "action: DENY\ntargetRefs: [{kind: Pod, name: a}]\n".into(), Some((None, true))),
+        ("AuthorizationPolicy", "action: DENY\n".into(), Some((None, true))),
+        ("PeerAuthentication", "targetRefs: [{kind: Service, name: a}]\n".into(), Some((None, false))),
+        ("RequestAuthentication", BAD.into(), Some((None, false))),
+        ("RequestAuthentication", format!("{select}{BAD}"), Some((app("a"), false))),
+        ("RequestAuthentication", format!("targetRefs: [{{kind: Service, name: a}}]\n{BAD}"), None),
         ("VirtualService", BAD.into(), None),
     ] {
         let loaded = read(&object(kind, &spec));
@@ -650,16 +725,95 @@ fn a_security_object_that_does_not_read_fails_closed_where_it_was_meant_to_act()
 }
 
 #[test]
-fn a_policy_on_trial_decides_nothing() {
-    let annotated = |spec: &str| {
-        let annotation = "metadata:\n  annotations: {istio.io/dry-run: 'true'}\n";
-        object("AuthorizationPolicy", spec).replace("metadata:\n", annotation)
+fn a_policy_on_trial_is_read_whole_and_a_malformed_one_denies_nothing() {
+    let annotated = |value: &str, spec: &str| {
+        let annotation = format!("metadata:\n  annotations: {{istio.io/dry-run: '{value}'}}\n");
+        object("AuthorizationPolicy", spec).replace("metadata:\n", &annotation)
     };
-    let loaded = read(&annotated("action: ALLOW\nrules: [{}]\n"));
-    assert_eq!((loaded.diagnostics.len(), loaded.diagnostics[0].code), (1, Code::SECURITY_NOTE));
-    let Spec::AuthorizationPolicy(policy) = &loaded.resources[0].spec else { panic!() };
-    assert_eq!((policy.action, &policy.rules[..]), (AuthorizationAction::Deny, &[][..]));
-    assert_eq!(read(&annotated("rules: 1\n")).resources, []);
+    for (value, part) in
+        [("true", Some("on trial")), ("false", None), ("maybe", Some("the policy is in force"))]
+    {
+        let loaded = read(&annotated(value, "action: DENY\nrules: [{}]\n"));
+        let said = loaded.diagnostics.first();
+        assert_eq!(said.map(|finding| finding.code), part.map(|_| Code::SECURITY_NOTE), "{value}");
+        assert!(said.is_none_or(|finding| finding.message.contains(part.unwrap())), "{said:?}");
+        let Spec::AuthorizationPolicy(policy) = &loaded.resources[0].spec else { panic!() };
+        assert_eq!((policy.action, policy.rules.len()), (AuthorizationAction::Deny, 1));
+    }
+    assert_eq!(read(&annotated("true", "rules: 1\n")).resources, []);
+}
+
+#[test]
+fn a_request_authentication_is_read_whole() {
+    let loaded = read(&object(
+        "RequestAuthentication",
+        "selector: {matchLabels: {app: a}}\n\
+         jwtRules:\n\
+         - {issuer: a, jwksUri: 'https://a.example/keys'}\n\
+         - issuer: b\n  \
+           audiences: [x]\n  \
+           jwks: '{\"keys\": [{\"kty\": \"oct\", \"k\": \"SECRET\"}]}'\n  \
+           fromHeaders: [{name: X-Token, prefix: 'Token '}]\n  \
+           fromParams: [token]\n  \
+           fromCookies: [session]\n  \
+           forwardOriginalToken: true\n  \
+           outputPayloadToHeader: X-Payload\n  \
+           outputClaimToHeaders: [{header: X-Group, claim: nested.group}]\n  \
+           timeout: 2s\n  \
+           spaceDelimitedClaims: [roles]\n",
+    ));
+    assert_eq!(loaded.diagnostics.len(), 1, "{:?}", loaded.diagnostics);
+    let Spec::RequestAuthentication(spec) = &loaded.resources[0].spec else { panic!() };
+    assert_eq!(spec.selector.as_ref().unwrap().labels["app"], "a");
+    let [first, second] = &spec.rules[..] else { panic!() };
+    assert!(matches!(&first.keys, Some(KeySource::Uri(uri)) if uri == "https://a.example/keys"));
+    assert_eq!((first.timeout, first.forward_original_token), (Duration::from_secs(5), false));
+    assert!(matches!(&second.keys, Some(KeySource::Inline(keys)) if keys.keys().len() == 1));
+    assert!(!format!("{spec:?}").contains("SECRET"));
+    assert_eq!((second.issuer.as_str(), &second.audiences[0][..]), ("b", "x"));
+    assert_eq!(
+        (second.from_headers[0].name.as_str(), &*second.from_headers[0].prefix),
+        ("x-token", "Token ")
+    );
+    assert_eq!((&second.from_params[0][..], &second.from_cookies[0][..]), ("token", "session"));
+    assert_eq!((second.timeout, second.forward_original_token), (Duration::from_secs(2), true));
+    assert_eq!(second.output_payload_to_header.as_ref().unwrap(), "x-payload");
+    assert_eq!(
+        (&*second.output_claims[0].claim, second.output_claims[0].header.as_str()),
+        ("nested.group", "x-group")
+    );
+    assert_eq!(second.space_delimited_claims, ["roles"]);
+}
+
+#[test]
+fn the_tokens_of_a_policy_of_istio_1_3_are_read() {
+    let jwt = "{issuer: a, audiences: [x], jwksUri: 'https://a/k', jwtHeaders: [X-T], jwtParams: [t]}";
+    let origin = format!("origins: [{{jwt: {jwt}}}]");
+    for (spec, mode, optional) in [
+        (format!("peers: [{{mtls: {{}}}}]\n{origin}\n"), MtlsMode::Strict, false),
+        (format!("peers: [{{mtls: null}}]\n{origin}\noriginIsOptional: true\n"), MtlsMode::Strict, true),
+        (format!("peers: [{{jwt: {jwt}}}]\n"), MtlsMode::Disable, false),
+        (format!("peers: [{{jwt: {jwt}}}]\npeerIsOptional: true\n"), MtlsMode::Disable, true),
+        (format!("peers: [{{jwt: {jwt}}}]\npeerIsOptional: true\n{origin}\n"), MtlsMode::Disable, false),
+        (format!("peers: [{{mtls: {{}}}}]\njwts: [{jwt}]\n"), MtlsMode::Strict, false),
+        (format!("peers: [{{mtls: {{}}}}]\njwts: [{jwt}]\noriginIsOptional: true\n"), MtlsMode::Strict, true),
+    ] {
+        let loaded = read(&object("MeshPolicy", &spec));
+        let [note] = &loaded.diagnostics[..] else { panic!("{spec}: {:#?}", loaded.diagnostics) };
+        assert_eq!(
+            (note.code, note.message.contains("every request is denied")),
+            (Code::SECURITY_NOTE, !optional)
+        );
+        let Spec::LegacyPolicy(policy) = &loaded.resources[0].spec else { panic!() };
+        let tokens = policy.tokens.as_ref().unwrap();
+        assert_eq!((policy.mode, tokens.optional), (mode, optional), "{spec}");
+        let rule = tokens.rules.last().unwrap();
+        assert_eq!(
+            (&*rule.issuer, &*rule.audiences[0], rule.from_headers[0].name.as_str()),
+            ("a", "x", "x-t")
+        );
+        assert!(rule.forward_original_token);
+    }
 }
 
 #[test]
@@ -765,7 +919,7 @@ fn object(kind: &str, spec: &str) -> String {
     let version = match kind {
         "Service" => "v1",
         "MeshPolicy" | "Policy" => "authentication.istio.io/v1alpha1",
-        "PeerAuthentication" | "AuthorizationPolicy" => "security.istio.io/v1",
+        "PeerAuthentication" | "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
     let name = if kind == "MeshPolicy" { "default" } else { "x" };

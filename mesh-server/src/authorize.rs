@@ -18,31 +18,60 @@ use std::{
 pub struct Authorize {
     config: Arc<ConfigStore>,
     source: Option<IpAddr>,
+    destination: Option<IpAddr>,
     port: u16,
+    sni: Option<Arc<str>>,
 }
 
 impl Authorize {
     /// Returns the step for requests that come in on workload port `port` from `source`, the direct peer.
     pub fn new(config: Arc<ConfigStore>, source: Option<SocketAddr>, port: u16) -> Self {
-        Self { config, source: source.map(|address| address.ip().to_canonical()), port }
+        let source = source.map(|address| address.ip().to_canonical());
+        Self { config, source, destination: None, port, sni: None }
+    }
+
+    /// Adds the address that the requests come in on, and the server name that the peer asked for in its handshake.
+    ///
+    /// A rule about an address that is not known does not allow, and denies.
+    #[must_use]
+    pub fn reached_at(self, destination: Option<SocketAddr>, sni: Option<Arc<str>>) -> Self {
+        Self { destination: destination.map(|address| address.ip().to_canonical()), sni, ..self }
+    }
+
+    fn request<'a>(&'a self, head: &'a Parts) -> Request<'a> {
+        Request {
+            peer: head.extensions.get::<Peer>().map(Peer::id),
+            source: self.source,
+            // No proxy before this process is trusted, so the first caller known is the direct peer.
+            remote: self.source,
+            destination: self.destination,
+            port: self.port,
+            sni: self.sni.as_deref(),
+            method: &head.method,
+            host: normalise::host(head),
+            path: head.uri.path(),
+            headers: &head.headers,
+            // Nobody verifies tokens.
+            claims: None,
+        }
     }
 }
 
 impl Step for Authorize {
     fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
         let snapshot = self.config.current();
-        let decision = snapshot.inbound().authorizer.decide(&Request {
-            peer: head.extensions.get::<Peer>().map(Peer::id),
-            source: self.source,
-            method: &head.method,
-            host: normalise::host(head),
-            path: head.uri.path(),
-            port: self.port,
-        });
-        match decision {
+        let authorizer = &snapshot.inbound().authorizer;
+        let request = self.request(head);
+        if let Some(grounds) = authorizer.audit(&request) {
+            tracing::debug!(%grounds, method = %head.method, path = request.path, "audited");
+        }
+        if let Some(decision) = authorizer.decide_on_trial(&request) {
+            tracing::debug!(?decision, method = %head.method, path = request.path, "on trial");
+        }
+        match authorizer.decide(&request) {
             Decision::Allowed(_) => Ok(()),
             refused @ (Decision::Denied(_) | Decision::NotAllowed) => {
-                tracing::debug!(?refused, method = %head.method, path = head.uri.path(), "RBAC: access denied");
+                tracing::debug!(?refused, method = %head.method, path = request.path, "RBAC: access denied");
                 Err(Reply::Denied)
             }
         }

@@ -99,6 +99,7 @@ pub(crate) async fn run<H: Handler>(
     handler: H,
     mut notices: watch::Receiver<Notice>,
 ) {
+    let destination = stream.local_addr().ok();
     // From before the handshake: what changes during it is seen afterwards.
     let seen = *notices.borrow_and_update();
     let entered = tokio::select! {
@@ -107,7 +108,10 @@ pub(crate) async fn run<H: Handler>(
         () = told_to_close(&mut notices) => return,
     };
     match entered {
-        Ok(entered) => entered.serve(shared, address, handler, Notices { seen, notices }).await,
+        Ok(entered) => {
+            let ends = Ends { address, destination, sni: entered.sni.clone() };
+            entered.serve(shared, ends, handler, Notices { seen, notices }).await;
+        }
         Err(why) => shared.turn_away(&why, address),
     }
 }
@@ -123,13 +127,25 @@ async fn told_to_close(notices: &mut watch::Receiver<Notice>) {
 /// because it was about to ask.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Who and what a connection connects.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// The peer's address.
+    pub(crate) address: SocketAddr,
+    /// Ours, if the system tells it.
+    pub(crate) destination: Option<SocketAddr>,
+    /// The server name that the peer asked for.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
 impl Entered {
-    async fn serve<H: Handler>(self, shared: Arc<Shared>, address: SocketAddr, handler: H, notices: Notices) {
-        let Self { transport, http2, standing, admitted } = self;
+    async fn serve<H: Handler>(self, shared: Arc<Shared>, ends: Ends, handler: H, notices: Notices) {
+        let Self { transport, http2, standing, admitted, .. } = self;
+        let address = ends.address;
         let metrics = shared.workload.telemetry().server(admitted.peer());
         let activity = Activity::new(shared.workload.clock(), metrics);
         let stream = Stream::new(transport, http2, Arc::clone(&activity), &shared.limits);
-        let inbound = Inbound::new(handler, &admitted, address, Arc::clone(&shared), Arc::clone(&activity));
+        let inbound = Inbound::new(handler, &admitted, ends, Arc::clone(&shared), Arc::clone(&activity));
         let serving = Serving { shared, address, standing, activity, notices };
         if http2 {
             let conversation = protocol::http2(stream, inbound, &serving.shared.limits);

@@ -13,6 +13,7 @@ use mesh_core::{
     identity::{Admitted, Evidence, admit},
 };
 use mesh_runtime::identity::{Side, VerifiedPeer};
+use std::sync::Arc;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -22,6 +23,8 @@ pub(crate) struct Entered {
     pub(crate) http2: bool,
     pub(crate) standing: Standing,
     pub(crate) admitted: Admitted,
+    /// The server name that the peer asked for.
+    pub(crate) sni: Option<Arc<str>>,
 }
 
 /// On what grounds a connection was admitted; they can cease to hold.
@@ -59,7 +62,7 @@ pub(crate) async fn enter(shared: &Shared, stream: TcpStream) -> Result<Entered,
     match seat.hold(opening).await.ok_or(TurnedAway::Crowded)?.map_err(|_| TurnedAway::Silent)?? {
         Opening::Plaintext { http2, opened, admitted } => {
             let transport = Transport::Plain(opened);
-            Ok(Entered { transport, http2, standing: Standing::Plaintext, admitted })
+            Ok(Entered { transport, http2, standing: Standing::Plaintext, admitted, sni: None })
         }
         Opening::Tls(stream) => enter_tls(shared, stream).await,
     }
@@ -88,13 +91,14 @@ async fn enter_tls(shared: &Shared, stream: TcpStream) -> Result<Entered, Turned
     let stream = handshake(shared, stream).await?;
     let tls = stream.get_ref().1;
     let http2 = tls.alpn_protocol() == Some(b"h2");
+    let sni = tls.server_name().map(Arc::from);
     let standing = match shared.workload.identity().verified_peer(tls, Side::Client)? {
         Some(peer) => Standing::Verified(peer),
         None => Standing::Anonymous,
     };
     // By the policy of now: it may have changed during the handshake.
     let admitted = standing.judge(shared)?;
-    Ok(Entered { transport: Transport::Tls(Box::new(stream)), http2, standing, admitted })
+    Ok(Entered { transport: Transport::Tls(Box::new(stream)), http2, standing, admitted, sni })
 }
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, TurnedAway> {

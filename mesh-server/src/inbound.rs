@@ -7,7 +7,7 @@ use crate::{
     answer::{AnswerBody, Answered, Ending, Overdue},
     authorize::Authorize,
     body::RequestBody,
-    connection::Shared,
+    connection::{Ends, Shared},
     context::{ReadContext, Scoped},
     handler::{Call, Handler},
     hygiene::StripSpoofable,
@@ -23,7 +23,6 @@ use mesh_core::{grpc::is_grpc, identity::Admitted};
 use mesh_runtime::Context;
 use pin_project_lite::pin_project;
 use std::{
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -47,10 +46,11 @@ impl<H> Inbound<H> {
     pub(crate) fn new(
         handler: H,
         admitted: &Admitted,
-        address: SocketAddr,
+        ends: Ends,
         shared: Arc<Shared>,
         activity: Arc<Activity>,
     ) -> Self {
+        let Ends { address, destination, sni } = ends;
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
         let steps = (
@@ -59,7 +59,7 @@ impl<H> Inbound<H> {
             shared.normalise,
             ReadContext::new(shared.workload.clock()),
             StripSpoofable,
-            Authorize::new(config, Some(address), shared.port),
+            Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),
         );
         Self { handler, steps, shared, activity }
     }

@@ -11,6 +11,8 @@ pub(super) enum Pattern {
     Present,
     /// A path with `{*}` or `{**}` in it.
     Template(Box<[Piece]>),
+    /// Literals with anything between them.
+    Glob(Box<[Box<str>]>),
 }
 
 /// A piece of a path template.
@@ -44,6 +46,11 @@ impl Pattern {
         }
     }
 
+    /// Returns the comparison in which every `*` of `text` stands for anything, slashes and nothing included.
+    pub(super) fn glob(text: &str) -> Self {
+        Self::Glob(text.split('*').map(Box::from).collect())
+    }
+
     pub(super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => text == &**exact,
@@ -51,6 +58,25 @@ impl Pattern {
             Self::Suffix(suffix) => text.ends_with(&**suffix),
             Self::Present => !text.is_empty(),
             Self::Template(pieces) => template_matches(pieces, text),
+            Self::Glob(literals) => glob_matches(literals, text),
+        }
+    }
+
+    /// Compares with the text that `pieces` make when they are joined by `,`: the values of a header, which may hold any
+    /// byte. `*` is a header that is there, be it empty.
+    // spec: istio pilot/pkg/security/authz/matcher HeaderMatcher: `*` is present_match
+    pub(super) fn matches_joined<'p, I: Iterator<Item = &'p [u8]>>(&self, pieces: impl Fn() -> I) -> bool {
+        let length = pieces().map(|piece| piece.len() + 1).sum::<usize>().saturating_sub(1);
+        let mut bytes = pieces().flat_map(|piece| [b','].into_iter().chain(piece.iter().copied())).skip(1);
+        match self {
+            Self::Exact(exact) => length == exact.len() && bytes.eq(exact.bytes()),
+            Self::Prefix(prefix) => bytes.by_ref().take(prefix.len()).eq(prefix.bytes()),
+            Self::Suffix(suffix) => match length.checked_sub(suffix.len()) {
+                Some(start) => bytes.skip(start).eq(suffix.bytes()),
+                None => false,
+            },
+            Self::Present => true,
+            Self::Template(_) | Self::Glob(_) => false,
         }
     }
 
@@ -67,7 +93,7 @@ impl Pattern {
                 start.is_some_and(|start| text[start..].eq_ignore_ascii_case(suffix.as_bytes()))
             }
             Self::Present => !text.is_empty(),
-            Self::Template(_) => false,
+            Self::Template(_) | Self::Glob(_) => false,
         }
     }
 }
@@ -120,6 +146,18 @@ fn template_matches(pieces: &[Piece], path: &str) -> bool {
         [Piece::Rest, Piece::Literal(literal)] => path.strip_suffix(&**literal).is_some_and(is_path_text),
         [Piece::Rest, ..] => false,
     }
+}
+
+/// Finds each literal where it stands first, which leaves the most to those after it.
+fn glob_matches(literals: &[Box<str>], text: &str) -> bool {
+    let [first, others @ ..] = literals else { return false };
+    let Some(mut rest) = text.strip_prefix(&**first) else { return false };
+    let Some((last, between)) = others.split_last() else { return rest.is_empty() };
+    for literal in between {
+        let Some((_, behind)) = rest.split_once(&**literal) else { return false };
+        rest = behind;
+    }
+    rest.ends_with(&**last)
 }
 
 /// Returns whether `text` consists of what Envoy's operators stand for.
@@ -208,6 +246,47 @@ mod tests {
     fn a_wrong_path_template_is_none() {
         for template in ["/{**}/a/{**}", "/{**}/{*}", "/foo{*}", "/{*}bar", "/{*}/b*", "/{*}/{a}"] {
             assert_eq!(Pattern::path(template), None, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_star_of_a_glob_stands_for_anything() {
+        for (glob, text, matches) in [
+            ("*/ns/shop/*", "td/ns/shop/sa/web", true),
+            ("*/ns/shop/*", "td/ns/shopping/sa/web", false),
+            ("*/ns/shop/*", "td/ns/shop", false),
+            ("*/ns/a*b/*", "td/ns/a-b/sa/web", true),
+            ("*/ns/a*b/*", "td/ns/ab/sa/web", true),
+            ("*/ns/a*b/*", "td/ns/a-c/sa/web", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*", "", true),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("a*b*a", "aba", true),
+            ("a*b*a", "ab", false),
+        ] {
+            assert_eq!(Pattern::glob(glob).matches(text), matches, "`{glob}` on `{text}`");
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_header_are_compared_as_if_joined() {
+        for (pattern, values, matches) in [
+            ("a", &["a"][..], true),
+            ("a", &["a", "a"], false),
+            ("a,b", &["a", "b"], true),
+            ("a*", &["ab", "c"], true),
+            ("b*", &["ab", "c"], false),
+            ("abcd*", &["ab"], false),
+            ("*,c", &["ab", "c"], true),
+            ("*c", &["c"], true),
+            ("*dc", &["c"], false),
+            ("*", &[""], true),
+            ("", &[""], true),
+        ] {
+            let pieces = || values.iter().map(|value| value.as_bytes());
+            assert_eq!(Pattern::text(pattern).matches_joined(pieces), matches, "`{pattern}` on {values:?}");
         }
     }
 

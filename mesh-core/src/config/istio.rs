@@ -14,6 +14,7 @@ mod legacy_policy;
 mod mesh_config;
 mod namespaced_host;
 mod peer_authentication;
+pub(crate) mod policy_target;
 mod request_authentication;
 mod server_tls;
 mod service;
@@ -29,7 +30,8 @@ pub use attached_route::{
     PathModifier, RouteMirror, RouteRedirect, RouteRewrite,
 };
 pub use authorization_policy::{
-    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Operation, Source,
+    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, Lists, Operation, ServiceAccount,
+    Source,
 };
 pub use common::{Destination, HeaderOperations, Headers, StringMatch, WorkloadSelector};
 pub use destination_rule::{
@@ -38,14 +40,15 @@ pub use destination_rule::{
 };
 pub use endpoints::{EndpointList, Pod};
 pub use gateway::{Gateway, Server, ServerPort, bound_gateway};
-pub use legacy_policy::{LegacyPolicy, LegacyTarget};
+pub use legacy_policy::{LegacyPolicy, LegacyTarget, LegacyTokens};
 pub use mesh_config::{
     AccessLogSettings, Compat, DefaultTrafficPolicy, LocalitySetting, MeshConfig, PathNormalization,
 };
 pub(crate) use namespaced_host::backwards;
 pub use namespaced_host::{NamespacedHost, NamespacedHosts, Namespaces};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
-pub use request_authentication::RequestAuthentication;
+pub use policy_target::PolicyTarget;
+pub use request_authentication::{Jwks, JwtRule, KeySource, OutputClaim, RequestAuthentication, TokenHeader};
 pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};
 pub use service::{Service, ServicePort};
 pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};

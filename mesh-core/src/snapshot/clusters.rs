@@ -6,7 +6,7 @@
 use super::{
     Cluster,
     cluster_table::ClusterTable,
-    inbound::{self, Target},
+    mutual_tls::{self, Target},
     policy::Blocks,
     view::{Typed, View, carries},
 };
@@ -323,11 +323,12 @@ impl<'a, 's> Clusters<'a, 's> {
             service: &plan.service.host,
             labels: &instance.labels,
             port: address.port(),
+            service_port: Some(plan.port.number),
         };
         meshed
             && self.view.settings.auto_mtls
             && plan.service.location == EntryLocation::MeshInternal
-            && inbound::mode(&self.view, &target) != MtlsMode::Disable
+            && mutual_tls::mode(&self.view, &target) != MtlsMode::Disable
     }
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {

@@ -1,39 +1,20 @@
-//! What comes in: the mutual TLS mode of a workload, and the authorization policies that select it.
-//!
-//! The workload scope beats the namespace, the namespace the mesh; within a scope the oldest object wins; UNSET
-//! inherits; a malformed object is STRICT in its scope. PeerAuthentication is asked before the 1.3 kinds of its scope.
-// spec: istio security/v1beta1/peer_authentication.proto; pilot/pkg/security/authn/policy_applier.go
+//! What comes in: the mutual TLS mode of the viewer, the authorization policies that select it, and what is said of
+//! tokens.
 
 use super::{
-    Inbound,
-    view::{View, age, carries},
+    Inbound, TokenPolicy, Tokens,
+    mutual_tls::{self, Target},
+    view::{View, carries},
 };
 use crate::{
-    authorize::Authorizer,
+    authorize::{Authorizer, TrustDomains},
     config::{
-        Kind, Resource, Spec,
-        istio::{LegacyPolicy, MtlsMode, PeerAuthentication},
+        Kind, Origin, Resource, Spec,
+        istio::{LegacyTokens, Lists, PolicyTarget, WorkloadSelector},
     },
     registry::full_host,
 };
-use std::{collections::BTreeMap, sync::Arc};
-
-/// A workload as server-side policy sees it.
-pub(super) struct Target<'a> {
-    pub(super) namespace: &'a str,
-    /// The full host of its service; empty if it is none.
-    pub(super) service: &'a str,
-    pub(super) labels: &'a BTreeMap<String, String>,
-    /// The port it listens on.
-    pub(super) port: u16,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Mesh,
-    Namespace,
-    Workload,
-}
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Returns the rules for what comes in to the viewer.
 pub(super) fn compile(view: &View<'_>) -> Inbound {
@@ -45,91 +26,107 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         service: host.as_deref().unwrap_or_default(),
         labels: &viewer.labels,
         port,
+        service_port: None,
     };
-    let named = view.peer_policies.iter().filter_map(|resource| match &resource.spec {
-        Spec::PeerAuthentication(spec) => Some(spec.ports.keys().copied()),
-        _ => None,
-    });
-    let ports = named.flatten().map(|port| (port, mode(view, &target(port)))).collect();
-    Inbound { mode: mode(view, &target(0)), ports, authorizer: Arc::new(authorizer(view)) }
-}
-
-/// Returns the mutual TLS mode of `target`; never `Unset`.
-pub(super) fn mode(view: &View<'_>, target: &Target<'_>) -> MtlsMode {
-    let mut found: Vec<_> = view
-        .peer_policies
-        .iter()
-        .filter_map(|resource| Some((scope(view, resource, target)?, resource)))
-        .collect();
-    // Widest scope last, PeerAuthentication before the 1.3 kinds, the oldest first.
-    found.sort_by(|(a, x), (b, y)| {
-        b.cmp(a).then_with(|| is_legacy(x.kind).cmp(&is_legacy(y.kind))).then_with(|| age(x).cmp(&age(y)))
-    });
-    // Of one scope only the first object counts: UNSET inherits from the next scope, not from the next object.
-    found.dedup_by_key(|(scope, _)| *scope);
-    let mut modes = found.into_iter().map(|(_, resource)| said(resource, target.port));
-    modes.find(|mode| *mode != MtlsMode::Unset).unwrap_or(view.settings.default_mtls)
-}
-
-fn is_legacy(kind: Kind) -> bool {
-    kind != Kind::PeerAuthentication
-}
-
-fn scope(view: &View<'_>, resource: &Resource, target: &Target<'_>) -> Option<Scope> {
-    let in_namespace = *resource.key.namespace == *target.namespace;
-    let mesh_wide =
-        resource.kind == Kind::PeerAuthentication && *resource.key.namespace == *view.settings.root_namespace;
-    match narrowed(view, resource, target) {
-        _ if resource.kind == Kind::MeshPolicy => Some(Scope::Mesh),
-        // spec: istio pilot/pkg/security/authn ComposePeerAuthentication ignores selectors in the root namespace
-        Some(_) if mesh_wide => None,
-        Some(selected) => (in_namespace && selected).then_some(Scope::Workload),
-        None if mesh_wide => Some(Scope::Mesh),
-        None => in_namespace.then_some(Scope::Namespace),
+    let ports: BTreeSet<_> = mutual_tls::special_ports(view, &target(0)).into_iter().collect();
+    let legacy = legacy_tokens(view, &target(0));
+    Inbound {
+        mode: mutual_tls::mode(view, &target(0)),
+        ports: ports.into_iter().map(|port| (port, mutual_tls::mode(view, &target(port)))).collect(),
+        authorizer: Arc::new(authorizer(view, &legacy)),
+        request_authentication: token_policies(view, legacy),
     }
 }
 
-/// Returns whether the selector or the targets of `resource` pick `target`; `None` if it has neither.
-fn narrowed(view: &View<'_>, resource: &Resource, target: &Target<'_>) -> Option<bool> {
-    let labels = match &resource.spec {
-        Spec::PeerAuthentication(PeerAuthentication { selector: Some(selector), .. }) => &selector.labels,
-        Spec::Malformed { selector: Some(labels), .. } => labels,
-        Spec::LegacyPolicy(LegacyPolicy { targets, .. }) if !targets.is_empty() => {
-            let host = |name: &str| full_host(name, &resource.key.namespace, &view.settings.domain);
-            return Some(targets.iter().any(|service| *host(&service.name) == *target.service));
+/// What a policy of Istio 1.3 says of tokens on some ports.
+struct LegacyDemand<'a> {
+    source: Origin,
+    tokens: &'a LegacyTokens,
+    ports: Lists<u16>,
+}
+
+/// Returns what the 1.3 policies say of tokens: on each port the narrowest policy alone.
+// spec: istio 1.3.0 authentication/v1alpha1/policy.proto: a narrower policy replaces a wider one
+fn legacy_tokens<'a>(view: &View<'a>, target: &Target<'_>) -> Vec<LegacyDemand<'a>> {
+    let (mut demands, mut taken) = (Vec::new(), Vec::new());
+    for hit in mutual_tls::legacy_policies(view, target) {
+        let own: Option<Vec<u16>> =
+            hit.ports.map(|ports| ports.into_iter().filter(|port| !taken.contains(port)).collect());
+        let is_shadowed = own.as_ref().is_some_and(Vec::is_empty);
+        if let Some(tokens) = hit.policy.tokens.as_ref().filter(|_| !is_shadowed) {
+            let ports = match &own {
+                Some(own) => Lists { values: own.clone(), not_values: Vec::new() },
+                None => Lists { values: Vec::new(), not_values: taken.clone() },
+            };
+            demands.push(LegacyDemand { source: origin(hit.resource), tokens, ports });
         }
-        _ => return None,
-    };
-    (!labels.is_empty()).then(|| carries(target.labels, labels))
-}
-
-fn said(resource: &Resource, port: u16) -> MtlsMode {
-    match &resource.spec {
-        Spec::PeerAuthentication(spec) => match spec.ports.get(&port) {
-            None | Some(MtlsMode::Unset) => spec.mode,
-            Some(mode) => *mode,
-        },
-        Spec::LegacyPolicy(spec) => spec.mode,
-        _ => MtlsMode::Strict,
+        match own {
+            Some(mut own) => taken.append(&mut own),
+            None => break,
+        }
     }
+    demands
 }
 
-fn authorizer(view: &View<'_>) -> Authorizer {
-    let policies = view.resources.iter().filter(|resource| resource.kind == Kind::AuthorizationPolicy);
-    let selected = policies.filter(|resource| {
+fn origin(resource: &Resource) -> Origin {
+    Origin { resource: resource.key.clone(), location: resource.location.clone() }
+}
+
+fn authorizer(view: &View<'_>, legacy: &[LegacyDemand<'_>]) -> Authorizer {
+    let settings = view.settings;
+    let domains = TrustDomains { own: &settings.trust_domain, aliases: &settings.trust_domain_aliases };
+    let policies = selecting(view, Kind::AuthorizationPolicy).chain(denying_legacy(view));
+    let mut authorizer = Authorizer::new(policies, &domains);
+    for demand in legacy.iter().filter(|demand| !demand.tokens.optional) {
+        authorizer.demand_token(demand.source.clone(), demand.ports.clone(), &domains);
+    }
+    authorizer
+}
+
+/// Returns the 1.3 policies that could not be read and ask for a token.
+fn denying_legacy<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let own = view.viewer.namespace.as_str();
+    view.resources.iter().filter(move |resource| {
+        matches!(resource.spec, Spec::Malformed { deny: true, .. })
+            && (resource.kind == Kind::MeshPolicy
+                || resource.kind == Kind::Policy && *resource.key.namespace == *own)
+    })
+}
+
+fn token_policies(view: &View<'_>, legacy: Vec<LegacyDemand<'_>>) -> Vec<TokenPolicy> {
+    let of_object = |resource: &Arc<Resource>| {
+        let tokens = match &resource.spec {
+            Spec::RequestAuthentication(spec) => Tokens::GoodBy(spec.rules.as_slice().into()),
+            _ => Tokens::NoneGood,
+        };
+        TokenPolicy { source: origin(resource), ports: Lists::default(), tokens }
+    };
+    let of_legacy = |demand: LegacyDemand<'_>| TokenPolicy {
+        source: demand.source,
+        ports: demand.ports,
+        tokens: Tokens::GoodBy(demand.tokens.rules.as_slice().into()),
+    };
+    let policies = selecting(view, Kind::RequestAuthentication).map(of_object);
+    policies.chain(legacy.into_iter().map(of_legacy)).collect()
+}
+
+/// Returns the policies of `kind` that select the viewer: those of its namespace and of the root namespace, by their
+/// labels. One that is attached to a gateway or waypoint selects no workload.
+fn selecting<'a>(view: &View<'a>, kind: Kind) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let (own, root) = (view.viewer.namespace.as_str(), view.settings.root_namespace.as_str());
+    let labels = &view.viewer.labels;
+    view.resources.iter().filter(move |resource| {
         let namespace = &*resource.key.namespace;
-        let reaches = namespace == view.settings.root_namespace || namespace == view.viewer.namespace;
-        reaches && selects(view, resource)
-    });
-    Authorizer::new(selected)
-}
-
-fn selects(view: &View<'_>, resource: &Resource) -> bool {
-    match &resource.spec {
-        Spec::AuthorizationPolicy(policy) => {
-            policy.selector.as_ref().is_none_or(|selector| view.selected(selector))
-        }
-        Spec::Malformed { selector: Some(labels), .. } => carries(&view.viewer.labels, labels),
-        _ => true,
-    }
+        let selected = |selector: &Option<WorkloadSelector>, targets: &[PolicyTarget]| {
+            targets.is_empty() && selector.as_ref().is_none_or(|selector| carries(labels, &selector.labels))
+        };
+        resource.kind == kind
+            && (namespace == root || namespace == own)
+            && match &resource.spec {
+                Spec::AuthorizationPolicy(policy) => selected(&policy.selector, &policy.targets),
+                Spec::RequestAuthentication(policy) => selected(&policy.selector, &policy.targets),
+                Spec::Malformed { selector: Some(wanted), .. } => carries(labels, wanted),
+                _ => true,
+            }
+    })
 }

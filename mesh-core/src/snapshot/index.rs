@@ -2,6 +2,7 @@
 
 use super::{
     MeshSettings, Scope, Viewer, attached,
+    mutual_tls::PeerPolicies,
     view::{age, or_default, specificity},
 };
 use crate::{
@@ -22,7 +23,7 @@ pub(super) struct Index {
     pub(super) resources: Vec<Arc<Resource>>,
     pub(super) registry: Registry,
     /// The objects that set the mutual TLS mode of servers.
-    pub(super) peer_policies: Vec<Arc<Resource>>,
+    pub(super) peer_policies: PeerPolicies,
     /// Destination rules by their namespace.
     rules: HashMap<Arc<str>, ByHost>,
     /// Virtual services.
@@ -83,15 +84,17 @@ impl Index {
         self.resources = resources.to_vec();
         for old in &changes.old {
             self.on_object(old, viewer, settings, &mut touched, ByHost::remove);
-            self.peer_policies.retain(|known| known.key != old.key);
         }
         for new in &changes.new {
             self.on_object(new, viewer, settings, &mut touched, ByHost::add);
-            if is_peer_policy(new.kind) {
-                self.peer_policies.push(Arc::clone(new));
-            }
+        }
+        if changes.iter().any(|object| is_peer_policy(object.kind)) {
+            self.peer_policies = PeerPolicies::new(resources, settings);
         }
         touched.names.append(&mut self.registry.apply(changes, &settings.domain));
+        // The ports that a policy of Istio 1.3 names are those of the service.
+        let own = viewer.service.as_deref().map(|name| full_host(name, &viewer.namespace, &settings.domain));
+        touched.inbound |= own.is_some_and(|own| touched.names.contains(&own));
         touched
     }
 

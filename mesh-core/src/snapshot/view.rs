@@ -1,6 +1,6 @@
 //! The configuration as one workload sees it while it is compiled.
 
-use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index};
+use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index, mutual_tls::PeerPolicies};
 use crate::{
     config::{
         Kind, Resource, Spec,
@@ -19,7 +19,7 @@ pub(super) struct View<'a> {
     pub(super) viewer: &'a Viewer,
     pub(super) settings: &'a MeshSettings,
     /// The objects that set the mutual TLS mode of servers.
-    pub(super) peer_policies: &'a [Arc<Resource>],
+    pub(super) peer_policies: &'a PeerPolicies,
     /// What a Sidecar lets the workload see.
     pub(super) scope: &'a Scope,
 }

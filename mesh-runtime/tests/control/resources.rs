@@ -62,10 +62,15 @@ async fn before_its_first_configuration_a_workload_lets_nobody_in() {
     let request = Request {
         peer: Some(&peer),
         source: None,
+        remote: None,
+        destination: None,
+        port: 9000,
+        sni: None,
         method: &http::Method::GET,
         host: "checkout",
         path: "/",
-        port: 9000,
+        headers: &http::HeaderMap::new(),
+        claims: None,
     };
     let decide = || workload.config().current().inbound().authorizer.decide(&request);
     assert_eq!(

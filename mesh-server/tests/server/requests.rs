@@ -86,6 +86,44 @@ async fn the_handler_sees_the_path_that_policy_judged() {
     }
 }
 
+/// One row per condition that a request to a server on loopback meets or not: `key`, its lists, and whether it is met.
+#[tokio::test]
+async fn policy_knows_headers_addresses_and_the_server_name() {
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    let port = server.address.port();
+    let mut plain = http1(server.tcp().await).await;
+    let mut mutual = http1(server.mtls(Alpn::Http1).await).await;
+    for (key, lists, met_plain, met_mutual) in [
+        ("request.headers[x-user]", "values: [ann]".to_owned(), true, true),
+        ("request.headers[x-user]", "values: [bob]".to_owned(), false, false),
+        ("request.headers[x-nothing]", "values: ['*']".to_owned(), false, false),
+        ("source.ip", "values: [127.0.0.0/8]".to_owned(), true, true),
+        ("remote.ip", "values: [127.0.0.1]".to_owned(), true, true),
+        ("destination.ip", "values: [127.0.0.1]".to_owned(), true, true),
+        ("destination.ip", "notValues: [127.0.0.1]".to_owned(), false, false),
+        ("destination.port", format!("values: ['{port}']"), true, true),
+        ("connection.sni", "values: ['*']".to_owned(), false, true),
+        ("source.namespace", "values: [default]".to_owned(), false, true),
+    ] {
+        set_config(
+            &server.workload,
+            &format!(
+                "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: deny, namespace: default}}
+spec: {{action: DENY, rules: [{{when: [{{key: '{key}', {lists}}}]}}]}}
+"
+            ),
+        );
+        for (client, met) in [(&mut plain, met_plain), (&mut mutual, met_mutual)] {
+            let request = Request::get("/").header("host", "payment").header("x-user", "ann");
+            let status = client.send(request.body(empty()).unwrap()).await.unwrap().status();
+            assert_eq!(status == StatusCode::FORBIDDEN, met, "{key} {lists}: {status}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_denial_is_worded_as_envoy_words_it() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;

@@ -140,9 +140,14 @@ fn describe_chosen(key: &ResourceKey, chosen: Option<&Arc<Resource>>, before: &O
                 let consequence = if *deny { "denied" } else { "denied unless another policy allows it" };
                 format!("there is no earlier version: every request to {reach} is {consequence}")
             }
-            (Spec::Malformed { selector, .. }, _) => {
+            (Spec::Malformed { selector, .. }, Kind::RequestAuthentication) => {
                 let reach = reach(selector.as_ref(), key);
-                format!("there is no earlier version: mutual TLS is STRICT for {reach}")
+                format!("there is no earlier version: every token of a request to {reach} counts as invalid")
+            }
+            (Spec::Malformed { selector, deny }, _) => {
+                let reach = reach(selector.as_ref(), key);
+                let more = if *deny { ", and every request denied, as it asks for a token" } else { "" };
+                format!("there is no earlier version: mutual TLS is STRICT for {reach}{more}")
             }
             _ => format!("the one at {} is in force", chosen.location),
         },

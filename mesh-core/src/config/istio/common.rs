@@ -349,6 +349,12 @@ impl WorkloadSelector {
         move |decoder, node| {
             let mut fields = decoder.fields(node)?;
             let labels = fields.get(name, decode::labels).unwrap_or_default();
+            if name == "matchLabels" && labels.is_empty() {
+                // spec: istio pkg/config/validation validateWorkloadSelector
+                let at = fields.at;
+                let message = "a selector without labels selects every workload; leave it out to mean that";
+                fields.decoder.find(at, Diagnostic::warning(Code::SCHEMA_WARNING, message));
+            }
             if let Some((key, value)) =
                 labels.iter().find(|(k, v)| k.is_empty() || k.contains('*') || v.contains('*'))
             {

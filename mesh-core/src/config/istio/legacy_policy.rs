@@ -1,19 +1,31 @@
-//! MeshPolicy and Policy of Istio 1.3 (`authentication.istio.io/v1alpha1`), as far as mutual TLS goes.
+//! MeshPolicy and Policy of Istio 1.3 (`authentication.istio.io/v1alpha1`): mutual TLS, and tokens of end users.
 
-use super::{common, peer_authentication::MtlsMode};
+use super::{common, peer_authentication::MtlsMode, request_authentication::JwtRule};
 use crate::config::{
     decode::{Decoder, Fields, choice, flag, name_at, shortened},
+    diagnostic::{Code, Diagnostic},
     resource::Kind,
     tree::Node,
 };
 
 /// `spec` of a MeshPolicy or Policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LegacyPolicy {
-    /// `peers: [mtls: {}]` is STRICT, `mode: PERMISSIVE` or `allowTls` PERMISSIVE, no peers DISABLE.
+    /// `peers: [mtls: {}]` is STRICT, `mode: PERMISSIVE` or `allowTls` PERMISSIVE, no `mtls` DISABLE.
     pub mode: MtlsMode,
     /// `targets`; empty means the whole mesh or namespace.
     pub targets: Vec<LegacyTarget>,
+    /// `peers[].jwt` and `origins[].jwt`; `None` if there are none.
+    pub tokens: Option<LegacyTokens>,
+}
+
+/// Which tokens a policy of Istio 1.3 takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyTokens {
+    /// A token must be good by the rule of its issuer.
+    pub rules: Vec<JwtRule>,
+    /// Whether a request may come without one: `originIsOptional`, `peerIsOptional`.
+    pub optional: bool,
 }
 
 /// One entry of `targets`.
@@ -36,23 +48,44 @@ impl LegacyPolicy {
     ) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let targets = fields.list("targets", LegacyTarget::read);
-        let peers = fields.list("peers", read_peer);
-        fields.unsupported(&[
-            ("origins", "requests without a valid JWT would be let through"),
-            ("jwts", "requests without a valid JWT would be let through"),
-        ]);
-        fields.no_effect(&[
-            ("peerIsOptional", "the mode alone decides; write `mode: PERMISSIVE`"),
-            ("originIsOptional", "this version asks for no JWT"),
-            ("principalBinding", "the principal is the peer's"),
-        ]);
+        let peers = fields.list("peers", Peer::read);
+        let mut origins = fields.list("origins", read_origin);
+        origins.extend(fields.list("jwts", JwtRule::read_legacy));
+        let peer_is_optional = fields.get("peerIsOptional", flag).unwrap_or_default();
+        let origin_is_optional = fields.get("originIsOptional", flag).unwrap_or_default();
+        fields.no_effect(&[(
+            "principalBinding",
+            "the principal is the peer's, the request principal the token's",
+        )]);
         if peers.len() > 1 {
-            fields.refuse("peers", "write one entry, `mtls`");
+            fields.refuse("peers", "write one entry, `mtls` or `jwt`");
         }
         check_scope(&mut fields, kind, name);
+        let mode = peers.first().map_or(MtlsMode::Disable, Peer::mode);
+        let of_peers: Vec<_> = peers.into_iter().filter_map(Peer::token).collect();
+        let optional =
+            (of_peers.is_empty() || peer_is_optional) && (origins.is_empty() || origin_is_optional);
+        let rules: Vec<_> = of_peers.into_iter().chain(origins).collect();
+        let tokens = (!rules.is_empty()).then_some(LegacyTokens { rules, optional });
+        if let Some(tokens) = &tokens {
+            tokens.note(&mut fields);
+        }
         fields.finish();
-        let mode = if peers.is_empty() { MtlsMode::Disable } else { peers[0] };
-        Some(Self { mode, targets })
+        Some(Self { mode, targets, tokens })
+    }
+}
+
+impl LegacyTokens {
+    fn note(&self, fields: &mut Fields<'_, '_>) {
+        let message = match self.optional {
+            true => {
+                "this version verifies no token: requests have no request principal, and rules that ask for one do \
+                 not allow"
+            }
+            false => "this version verifies no token: every request is denied, as the policy demands one",
+        };
+        let at = fields.at;
+        fields.decoder.find(at, Diagnostic::warning(Code::SECURITY_NOTE, message));
     }
 }
 
@@ -73,18 +106,48 @@ fn check_scope(fields: &mut Fields<'_, '_>, kind: Kind, name: &str) {
     }
 }
 
-/// Reads `mtls: {}`, `mtls: null` or `mtls: {mode, allowTls}`.
-fn read_peer<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<MtlsMode> {
-    let mut fields = decoder.fields(node)?;
-    let written = node.get("mtls").is_some();
-    let mode = fields.get("mtls", read_mtls);
-    fields.unsupported(&[("jwt", "requests without a valid JWT would be let through")]);
-    if !written {
-        let at = fields.at;
-        fields.decoder.refuse(at, "an entry of peers is `mtls: {}`");
+/// One entry of `peers`.
+enum Peer {
+    Mtls(MtlsMode),
+    Token(Box<JwtRule>),
+}
+
+impl Peer {
+    /// Reads `mtls: {}`, `mtls: null`, `mtls: {mode, allowTls}` or `jwt: {...}`.
+    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let mut fields = decoder.fields(node)?;
+        let written = node.get("mtls").is_some();
+        let mode = fields.get("mtls", read_mtls);
+        let token = fields.get("jwt", JwtRule::read_legacy).map(Box::new);
+        if written == fields.has("jwt") {
+            let at = fields.at;
+            fields.decoder.refuse(at, "an entry of peers is `mtls: {}` or `jwt: {...}`");
+        }
+        fields.finish();
+        Some(token.map_or(Self::Mtls(mode.unwrap_or(MtlsMode::Strict)), Self::Token))
     }
+
+    fn mode(&self) -> MtlsMode {
+        match self {
+            Self::Mtls(mode) => *mode,
+            Self::Token(_) => MtlsMode::Disable,
+        }
+    }
+
+    fn token(self) -> Option<JwtRule> {
+        match self {
+            Self::Mtls(_) => None,
+            Self::Token(rule) => Some(*rule),
+        }
+    }
+}
+
+/// Reads `{jwt: {...}}`.
+fn read_origin<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<JwtRule> {
+    let mut fields = decoder.fields(node)?;
+    let rule = fields.require("jwt", JwtRule::read_legacy);
     fields.finish();
-    Some(mode.unwrap_or(MtlsMode::Strict))
+    rule
 }
 
 fn read_mtls<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<MtlsMode> {

@@ -47,6 +47,9 @@ impl PeerAuthentication {
                 "ports are workload ports: `selector.matchLabels` must say of which",
             );
         }
+        if fields.has("portLevelMtls") && ports.is_empty() {
+            fields.refuse("portLevelMtls", "name at least one port, or leave it out");
+        }
         fields.finish();
         Some(Self { selector, mode, ports })
     }

@@ -86,8 +86,7 @@ pub(super) fn left_out(kind: &str, api_version: &str, count: usize, level: Level
 }
 
 /// Kinds that may protect something, and what that they are left out means.
-const SECURITY: [(&str, &str); 8] = [
-    ("RequestAuthentication", "tokens are not checked, requests without a valid JWT are let through"),
+const SECURITY: [(&str, &str); 7] = [
     ("EnvoyFilter", "whatever it enforces in Envoy is not enforced"),
     ("WasmPlugin", "whatever it enforces in Envoy is not enforced"),
     ("TrafficExtension", "whatever it enforces in Envoy is not enforced"),

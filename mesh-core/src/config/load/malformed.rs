@@ -3,9 +3,13 @@
 //! It is served on as a document that says `malformed`, which no reader takes for a good one.
 
 use super::kinds::api_versions;
-use crate::config::{
-    resource::{Kind, Mark, ResourceKey, Spec},
-    tree::{Fault, Node, Value},
+use crate::{
+    authorize::{DRY_RUN, flag},
+    config::{
+        istio::policy_target::is_target_kind,
+        resource::{Kind, Mark, ResourceKey, Spec},
+        tree::{Fault, Node, Value},
+    },
 };
 use std::collections::BTreeMap;
 
@@ -17,7 +21,7 @@ pub(super) const MARKER: &str = "malformed";
 pub(super) struct Malformed {
     /// The labels it selects; `None` is its whole namespace.
     selector: Option<BTreeMap<String, String>>,
-    /// Whether it is a DENY, or may have been meant as one.
+    /// Whether it is a DENY, or may have been meant as one; of a 1.3 policy, whether it asks for a token.
     deny: bool,
 }
 
@@ -36,10 +40,15 @@ impl Malformed {
             return Some(Self { selector: marker.get("selector").and_then(labels), deny });
         }
         let spec = object.get("spec");
-        if is_policy && (is_on_trial(object) || spec.is_some_and(decides_nothing_here)) {
+        let may_be_attached = is_policy || kind == Kind::RequestAuthentication;
+        if is_policy && (is_on_trial(object) || spec.is_some_and(audits))
+            || may_be_attached && spec.is_some_and(is_for_a_gateway)
+        {
             return None;
         }
-        Some(Self { selector: spec.and_then(selector), deny: is_policy && spec.is_none_or(may_deny) })
+        let is_legacy = matches!(kind, Kind::MeshPolicy | Kind::Policy);
+        let deny = is_policy && spec.is_none_or(may_deny) || is_legacy && spec.is_some_and(asks_for_token);
+        Some(Self { selector: spec.and_then(selector), deny })
     }
 
     pub(super) fn spec(self) -> Spec {
@@ -67,25 +76,27 @@ impl Malformed {
 }
 
 /// Returns whether a policy is annotated to be tried only.
-pub(super) fn is_on_trial(object: &Node) -> bool {
-    let annotation = || object.get("metadata")?.get("annotations")?.get("istio.io/dry-run")?.as_text();
-    // What Go's strconv.ParseBool takes for true.
-    matches!(annotation(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+fn is_on_trial(object: &Node) -> bool {
+    let annotation = || object.get("metadata")?.get("annotations")?.get(DRY_RUN)?.as_text();
+    annotation().and_then(flag).unwrap_or_default()
 }
 
-/// Returns whether a policy, were it in order, would decide nothing about requests to a workload: an AUDIT only logs,
-/// and one with targets of a gateway is the gateway's.
-fn decides_nothing_here(spec: &Node) -> bool {
-    let audits = spec.get("action").and_then(Node::as_text) == Some("AUDIT");
+/// Returns whether a policy, were it in order, would only record.
+fn audits(spec: &Node) -> bool {
+    spec.get("action").and_then(Node::as_text) == Some("AUDIT")
+}
+
+/// Returns whether a policy, were it in order, would be a gateway's or waypoint's and decide nothing about requests to
+/// a workload.
+fn is_for_a_gateway(spec: &Node) -> bool {
     let targets: Vec<&Node> = match (spec.get("targetRef"), spec.get("targetRefs").map(|node| &node.value)) {
         (Some(target), None) => vec![target],
         (None, Some(Value::Sequence(targets))) => targets.iter().collect(),
         _ => Vec::new(),
     };
-    let is_gateway = |target: &&Node| {
-        matches!(target.get("kind").and_then(Node::as_text), Some("Gateway" | "GatewayClass"))
-    };
-    audits || !targets.is_empty() && targets.iter().all(is_gateway)
+    let is_attachable =
+        |target: &&Node| target.get("kind").and_then(Node::as_text).is_some_and(is_target_kind);
+    spec.get("selector").is_none() && !targets.is_empty() && targets.iter().all(is_attachable)
 }
 
 /// Returns whether a policy is a DENY or may have been meant as one: only what clearly is an ALLOW is none.
@@ -99,6 +110,15 @@ fn may_deny(spec: &Node) -> bool {
             _ => true,
         },
     }
+}
+
+/// Returns whether a policy of Istio 1.3 asks for a token: without one that is good, nobody would come in.
+fn asks_for_token(spec: &Node) -> bool {
+    let of_peers = match spec.get("peers").map(|node| &node.value) {
+        Some(Value::Sequence(peers)) => peers.iter().any(|peer| peer.get("jwt").is_some()),
+        _ => false,
+    };
+    of_peers || ["origins", "jwts"].into_iter().any(|name| spec.get(name).is_some())
 }
 
 fn selector(spec: &Node) -> Option<BTreeMap<String, String>> {

@@ -6,16 +6,19 @@ use super::{
     malformed::{self, Malformed},
     metadata::Metadata,
 };
-use crate::config::{
-    decode::{Decoder, shortened},
-    diagnostic::{Code, Diagnostic},
-    istio::{
-        AttachedRoute, AuthorizationAction, AuthorizationPolicy, DestinationRule, EndpointList, Gateway,
-        LegacyPolicy, MeshConfig, PeerAuthentication, Pod, RequestAuthentication, Service, ServiceEntry,
-        Sidecar, Telemetry, VirtualService, WorkloadEntry,
+use crate::{
+    authorize::{DRY_RUN, flag},
+    config::{
+        decode::{Decoder, shortened},
+        diagnostic::{Code, Diagnostic},
+        istio::{
+            AttachedRoute, AuthorizationPolicy, DestinationRule, EndpointList, Gateway, LegacyPolicy,
+            MeshConfig, PeerAuthentication, Pod, RequestAuthentication, Service, ServiceEntry, Sidecar,
+            Telemetry, VirtualService, WorkloadEntry,
+        },
+        resource::{Kind, Mark, Meta, Resource, ResourceKey, Spec},
+        tree::{Fault, Key, Node, Value},
     },
-    resource::{Kind, Mark, Meta, Resource, ResourceKey, Spec},
-    tree::{Fault, Key, Node, Value},
 };
 use std::sync::Arc;
 
@@ -75,7 +78,9 @@ impl Loader<'_> {
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);
         let spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
-        let spec = spec.map(|spec| without_dry_run(&mut decoder, &node, spec));
+        if kind == Kind::AuthorizationPolicy {
+            note_trial(&mut decoder, &node, &meta);
+        }
         let (mut findings, good) = decoder.finish();
         if !faults.is_empty() {
             key = key.filter(|_| is_past_metadata(&node));
@@ -254,20 +259,19 @@ fn read_spec<'n>(
     })
 }
 
-/// A policy on trial decides nothing; neither does a DENY without rules.
+/// Says what becomes of a policy that is annotated to be tried only.
 // spec: istio annotations, istio.io/dry-run
-fn without_dry_run(decoder: &mut Decoder<'_>, node: &Node, spec: Spec) -> Spec {
-    match spec {
-        Spec::AuthorizationPolicy(policy) if malformed::is_on_trial(node) => {
-            let message =
-                "the policy is on trial (istio.io/dry-run): it decides nothing, and nothing is logged for it";
-            let finding = Diagnostic::warning(Code::SECURITY_NOTE, message);
-            decoder.within("metadata", |decoder| decoder.find(node.at, finding));
-            let (action, rules) = (AuthorizationAction::Deny, Vec::new());
-            Spec::AuthorizationPolicy(AuthorizationPolicy { action, rules, ..policy })
+fn note_trial(decoder: &mut Decoder<'_>, node: &Node, meta: &Meta) {
+    let Some(written) = meta.annotations.get(DRY_RUN) else { return };
+    let message = match flag(written) {
+        Some(true) => "the policy is on trial: what it would decide is reported, and not enforced".to_owned(),
+        Some(false) => return,
+        None => {
+            format!("{DRY_RUN}: `{}` is neither true nor false: the policy is in force", shortened(written))
         }
-        other => other,
-    }
+    };
+    let finding = Diagnostic::warning(Code::SECURITY_NOTE, message);
+    decoder.within("metadata", |decoder| decoder.find(node.at, finding));
 }
 
 /// Returns whether the parser got beyond `metadata` before the document broke.
