@@ -11,8 +11,8 @@ mod tried;
 pub use endpoint::{Endpoint, Mutual, Security};
 pub use pick::{Policy, pick};
 pub use policy::{
-    Distribution, Failover, HashCookie, HashKey, HashPolicy, HashTable, LocalityPattern, LocalityPatternError,
-    LocalityPolicy, PriorityLabel, Warmup,
+    Distribution, Failover, HashCookie, HashKey, HashPolicy, HashTable, LocalityPattern,
+    LocalityPatternError, LocalityPolicy, PriorityLabel, Warmup,
 };
 pub use set::EndpointSet;
 pub use tried::Tried;

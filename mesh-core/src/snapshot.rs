@@ -5,24 +5,29 @@
 //! of routes, `inbound` the rules for what comes in.
 
 mod clusters;
+mod connection;
 mod hosts;
 mod inbound;
+mod passthrough;
 mod policy;
 mod routes;
 mod view;
 
+pub use connection::{ConnectionPolicy, UpstreamHttp};
+pub use policy::PolicySources;
+
 use crate::{
     authorize::Authorizer,
-    balance::{EndpointSet, Policy},
+    balance::{EndpointSet, HashPolicy, LocalityPolicy, Policy, Warmup},
     config::{
         Diagnostic, Origin, Resource,
-        istio::{ClientTlsMode, MtlsMode},
+        istio::{ClientTlsMode, DefaultTrafficPolicy, LocalitySetting, MtlsMode},
     },
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
     registry::Registry,
-    retry::Budget,
+    retry::{Budget, RetryBudget},
     route::{Authority, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -52,6 +57,11 @@ pub struct MeshSettings {
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
+    /// What is in force where no DestinationRule writes the block. Default none.
+    pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+    /// Which localities get the requests where no DestinationRule says so. Default: fail over by distance, where
+    /// endpoints can be ejected.
+    pub locality_lb: LocalitySetting,
 }
 
 impl MeshSettings {
@@ -63,6 +73,8 @@ impl MeshSettings {
             trust_domain,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
+            default_traffic_policy: None,
+            locality_lb: LocalitySetting::default(),
         }
     }
 }
@@ -96,6 +108,12 @@ pub struct Cluster {
     pub endpoints: EndpointSet,
     /// How to choose among them.
     pub balance: Policy,
+    /// What of a request decides instead, if a DestinationRule asks for it.
+    pub hash: Option<Arc<HashPolicy>>,
+    /// How the share of a new endpoint grows, if a DestinationRule asks for it.
+    pub warmup: Option<Warmup>,
+    /// Which localities get the requests; `None` is all alike.
+    pub locality: Option<Arc<LocalityPolicy>>,
     /// The circuit breakers.
     pub limits: Limits,
     /// Bound of making a connection. Default 10 s.
@@ -104,6 +122,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// After how many requests a connection is replaced; 0 is never, the default.
     pub max_requests_per_connection: u32,
+    /// How connections are made and kept otherwise.
+    pub connection: Arc<ConnectionPolicy>,
     /// Outlier detection, if a DestinationRule asks for it.
     pub outlier: Option<OutlierPolicy>,
     /// How its endpoints are called; where each decides for itself (no rule says), what they have in common.
@@ -114,6 +134,10 @@ pub struct Cluster {
     pub state: Arc<ClusterState>,
     /// The retry budget of the destination host.
     pub budget: Arc<Budget>,
+    /// What bounds retries instead, if a DestinationRule has a `retryBudget`.
+    pub retry_budget: Option<RetryBudget>,
+    /// Where each block of its policy was written.
+    pub sources: PolicySources,
 }
 
 /// The rules for what comes in.

@@ -25,8 +25,9 @@ pub use authorization_policy::{
 };
 pub use common::{Destination, HeaderOperations, Headers, StringMatch, WorkloadSelector};
 pub use destination_rule::{
-    ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy,
-    Subset, TrafficPolicy,
+    ClientTls, ClientTlsMode, ConnectionPool, DefaultTrafficPolicy, DestinationRule, H2UpgradePolicy,
+    Http2KeepAlive, LoadBalancer, LocalitySetting, OutlierDetection, PortPolicy, RetryBudget, SimpleLb,
+    Subset, TcpKeepalive, TrafficPolicy,
 };
 pub use endpoints::{EndpointList, Pod};
 pub use gateway::Gateway;

@@ -3,13 +3,14 @@
 use super::{
     Cluster,
     inbound::{self, Target},
+    passthrough,
     policy::Blocks,
     view::{Typed, View, carries},
 };
 use crate::{
     balance::{Endpoint, EndpointSet, Mutual, Security},
     config::{
-        Code, Diagnostic, Level, Origin,
+        Code, Diagnostic, Level, Location, Origin,
         istio::{ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
     },
     health::States,
@@ -17,7 +18,10 @@ use crate::{
     registry::{Instance, Port, Service},
     route::ClusterId,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The clusters of the snapshot being compiled.
 pub(super) struct Clusters<'a> {
@@ -26,6 +30,8 @@ pub(super) struct Clusters<'a> {
     numbers: HashMap<(Arc<str>, u16, Arc<str>), ClusterId>,
     built: Vec<Arc<Cluster>>,
     last: Option<Arc<Mutual>>,
+    /// Places of `tls` blocks that have been found to take mutual TLS away.
+    lost: HashSet<Location>,
     pub(super) findings: Vec<Diagnostic>,
 }
 
@@ -40,7 +46,15 @@ struct Plan<'a> {
 
 impl<'a> Clusters<'a> {
     pub(super) fn new(view: &'a View<'a>, states: &'a States) -> Self {
-        Self { view, states, numbers: HashMap::new(), built: Vec::new(), last: None, findings: Vec::new() }
+        Self {
+            view,
+            states,
+            numbers: HashMap::new(),
+            built: Vec::new(),
+            last: None,
+            lost: HashSet::new(),
+            findings: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self) -> Box<[Arc<Cluster>]> {
@@ -66,33 +80,41 @@ impl<'a> Clusters<'a> {
         let rules = self.view.destination_rules(service);
         let subset = match subset {
             "" => None,
-            name => Some(
-                rules.iter().flat_map(|rule| &rule.spec.subsets).find(|known| known.name.value == name)?,
-            ),
+            name => Some(rules.iter().find_map(|rule| {
+                let subset = rule.spec.subsets.iter().find(|known| known.name.value == name)?;
+                Some((subset, &**rule.resource))
+            })?),
         };
         let rule = rules.iter().find(|rule| rule.spec.traffic_policy.is_some()).or(rules.first()).copied();
-        let policy = rule.and_then(|rule| rule.spec.traffic_policy.as_ref());
-        let blocks = Blocks::default()
-            .under(policy, port.number)
-            .under(subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
+        let mut blocks = Blocks::default();
+        if let Some(rule) = rule {
+            blocks = blocks.under(rule.spec.traffic_policy.as_ref(), rule.resource, port.number);
+        }
+        if let Some((subset, resource)) = subset {
+            blocks = blocks.under(subset.traffic_policy.as_ref(), resource, port.number);
+        }
+        let blocks = blocks.above_mesh(self.view.settings);
+        let subset = subset.map(|(subset, _)| subset);
         Some(self.cluster(&Plan { service, port, subset, rule, blocks }))
     }
 
     fn cluster(&mut self, plan: &Plan<'_>) -> Cluster {
         let (service, blocks) = (plan.service, &plan.blocks);
         let name: Arc<str> = plan.name("|").into();
-        let endpoints = service
-            .instances
-            .iter()
-            .filter(|instance| plan.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels)))
-            .map(|instance| self.endpoint(plan, instance, &name))
-            .collect::<Vec<_>>();
+        let itself = blocks.passes_through().then(|| passthrough::itself(service, plan.port));
+        let instances: Vec<_> = match &itself {
+            Some(itself) => itself.iter().collect(),
+            None => service.instances.iter().filter(|instance| plan.selects(instance)).collect(),
+        };
+        let endpoints: Vec<_> =
+            instances.iter().map(|instance| self.endpoint(plan, instance, &name)).collect();
+        self.note_mutual_tls_lost(plan, &instances);
         let outlier = blocks.outlier();
         Cluster {
             tls: plan.tls(&endpoints),
             rule: plan
                 .rule
-                .map(|rule| rule.resource.origin(blocks.tls.map_or(rule.spec.host.at, |tls| tls.at))),
+                .map(|rule| rule.resource.origin(blocks.tls().map_or(rule.spec.host.at, |tls| tls.at))),
             host: Arc::clone(&service.host),
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
@@ -100,13 +122,19 @@ impl<'a> Clusters<'a> {
             endpoints: EndpointSet::new(endpoints)
                 .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
             balance: blocks.balance(),
+            hash: blocks.hash(),
+            warmup: blocks.warmup(),
+            locality: blocks.locality(self.view.settings),
             limits: blocks.limits(),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
+            connection: blocks.connection(plan.port),
             outlier,
             state: self.states.cluster(&name),
             budget: self.states.budget(&service.host),
+            retry_budget: blocks.retry_budget(self.states, &name),
+            sources: blocks.sources(),
             name,
         }
     }
@@ -131,7 +159,7 @@ impl<'a> Clusters<'a> {
         instance: &Instance,
         address: &crate::registry::Address,
     ) -> Security {
-        let Some(tls) = plan.blocks.tls else {
+        let Some(tls) = plan.blocks.tls() else {
             return match self.speaks_mutual_tls(plan, instance, address) {
                 true => self.mutual(plan, instance),
                 false => Security::Plaintext,
@@ -165,6 +193,19 @@ impl<'a> Clusters<'a> {
             && inbound::mode(self.view, &target) != MtlsMode::Disable
     }
 
+    /// Notes, once per block, that a rule keeps endpoints from being called with mutual TLS.
+    fn note_mutual_tls_lost(&mut self, plan: &Plan<'_>, instances: &[&Instance]) {
+        let Some(finding) = plan.blocks.takes_mutual_tls_away(&plan.service.host) else { return };
+        let inside = plan.service.location == EntryLocation::MeshInternal;
+        let speaks = |instance: &&Instance| {
+            self.speaks_mutual_tls(plan, instance, &plan.service.address(instance, plan.port))
+        };
+        if (inside && instances.is_empty()) || instances.iter().any(speaks) {
+            let first = finding.location.clone().is_none_or(|place| self.lost.insert(place));
+            self.findings.extend(first.then_some(finding));
+        }
+    }
+
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
             Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.name("_").into(), peers })),
@@ -182,7 +223,7 @@ impl<'a> Clusters<'a> {
 
     /// Who may answer: the names the rule or the entry lists, else the account of the instance, else the trust domain.
     fn expected_peers(&self, plan: &Plan<'_>, instance: &Instance) -> Result<PeerRule, String> {
-        let of_rule = plan.blocks.tls.map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
+        let of_rule = plan.blocks.tls().map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
         let listed = of_rule.unwrap_or(&plan.service.subject_alt_names);
         let domain = &self.view.settings.trust_domain;
         if !listed.is_empty() {
@@ -206,7 +247,7 @@ impl<'a> Clusters<'a> {
         let mut finding = Diagnostic::error(Code::SECURITY_NOTE, format!("{}: {why}", plan.name("|")))
             .kept("calls to these endpoints fail; nothing is sent in plaintext instead");
         if let Some(rule) = &plan.rule {
-            let mark = plan.blocks.tls.map_or(rule.spec.host.at, |tls| tls.at);
+            let mark = plan.blocks.tls().map_or(rule.spec.host.at, |tls| tls.at);
             finding = finding
                 .about(&rule.resource.key)
                 .at(rule.resource.locate(mark))
@@ -234,11 +275,15 @@ impl<'a> Clusters<'a> {
 }
 
 impl Plan<'_> {
+    fn selects(&self, instance: &Instance) -> bool {
+        self.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels))
+    }
+
     /// A service inside the mesh without endpoints would be called with mutual TLS.
     fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
         let inside = self.service.location == EntryLocation::MeshInternal;
         let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
-        match self.blocks.tls {
+        match self.blocks.tls() {
             Some(tls) => tls.mode,
             None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
             None => ClientTlsMode::Disable,
@@ -255,4 +300,4 @@ impl Plan<'_> {
 }
 
 // spec: istio pkg/model SecurityTLSModeLabelName
-const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+pub(super) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

@@ -148,7 +148,7 @@ fn without_budget_or_place_the_failure_stands_and_says_why() {
 #[test]
 fn with_the_budget_switched_off_only_the_policy_limits_retries() {
     let world = World::default();
-    let ceiling = Ceiling { budget: None, cluster: &world.cluster, limits: &world.limits };
+    let ceiling = Ceiling { budget: None, written: None, cluster: &world.cluster, limits: &world.limits };
     for _ in 0..100 {
         let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
         let verdict = RetryPolicy::default().decide(&attempt, &ceiling, NOW, Time::MAX, &mut Lowest);
@@ -199,7 +199,8 @@ impl World {
     }
 
     fn decide_with(&self, policy: &RetryPolicy, attempt: &Attempt<'_>, dice: &mut impl Dice) -> Verdict {
-        let ceiling = Ceiling { budget: Some(&self.budget), cluster: &self.cluster, limits: &self.limits };
+        let Self { budget, cluster, limits, .. } = self;
+        let ceiling = Ceiling { budget: Some(budget), written: None, cluster, limits };
         policy.decide(attempt, &ceiling, NOW, self.deadline, dice)
     }
 }
