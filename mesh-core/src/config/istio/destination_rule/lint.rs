@@ -91,19 +91,20 @@ impl PortPolicy {
         let port = self.port;
         if !tls.is_empty() {
             let message = format!(
-                "the `tls` of every port does not apply to port {port}, which has its own entry: automatic mutual TLS \
-                 decides there"
+                "port {port} has an entry of its own, without tls: automatic mutual TLS decides there, not the `tls` \
+                 that is written for every port"
             );
             let finding = Diagnostic::warning(Code::AUTO_MTLS_OFF, message);
             decoder.find(self.at, finding.help("write `tls` under this entry too"));
         }
         if !others.is_empty() {
             let message = format!(
-                "{} of every port do not apply to port {port}, which has its own entry: the defaults are in force there",
+                "port {port} has an entry of its own, without {}: the defaults are in force there, not what is \
+                 written for every port",
                 others.join(", ")
             );
             let finding = Diagnostic::new(Code::INEFFECTIVE_POLICY, Level::Info, message);
-            decoder.find(self.at, finding.help("write them under this entry too, where they are meant"));
+            decoder.find(self.at, finding.help("write under this entry too what is meant for it"));
         }
     }
 }

@@ -121,7 +121,7 @@ impl TrafficPolicy {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let mut read = Self::read_blocks(&mut fields, Code::NO_SERVER_VERIFICATION);
-        read.retry_budget = fields.get("retryBudget", at(RetryBudget::read));
+        read.retry_budget = block(&mut fields, "retryBudget", RetryBudget::read);
         read.port_level = fields.list("portLevelSettings", PortPolicy::read);
         fields.unsupported(&[
             ("tunnel", "connections are made to the endpoints themselves, past the proxy it names"),
@@ -135,10 +135,10 @@ impl TrafficPolicy {
 
     fn read_blocks(fields: &mut Fields<'_, '_>, unverified: Code) -> Self {
         Self {
-            load_balancer: fields.get("loadBalancer", at(LoadBalancer::read)),
-            connection_pool: fields.get("connectionPool", at(ConnectionPool::read)),
-            outlier_detection: fields.get("outlierDetection", at(OutlierDetection::read)),
-            tls: fields.get("tls", at(|decoder, node| ClientTls::read(decoder, node, unverified))),
+            load_balancer: block(fields, "loadBalancer", LoadBalancer::read),
+            connection_pool: block(fields, "connectionPool", ConnectionPool::read),
+            outlier_detection: block(fields, "outlierDetection", OutlierDetection::read),
+            tls: block(fields, "tls", |decoder, node| ClientTls::read(decoder, node, unverified)),
             ..Self::default()
         }
     }
@@ -197,8 +197,8 @@ impl DefaultTrafficPolicy {
     pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let read = Self {
-            connection_pool: fields.get("connectionPool", at(ConnectionPool::read)),
-            outlier_detection: fields.get("outlierDetection", at(OutlierDetection::read)),
+            connection_pool: block(&mut fields, "connectionPool", ConnectionPool::read),
+            outlier_detection: block(&mut fields, "outlierDetection", OutlierDetection::read),
             source: None,
         };
         fields.finish();
@@ -206,11 +206,14 @@ impl DefaultTrafficPolicy {
     }
 }
 
-/// Returns a reader of what `read` reads, with its place.
-fn at<'n, T>(
+/// Reads field `name`, with the place of its key.
+fn block<'n, T>(
+    fields: &mut Fields<'_, 'n>,
+    name: &'static str,
     read: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<T>,
-) -> impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<At<T>> {
-    move |decoder, node| Some(At { value: read(decoder, node)?, at: node.at })
+) -> Option<At<T>> {
+    let value = fields.get(name, read)?;
+    Some(At { value, at: fields.place_of(name) })
 }
 
 // spec: istio networking/v1alpha3/destination_rule.proto TrafficPolicy.RetryBudget
