@@ -63,6 +63,9 @@ where
                 resent = true;
                 continue;
             }
+            if let Some(retry) = &mut underway {
+                retry.on_answer();
+            }
             let outcome = outcome_of(&result);
             let attempt = Attempt {
                 outcome: &outcome,

@@ -11,6 +11,7 @@ use mesh_core::{
         istio::{ConnectionPool, DefaultTrafficPolicy, Http2KeepAlive, OutlierDetection, TcpKeepalive},
     },
     health::States,
+    identity::PeerRule,
     registry::Locality,
     snapshot::{Cluster, MeshSettings, Snapshot, UpstreamHttp, Viewer, compile},
 };
@@ -390,6 +391,38 @@ fn the_count_of_recent_requests_survives_a_reload() {
 }
 
 #[test]
+fn names_of_the_rule_are_the_identities_that_may_answer_and_the_server_name_is_the_rules() {
+    let rule =
+        "tls: {mode: ISTIO_MUTUAL, sni: reviews.example.com, subjectAltNames: ['spiffe://other/ns/a/sa/b']}";
+    let cluster = Mesh::ruled(rule).cluster(80);
+    let Security::Mutual(mutual) = &cluster.endpoints.as_slice()[0].security else { panic!("not mutual") };
+    assert_eq!(&*mutual.sni, "reviews.example.com");
+    assert_eq!(mutual.peers, PeerRule::AnyOf(Arc::new(["spiffe://other/ns/a/sa/b".parse().unwrap()])));
+}
+
+#[test]
+fn a_rule_is_for_whom_it_is_exported_to_and_for_whom_it_selects() {
+    for (scope, own, other) in [
+        ("exportTo: ['*']", true, true),
+        ("exportTo: ['.']", true, false),
+        ("exportTo: [default]", true, false),
+        ("exportTo: [shop]", false, true),
+        ("workloadSelector: {matchLabels: {app: checkout}}", true, false),
+        ("workloadSelector: {matchLabels: {app: cart}}", false, false),
+    ] {
+        let rule =
+            object(&format!("host: reviews\n{scope}\ntrafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}"));
+        let applies = |namespace: &str| {
+            let labels = BTreeMap::from([("app".to_owned(), "checkout".to_owned())]);
+            let viewer = Viewer { namespace: namespace.to_owned(), service: None, labels };
+            let mesh = Mesh::seen(&format!("{SERVICE}{rule}"), &viewer, &settings(), &States::default());
+            mesh.cluster(80).balance == Policy::Random
+        };
+        assert_eq!((applies("default"), applies("shop")), (own, other), "{scope}");
+    }
+}
+
+#[test]
 fn passthrough_dials_the_host_itself_as_its_endpoints_would_be_called() {
     let plain = SERVICE.replace("security.istio.io/tlsMode: istio, ", "");
     for (service, mutual) in [(SERVICE, true), (&*plain, false)] {
@@ -628,12 +661,16 @@ impl Mesh {
     }
 
     fn compiled(text: &str, settings: &MeshSettings, states: &States) -> Self {
+        let viewer = Viewer { namespace: "default".to_owned(), service: None, labels: BTreeMap::new() };
+        Self::seen(text, &viewer, settings, states)
+    }
+
+    fn seen(text: &str, viewer: &Viewer, settings: &MeshSettings, states: &States) -> Self {
         let loaded = config::load("mesh.yaml", text, &config::Options::default());
         let errors: Vec<_> = loaded.diagnostics.iter().filter(|it| it.is_error()).collect();
         assert!(errors.is_empty(), "{text}\n{errors:#?}");
         let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-        let viewer = Viewer { namespace: "default".to_owned(), service: None, labels: BTreeMap::new() };
-        let (snapshot, findings) = compile("1", &resources, &viewer, settings, states);
+        let (snapshot, findings) = compile("1", &resources, viewer, settings, states);
         Self { snapshot, findings }
     }
 

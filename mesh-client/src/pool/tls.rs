@@ -36,7 +36,7 @@ impl<'a> Handshake<'a> {
     ) -> Result<Self, ConnectError> {
         let identity = &connector.identity;
         let not_after = identity.current().map(|current| current.svid.not_after());
-        let config = identity.client_config(&mutual.peers, connector.alpn()).map_err(|error| {
+        let config = identity.client_config(&mutual.peers, key.protocol.alpn()).map_err(|error| {
             let message = format!("cannot speak mutual TLS to {}: {error}", key.address);
             ConnectError::new(Cause::NotReady, message, None).with_source(error)
         })?;
@@ -88,6 +88,7 @@ fn failure(key: &Key, mutual: &Mutual, error: io::Error) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
     use mesh_core::{balance::Security, identity::PeerRule, registry::Address};
 
     #[test]
@@ -98,6 +99,7 @@ mod tests {
             cluster: "outbound|80||reviews".into(),
             address: Address::Ip(([10, 0, 0, 1], 80).into()),
             security: Security::Plaintext,
+            protocol: Protocol::Any,
         };
         let message = failure(&key, &mutual, io::Error::other("wrong peer")).message;
         assert!(

@@ -4,6 +4,7 @@
 
 mod calls;
 mod connections;
+mod destination_rule;
 mod limits;
 mod reload;
 mod retries;

@@ -36,7 +36,7 @@ pub struct Reservation {
 #[must_use = "dropping it ends the retry as futile"]
 pub struct Underway {
     loan: Option<Loan>,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl Ceiling<'_> {
@@ -77,7 +77,7 @@ impl Ceiling<'_> {
 impl Reservation {
     /// Begins the retry. From here on its token is spent unless [`Underway::on_success`] is called.
     pub fn begin(mut self) -> Underway {
-        Underway { loan: self.loan.take(), _permit: self.permit.take() }
+        Underway { loan: self.loan.take(), permit: self.permit.take() }
     }
 }
 
@@ -90,6 +90,12 @@ impl Drop for Reservation {
 }
 
 impl Underway {
+    /// The retry has its answer: its place is free before it is decided whether there is another one.
+    // spec: envoy source/common/router/retry_state_impl.cc shouldRetry, resetRetry
+    pub fn on_answer(&mut self) {
+        self.permit = None;
+    }
+
     /// Ends the retry as a success: it was free.
     pub fn on_success(mut self) {
         if let Some(loan) = self.loan.take() {
@@ -118,6 +124,17 @@ mod tests {
         assert_eq!((shared.budget.available(), shared.cluster.in_use(Overflow::Retries)), (10, 0));
         drop(shared.reserve().unwrap().begin());
         assert_eq!((shared.budget.available(), shared.cluster.in_use(Overflow::Retries)), (9, 0));
+    }
+
+    #[test]
+    fn an_answered_retry_makes_room_for_the_next_one_of_its_call() {
+        let shared = Shared { limits: Limits { retries_max: 1, ..Limits::default() }, ..Shared::default() };
+        let mut underway = shared.reserve().unwrap().begin();
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Overflow);
+        underway.on_answer();
+        drop(shared.reserve().unwrap());
+        underway.on_success();
+        assert_eq!(shared.budget.available(), 10);
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl<'a> Clusters<'a> {
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
-            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.name("_").into(), peers })),
+            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers })),
             Err(why) => self.refuse(plan, &why),
         }
     }
@@ -288,6 +288,13 @@ impl Plan<'_> {
             None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
             None => ClientTlsMode::Disable,
         }
+    }
+
+    /// The name that the rule gives, else the one that Istio generates.
+    // spec: istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings
+    fn server_name(&self) -> Arc<str> {
+        let written = self.blocks.tls().and_then(|tls| tls.sni.as_deref());
+        written.map_or_else(|| self.name("_").into(), Arc::from)
     }
 
     /// `outbound|80|v1|host` as a cluster name, `outbound_.80_.v1_.host` as a server name.
