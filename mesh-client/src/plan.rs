@@ -38,8 +38,8 @@ pub(crate) struct Slot {
     /// `IP:PORT`.
     pub(crate) label: Arc<str>,
     pool: OnceLock<Arc<Pool>>,
-    /// The one for requests of HTTP/2, where they are sent on as they came.
-    as_requested: OnceLock<Arc<Pool>>,
+    /// The one for requests of HTTP/2, where each is sent on in its own version.
+    http2: OnceLock<Arc<Pool>>,
 }
 
 /// The plan in force.
@@ -67,7 +67,7 @@ impl Plan {
             let slot = |address: &mesh_core::registry::Address| Slot {
                 label: address.to_string().into(),
                 pool: OnceLock::new(),
-                as_requested: OnceLock::new(),
+                http2: OnceLock::new(),
             };
             let slots = cluster.endpoints.as_slice().iter().map(|it| slot(&it.address)).collect();
             Connections { terms: Terms::of(cluster), metrics: self.telemetry.client(cluster), slots }
@@ -78,8 +78,8 @@ impl Plan {
     pub(crate) fn pool(&self, id: ClusterId, index: usize, version: Version, pools: &Pools) -> &Arc<Pool> {
         let (slot, cluster) = (&self.connections(id).slots[index], self.snapshot.cluster(id));
         let http = cluster.connection.http;
-        let as_requested = http == UpstreamHttp::AsRequested && version == Version::HTTP_2;
-        let place = if as_requested { &slot.as_requested } else { &slot.pool };
+        let apart = http == UpstreamHttp::AsRequested && version == Version::HTTP_2;
+        let place = if apart { &slot.http2 } else { &slot.pool };
         place.get_or_init(|| {
             let endpoint = &cluster.endpoints.as_slice()[index];
             pools.get(Key {

@@ -41,7 +41,8 @@ fn what_istio_refuses_is_refused_with_its_field() {
         ("host: a\nsubsets: [{name: v1, labels: {'a b': c}}]".into(), "subsets[0].labels", "not a label"),
         ("host: a\nexportTo: [a, a]".into(), "exportTo", "written twice"),
         ("host: a\nexportTo: ['*', a]".into(), "exportTo", "everybody"),
-        ("host: a\nexportTo: ['~']".into(), "exportTo", "nobody sees"),
+        ("host: a\nexportTo: ['~']".into(), "exportTo", "no namespace"),
+        ("host: a\nexportTo: [a.b]".into(), "exportTo", "no namespace"),
         ("host: a\nexportTo: ['*']\nworkloadSelector: {matchLabels: {a: b}}".into(), "exportTo", "own namespace"),
         ("host: a\nworkloadSelector: {matchLabels: {a: '*'}}".into(), "workloadSelector.matchLabels", "wildcards"),
         // retryBudget
@@ -419,6 +420,34 @@ fn a_rule_is_for_whom_it_is_exported_to_and_for_whom_it_selects() {
             mesh.cluster(80).balance == Policy::Random
         };
         assert_eq!((applies("default"), applies("shop")), (own, other), "{scope}");
+    }
+}
+
+#[test]
+fn a_rule_that_selects_the_workload_stands_apart_from_older_ones_and_younger_ones_add_to_it() {
+    let rule = |name: &str, year: u32, selector: &str, balancer: &str| {
+        let text = object(&format!(
+            "host: reviews\n{selector}\ntrafficPolicy: {{loadBalancer: {{simple: {balancer}}}}}\n\
+             subsets: [{{name: {name}, labels: {{version: v1}}}}]"
+        ));
+        let created = format!("{{name: {name}, creationTimestamp: '{year}-01-01T00:00:00Z'}}");
+        text.replace("{name: reviews}", &created) + "---\n"
+    };
+    let selecting = "workloadSelector: {matchLabels: {app: checkout}}";
+    let rules = rule("old", 2020, "", "ROUND_ROBIN")
+        + &rule("selects", 2021, selecting, "RANDOM")
+        + &rule("young", 2022, "", "ROUND_ROBIN");
+    let to = |subset: &str| {
+        ROUTE.replace("subset: v1", &format!("subset: {subset}")).replace("subset: v2", "subset: x")
+    };
+    let labels = BTreeMap::from([("app".to_owned(), "checkout".to_owned())]);
+    let viewer = Viewer { namespace: "default".to_owned(), service: None, labels };
+    for (subset, exists) in [("old", false), ("selects", true), ("young", true)] {
+        let text = format!("{SERVICE}{}{rules}", to(subset));
+        let mesh = Mesh::seen(&text, &viewer, &settings(), &States::default());
+        assert_eq!(mesh.cluster(80).balance, Policy::Random);
+        let found = mesh.snapshot.clusters().iter().any(|it| *it.subset == *subset);
+        assert_eq!(found, exists, "{subset}");
     }
 }
 

@@ -196,13 +196,14 @@ impl<'a> Clusters<'a> {
     /// Notes, once per block, that a rule keeps endpoints from being called with mutual TLS.
     fn note_mutual_tls_lost(&mut self, plan: &Plan<'_>, instances: &[&Instance]) {
         let Some(finding) = plan.blocks.takes_mutual_tls_away(&plan.service.host) else { return };
+        let Some(place) = finding.location.clone().filter(|place| !self.lost.contains(place)) else { return };
         let inside = plan.service.location == EntryLocation::MeshInternal;
         let speaks = |instance: &&Instance| {
             self.speaks_mutual_tls(plan, instance, &plan.service.address(instance, plan.port))
         };
         if (inside && instances.is_empty()) || instances.iter().any(speaks) {
-            let first = finding.location.clone().is_none_or(|place| self.lost.insert(place));
-            self.findings.extend(first.then_some(finding));
+            self.lost.insert(place);
+            self.findings.push(finding);
         }
     }
 

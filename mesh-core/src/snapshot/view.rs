@@ -78,6 +78,7 @@ impl<'a> View<'a> {
             namespaces.entry(namespace).or_default().exact.entry(host).or_default().push(rule);
         }
         for rules in namespaces.values_mut() {
+            rules.exact.values_mut().for_each(keep_selecting);
             rules.wildcards = rules.exact.extract_if(|host, _| host.starts_with('*')).collect();
             rules.wildcards.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         }
@@ -145,6 +146,14 @@ impl<'a> Rules<'a> {
     fn covering(&self, host: &str) -> Option<&[Rule<'a>]> {
         let wildcard = || self.wildcards.iter().find(|(pattern, _)| specificity(pattern, host).is_some());
         self.exact.get(host).or_else(|| wildcard().map(|(_, rules)| rules)).map(Vec::as_slice)
+    }
+}
+
+/// A rule that selects this workload stands apart from older ones for the same host; younger ones still add to it.
+// spec: istio pilot/pkg/model/destination_rule.go mergeDestinationRule, sidecar.go DestinationRule
+fn keep_selecting(rules: &mut Vec<Rule<'_>>) {
+    if let Some(first) = rules.iter().position(|rule| rule.spec.workload_selector.is_some()) {
+        rules.drain(..first);
     }
 }
 

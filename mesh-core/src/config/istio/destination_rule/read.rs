@@ -53,9 +53,11 @@ fn check_export(fields: &mut Fields<'_, '_>, export_to: &[String]) {
     } else if export_to.len() > 1 && seen.contains("*") {
         fields.refuse("exportTo", "`*` is everybody: leave the other entries out");
     }
-    if seen.contains("~") {
-        let finding = Diagnostic::error(Code::SCHEMA, "a rule that nobody sees has no use");
-        fields.find("exportTo", finding.help("write `.` for the rule's own namespace"));
+    let is_scope = |scope: &&String| matches!(scope.as_str(), "." | "*") || is_dns_label(scope);
+    if let Some(wrong) = export_to.iter().find(|scope| !is_scope(scope)) {
+        let message = format!("`{}` is no namespace", shortened(wrong));
+        let finding = Diagnostic::error(Code::SCHEMA, message);
+        fields.find("exportTo", finding.help("write `.`, `*` or the name of a namespace"));
     }
     let beyond = export_to.len() > 1 || seen.contains("*");
     if fields.has("workloadSelector") && beyond {
@@ -76,15 +78,10 @@ impl Subset {
     }
 }
 
-// spec: istio pkg/config/validation validateSubsetName, pkg/config/labels IsDNS1123Label
+// spec: istio pkg/config/validation validateSubsetName
 fn subset_name(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
     let name = name_at(decoder, node)?;
-    let is_edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let is_label = name.len() <= 63
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
-        && is_edge(name.bytes().next())
-        && is_edge(name.bytes().last());
-    if !is_label {
+    if !is_dns_label(&name) {
         let message = format!("`{}` is not the name of a subset", shortened(&name));
         let help = "write letters, digits and `-` in between, at most 63 of them";
         decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
@@ -106,6 +103,11 @@ fn subset_labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BTreeM
         decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
     }
     Some(labels)
+}
+
+// spec: istio pkg/config/labels IsDNS1123Label, which takes upper case too
+fn is_dns_label(text: &str) -> bool {
+    !text.contains(['_', '.']) && is_label_text(text)
 }
 
 // spec: kubernetes concepts/overview/working-with-objects/labels, syntax and character set
