@@ -179,7 +179,7 @@ impl fmt::Display for LocalityPattern {
     }
 }
 
-/// A ring of [`RING_SIZE`] points.
+/// A ring of at least 1024 points.
 impl Default for HashTable {
     fn default() -> Self {
         Self::Ring { minimum_size: RING_SIZE }
