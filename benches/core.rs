@@ -59,7 +59,7 @@ fn retries(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("retry");
     let (budget, cluster, limits) = (Arc::new(Budget::default()), Arc::default(), Limits::default());
     group.bench_function("deposit", |bencher| bencher.iter(|| budget.deposit(black_box(Time::ZERO))));
-    let ceiling = Ceiling { budget: Some(&budget), cluster: &cluster, limits: &limits };
+    let ceiling = Ceiling { budget: Some(&budget), written: None, cluster: &cluster, limits: &limits };
     let policy = RetryPolicy::default();
     let mut dice = Seeded::new(1);
     for (name, outcome) in [("success", success()), ("connect failure", Outcome::ConnectFailure)] {

@@ -130,7 +130,8 @@ impl Drop for Maintenance {
 }
 
 impl MeshClientBuilder {
-    /// Sets which HTTP is spoken to endpoints. Default: HTTP/2 between mesh peers, HTTP/1.1 in plaintext.
+    /// Sets which HTTP is spoken to endpoints where neither a DestinationRule nor the protocol of the port says so.
+    /// Default: HTTP/2 between mesh peers, HTTP/1.1 in plaintext.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self

@@ -47,7 +47,7 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
         path.journal.on_endpoint(&connections.slot(index).label);
         wire::announce(request.headers_mut(), path, number);
         let exchange = Exchange {
-            pool: path.plan.pool(path.id, index, &self.plans.pools),
+            pool: path.plan.pool(path.id, index, request.version(), &self.plans.pools),
             terms: &connections.terms,
             authority: &path.authority,
             journal: &path.journal,

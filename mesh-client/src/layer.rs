@@ -177,7 +177,8 @@ impl Retried for StaticRetry {
     }
 
     fn ceiling(&self) -> Ceiling<'_> {
-        Ceiling { budget: self.budget.as_ref(), cluster: &self.in_use, limits: &self.limits }
+        let Self { budget, in_use, limits, .. } = self;
+        Ceiling { budget: budget.as_ref(), written: None, cluster: in_use, limits }
     }
 
     fn clock(&self) -> Clock {

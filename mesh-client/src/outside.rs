@@ -57,6 +57,7 @@ impl<'a> Step<&'a Exit> for Outside {
             cluster: CLUSTER.into(),
             address: address(&exit.authority, exit.https),
             security: security(&exit.authority, exit.https),
+            protocol: pools.connector.protocol,
         });
         exit.journal.on_attempt(|_| Some(0));
         let exchange = Exchange {
@@ -98,6 +99,7 @@ impl Terms {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             requests_max: 0,
+            connection: Arc::default(),
             limits: mesh_core::health::Limits::default(),
             state: Arc::default(),
         }

@@ -57,7 +57,12 @@ impl Retried for Path<'_> {
 
     fn ceiling(&self) -> Ceiling<'_> {
         let cluster = self.cluster;
-        Ceiling { budget: Some(&cluster.budget), cluster: &cluster.state, limits: &cluster.limits }
+        Ceiling {
+            budget: Some(&cluster.budget),
+            written: cluster.retry_budget.as_ref(),
+            cluster: &cluster.state,
+            limits: &cluster.limits,
+        }
     }
 
     fn clock(&self) -> Clock {

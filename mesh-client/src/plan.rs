@@ -2,9 +2,13 @@
 //!
 //! The plan is rebuilt when the snapshot changes; the pools are not: they are found again by what they connect to.
 
-use crate::pool::{Key, Pool, Pools, Terms};
+use crate::pool::{Key, Pool, Pools, Protocol, Terms};
 use arc_swap::ArcSwap;
-use mesh_core::{route::ClusterId, snapshot::Snapshot};
+use http::Version;
+use mesh_core::{
+    route::ClusterId,
+    snapshot::{Cluster, Snapshot, UpstreamHttp},
+};
 use mesh_runtime::{
     config::ConfigStore,
     telemetry::{RequestMetrics, Telemetry},
@@ -34,6 +38,8 @@ pub(crate) struct Slot {
     /// `IP:PORT`.
     pub(crate) label: Arc<str>,
     pool: OnceLock<Arc<Pool>>,
+    /// The one for requests of HTTP/2, where each is sent on in its own version.
+    http2: OnceLock<Arc<Pool>>,
 }
 
 /// The plan in force.
@@ -61,21 +67,26 @@ impl Plan {
             let slot = |address: &mesh_core::registry::Address| Slot {
                 label: address.to_string().into(),
                 pool: OnceLock::new(),
+                http2: OnceLock::new(),
             };
             let slots = cluster.endpoints.as_slice().iter().map(|it| slot(&it.address)).collect();
             Connections { terms: Terms::of(cluster), metrics: self.telemetry.client(cluster), slots }
         })
     }
 
-    /// Returns the pool of endpoint `index` of cluster `id`.
-    pub(crate) fn pool(&self, id: ClusterId, index: usize, pools: &Pools) -> &Arc<Pool> {
-        self.connections(id).slots[index].pool.get_or_init(|| {
-            let cluster = self.snapshot.cluster(id);
+    /// Returns the pool of endpoint `index` of cluster `id` for a request of this version.
+    pub(crate) fn pool(&self, id: ClusterId, index: usize, version: Version, pools: &Pools) -> &Arc<Pool> {
+        let (slot, cluster) = (&self.connections(id).slots[index], self.snapshot.cluster(id));
+        let http = cluster.connection.http;
+        let apart = http == UpstreamHttp::AsRequested && version == Version::HTTP_2;
+        let place = if apart { &slot.http2 } else { &slot.pool };
+        place.get_or_init(|| {
             let endpoint = &cluster.endpoints.as_slice()[index];
             pools.get(Key {
                 cluster: Arc::clone(&cluster.name),
                 address: endpoint.address.clone(),
                 security: endpoint.security.clone(),
+                protocol: pools.connector.protocol.under(http, version),
             })
         })
     }
@@ -90,10 +101,17 @@ impl Plan {
         pools.retain(|key| {
             clusters.get(&*key.cluster).is_some_and(|cluster| {
                 let mut endpoints = cluster.endpoints.as_slice().iter();
-                endpoints.any(|it| it.address == key.address && it.security == key.security)
+                speaks(cluster, key.protocol, pools.connector.protocol)
+                    && endpoints.any(|it| it.address == key.address && it.security == key.security)
             })
         });
     }
+}
+
+/// Returns whether some request to `cluster` is sent by `protocol`, if the client is set to `set`.
+fn speaks(cluster: &Cluster, protocol: Protocol, set: Protocol) -> bool {
+    let versions = [Version::HTTP_11, Version::HTTP_2];
+    versions.into_iter().any(|version| set.under(cluster.connection.http, version) == protocol)
 }
 
 impl Connections {

@@ -25,12 +25,12 @@ use state::{Next, Start, State, Waiter};
 pub(crate) use table::{Key, Pools};
 
 use crate::{Error, breaker::overflow};
-use http::uri::Scheme;
+use http::{Version, uri::Scheme};
 use mesh_core::{
     balance::Security,
     health::{ClusterState, Limits, Overflow, Permit},
     registry::Address,
-    snapshot::Cluster,
+    snapshot::{Cluster, ConnectionPolicy, UpstreamHttp},
     time::Time,
 };
 use std::{
@@ -56,6 +56,19 @@ pub enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// Returns what is spoken to the endpoints of a cluster with this policy, for a request of this version.
+    pub(crate) fn under(self, http: UpstreamHttp, version: Version) -> Self {
+        match http {
+            UpstreamHttp::Http1 => Self::Http1,
+            UpstreamHttp::Http2 => Self::Http2,
+            UpstreamHttp::AsRequested if version == Version::HTTP_2 => Self::Http2,
+            UpstreamHttp::AsRequested => Self::Http1,
+            _ => self,
+        }
+    }
+}
+
 /// A new connection.
 pub(crate) enum New {
     One(One),
@@ -69,6 +82,7 @@ pub(crate) struct Terms {
     pub(crate) idle_timeout: Duration,
     /// 0 is unlimited.
     pub(crate) requests_max: u32,
+    pub(crate) connection: Arc<ConnectionPolicy>,
     pub(crate) limits: Limits,
     pub(crate) state: Arc<ClusterState>,
 }
@@ -79,9 +93,15 @@ impl Terms {
             connect_timeout: cluster.connect_timeout,
             idle_timeout: cluster.idle_timeout,
             requests_max: cluster.max_requests_per_connection,
+            connection: Arc::clone(&cluster.connection),
             limits: cluster.limits,
             state: Arc::clone(&cluster.state),
         }
+    }
+
+    /// Returns how many streams an HTTP/2 connection carries before another is made.
+    pub(crate) fn streams_max(&self) -> u32 {
+        self.connection.streams_max.unwrap_or(http2::STREAMS_MAX)
     }
 }
 
@@ -136,13 +156,12 @@ impl Pool {
     /// Returns a connection on which nothing was sent yet.
     pub(crate) async fn checkout_fresh(self: &Arc<Self>, terms: &Terms) -> Result<Lease, Error> {
         let place = terms.state.admit_always(Overflow::Connections);
-        let connected =
-            self.connector.connect(&self.key, terms.connect_timeout).await.map_err(Error::from)?;
+        let connected = self.connector.connect(&self.key, terms).await.map_err(Error::from)?;
         let lent = match self.adopt(connected, place) {
             New::One(one) => Lent::One(one),
             New::Two(two) => {
                 let mut state = self.lock();
-                let _ = two.open();
+                let _ = two.open(terms.streams_max());
                 state.shared.push(Arc::clone(&two));
                 Lent::Two(two, false)
             }
@@ -176,7 +195,7 @@ impl Pool {
             let attempt = Connecting(Some(Arc::clone(self)));
             let pool = Arc::clone(self);
             runtime.spawn(async move {
-                let outcome = pool.connector.connect(&pool.key, terms.connect_timeout).await;
+                let outcome = pool.connector.connect(&pool.key, &terms).await;
                 attempt.on_outcome(outcome, place);
             });
         }

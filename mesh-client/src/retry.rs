@@ -48,9 +48,7 @@ where
 
     async fn run(&self, request: Request<RequestBody>, beside: &'a D) -> Result<Response<S::Body>, Error> {
         let (policy, ceiling) = (beside.policy(), beside.ceiling());
-        if let Some(budget) = ceiling.budget {
-            budget.deposit(beside.clock().now());
-        }
+        ceiling.on_call(beside.clock().now());
         if policy.retries_max == 0 {
             return self.inner.run(request, beside).await;
         }
@@ -63,6 +61,9 @@ where
             if !resent && draft.may_resend(&result) {
                 resent = true;
                 continue;
+            }
+            if let Some(retry) = &mut underway {
+                retry.on_answer();
             }
             let outcome = outcome_of(&result);
             let attempt = Attempt {

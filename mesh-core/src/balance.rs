@@ -4,10 +4,15 @@
 
 mod endpoint;
 mod pick;
+mod policy;
 mod set;
 mod tried;
 
 pub use endpoint::{ClientFiles, Endpoint, Mutual, Security, TlsOrigination};
 pub use pick::{Policy, pick};
+pub use policy::{
+    Distribution, Failover, HashCookie, HashKey, HashPolicy, HashTable, LocalityPattern,
+    LocalityPatternError, LocalityPolicy, PriorityLabel, Warmup,
+};
 pub use set::EndpointSet;
 pub use tried::Tried;

@@ -6,8 +6,10 @@ mod breaker;
 mod endpoint;
 mod outlier;
 mod states;
+mod statuses;
 
 pub use breaker::{ClusterState, Limits, Overflow, Permit};
 pub use endpoint::{EndpointState, InFlight};
 pub use outlier::{Cause, Change, OutlierPolicy, Verdict, is_panic};
 pub use states::States;
+pub use statuses::Statuses;

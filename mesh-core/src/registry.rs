@@ -290,7 +290,8 @@ fn instance(entry: &WorkloadEntry, namespace: &Arc<str>) -> Instance {
     }
 }
 
-fn by_name(host: &str, namespace: &Arc<str>) -> Instance {
+/// Returns the instance that is dialled as it is named.
+pub(crate) fn by_name(host: &str, namespace: &Arc<str>) -> Instance {
     Instance {
         address: host.to_owned(),
         ports: BTreeMap::new(),

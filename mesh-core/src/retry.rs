@@ -9,6 +9,7 @@ mod condition;
 mod outcome;
 mod policy;
 mod provenance;
+mod retry_budget;
 
 pub use backoff::Backoff;
 pub use budget::{Budget, Loan};
@@ -17,3 +18,4 @@ pub use condition::{Condition, RetryOn, UnknownCondition};
 pub use outcome::{Outcome, grpc_status};
 pub use policy::{Attempt, GiveUp, RetryPolicy, Verdict};
 pub use provenance::Provenance;
+pub use retry_budget::{Counts, Recent, RetryBudget};

@@ -10,6 +10,7 @@ mod attached;
 mod cluster_table;
 mod clusters;
 mod compiler;
+mod connection;
 mod delegate;
 mod gateway;
 mod hosts;
@@ -17,6 +18,7 @@ mod inbound;
 mod index;
 pub mod lint_security;
 mod mutual_tls;
+mod passthrough;
 mod policy;
 mod routes;
 mod scope;
@@ -25,7 +27,9 @@ mod telemetry;
 mod view;
 
 pub use compiler::Compiler;
+pub use connection::{ConnectionPolicy, UpstreamHttp};
 pub use gateway::compile_gateway;
+pub use policy::PolicySources;
 pub use scope::Scope;
 pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
@@ -33,7 +37,7 @@ use cluster_table::ClusterTable;
 
 use crate::{
     authorize::Authorizer,
-    balance::{EndpointSet, Policy},
+    balance::{EndpointSet, HashPolicy, LocalityPolicy, Policy, Warmup},
     config::{
         Diagnostic, Origin, Resource,
         istio::{
@@ -44,7 +48,7 @@ use crate::{
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
-    retry::{Budget, RetryPolicy},
+    retry::{Budget, RetryBudget, RetryPolicy},
     route::{Authority, Chance, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -87,9 +91,10 @@ pub struct MeshSettings {
     pub balance: Policy,
     /// The circuit breakers where no DestinationRule sets them. Default 2^32-1 each.
     pub limits: Limits,
-    /// The blocks in force where no DestinationRule writes them. Default none.
-    pub default_traffic_policy: DefaultTrafficPolicy,
-    /// Preferences among localities where no DestinationRule says otherwise. Default on, without rules.
+    /// What is in force where no DestinationRule writes the block. Default none.
+    pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+    /// Which localities get the requests where no DestinationRule says so. Default: fail over by distance, where
+    /// endpoints can be ejected.
     pub locality: LocalitySetting,
     /// `exportTo` of services that have none; empty is everybody, the default.
     pub service_export_to: Vec<String>,
@@ -124,7 +129,7 @@ impl MeshSettings {
             retry: RetryPolicy::default(),
             balance: Policy::default(),
             limits: Limits::default(),
-            default_traffic_policy: DefaultTrafficPolicy::default(),
+            default_traffic_policy: None,
             locality: LocalitySetting::default(),
             service_export_to: Vec::new(),
             virtual_service_export_to: Vec::new(),
@@ -167,6 +172,12 @@ pub struct Cluster {
     pub endpoints: EndpointSet,
     /// How to choose among them.
     pub balance: Policy,
+    /// What of a request decides instead, if a DestinationRule asks for it.
+    pub hash: Option<Arc<HashPolicy>>,
+    /// How the share of a new endpoint grows, if a DestinationRule asks for it.
+    pub warmup: Option<Warmup>,
+    /// Which localities get the requests; `None` is all alike.
+    pub locality: Option<Arc<LocalityPolicy>>,
     /// The circuit breakers.
     pub limits: Limits,
     /// Bound of making a connection. Default 10 s.
@@ -175,6 +186,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// After how many requests a connection is replaced; 0 is never, the default.
     pub max_requests_per_connection: u32,
+    /// How connections are made and kept otherwise.
+    pub connection: Arc<ConnectionPolicy>,
     /// Outlier detection, if a DestinationRule asks for it.
     pub outlier: Option<OutlierPolicy>,
     /// How its endpoints are called; where each decides for itself (no rule says), what they have in common.
@@ -185,6 +198,10 @@ pub struct Cluster {
     pub state: Arc<ClusterState>,
     /// The retry budget of the destination host.
     pub budget: Arc<Budget>,
+    /// What bounds retries instead, if a DestinationRule has a `retryBudget`.
+    pub retry_budget: Option<RetryBudget>,
+    /// Where each block of its policy was written.
+    pub sources: PolicySources,
 }
 
 impl Cluster {
@@ -198,15 +215,21 @@ impl Cluster {
             port: 0,
             endpoints: EndpointSet::default(),
             balance: Policy::default(),
+            hash: None,
+            warmup: None,
+            locality: None,
             limits: Limits::default(),
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             max_requests_per_connection: 0,
+            connection: Arc::default(),
             outlier: None,
             tls: ClientTlsMode::Disable,
             rule: None,
             state: Arc::default(),
             budget: Arc::default(),
+            retry_budget: None,
+            sources: PolicySources::default(),
         }
     }
 

@@ -4,8 +4,8 @@
 use mesh_core::config::{
     Code, Diagnostic, Level, Loaded, Options, Resource, Spec,
     istio::{
-        AuthorizationAction, ClientTlsMode, Condition as When, EntryLocation, HttpRoute, KeySource,
-        LoadBalancer, MtlsMode, Resolution, StringMatch, VirtualService,
+        AuthorizationAction, ClientTlsMode, Condition as When, EntryLocation, HttpRoute, KeySource, MtlsMode,
+        Resolution, SimpleLb, StringMatch, VirtualService,
     },
     load,
 };
@@ -139,7 +139,7 @@ fn every_field_that_has_an_effect_is_read() {
     let Spec::DestinationRule(spec) = &rule.spec else { panic!() };
     assert_eq!(spec.workload_selector.as_ref().unwrap().labels["app"], "checkout");
     let policy_of_rule = spec.traffic_policy.as_ref().unwrap();
-    assert_eq!(policy_of_rule.load_balancer, Some(LoadBalancer::RoundRobin));
+    assert_eq!(policy_of_rule.load_balancer.as_ref().unwrap().simple, SimpleLb::RoundRobin);
     let pool = policy_of_rule.connection_pool.as_ref().unwrap();
     assert_eq!(
         [
@@ -166,7 +166,7 @@ fn every_field_that_has_an_effect_is_read() {
         (tls.mode, &tls.subject_alt_names[..]),
         (ClientTlsMode::Mutual, &["a".into(), "b".into()][..])
     );
-    assert_eq!(policy_of_rule.port_level[0].policy.load_balancer, Some(LoadBalancer::Random));
+    assert_eq!(policy_of_rule.port_level[0].policy.load_balancer.as_ref().unwrap().simple, SimpleLb::Random);
     assert_eq!(spec.subsets[0].labels["build"], "1.10", "a label is text, never a number");
 
     let Spec::ServiceEntry(spec) = &entry.spec else { panic!() };
@@ -292,7 +292,6 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("DestinationRule", policy("tls: {mode: ISTIO_MUTUAL, privateKey: /k}"), schema, "spec.trafficPolicy.tls.privateKey", "leave this out"),
         ("DestinationRule", policy("tls: {mode: MUTUAL, privateKey: /k}"), schema, "spec.trafficPolicy.tls.clientCertificate", "MUTUAL needs `clientCertificate`"),
         ("DestinationRule", policy("tls: {mode: SIMPLE, credentialName: x}"), schema, "spec.trafficPolicy.tls.credentialName", "not supported"),
-        ("DestinationRule", policy("tls: {mode: SIMPLE, caCrl: x}"), schema, "spec.trafficPolicy.tls.caCrl", "not supported"),
         ("DestinationRule", policy("portLevelSettings: [{tls: {mode: SIMPLE}}]"), schema, "spec.trafficPolicy.portLevelSettings[0].port", "is required"),
         // ServiceEntry and Service
         ("ServiceEntry", "ports: [{number: 80, name: http}]".into(), schema, "spec.hosts", "`hosts` is required"),
@@ -409,11 +408,10 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], headers: {request: {set: {':path': /}}}}]", Code::NO_EFFECT, "spec.http[0].headers.request.set[:path]"),
         ("VirtualService", "hosts: [a]\ntcp: [{}]", Code::NO_EFFECT, "spec.tcp"),
         ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {simple: LEAST_CONN}}", Code::DEPRECATED, "spec.trafficPolicy.loadBalancer.simple"),
-        ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}", Code::NO_EFFECT, "spec.trafficPolicy.loadBalancer.consistentHash"),
+        ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: true}}}", Code::NO_EFFECT, "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting"),
         ("DestinationRule", "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 50, consecutiveErrors: 3}}", Code::DEPRECATED, "spec.trafficPolicy.outlierDetection.consecutiveErrors"),
         ("DestinationRule", "host: a\ntrafficPolicy: {outlierDetection: {}}", Code::NEVER_EJECTS, "spec.trafficPolicy.outlierDetection.maxEjectionPercent"),
         ("DestinationRule", "host: a\ntrafficPolicy: {tls: {}}", Code::SECURITY_NOTE, "spec.trafficPolicy.tls"),
-        ("DestinationRule", "host: a\ntrafficPolicy: {proxyProtocol: {}}", Code::NO_EFFECT, "spec.trafficPolicy.proxyProtocol"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\nresolution: DYNAMIC_DNS", Code::NO_EFFECT, "spec.resolution"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\naddresses: [10.0.0.1]", Code::NO_EFFECT, "spec.addresses"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\nresolution: STATIC\nendpoints: [{address: 'unix:///s'}]", Code::NO_EFFECT, "spec.endpoints[0].address"),
@@ -436,7 +434,7 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
 #[test]
 fn the_note_on_ejection_says_how_many_hosts_it_takes() {
     for (percent, said) in [
-        ("maxEjectionPercent: 0", Some("no endpoint is ever ejected")),
+        ("maxEjectionPercent: 0", Some("10 (the default)")),
         ("maxEjectionPercent: 11", Some("fewer than 10")),
         ("maxEjectionPercent: 20", Some("fewer than 5")),
         ("interval: 1s", Some("10 (the default) no endpoint is ejected while the host has fewer than 10")),

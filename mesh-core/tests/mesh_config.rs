@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use mesh_core::{
-    balance::{Policy, Security},
+    balance::{LocalityPolicy, Policy, Security},
     config::{
         Code, Diagnostic, Loaded, Options, Resource, Spec,
         istio::{Compat, MeshConfig, MtlsMode, PathNormalization, TlsVersion},
@@ -54,10 +54,13 @@ serviceSettings: [{hosts: ['*.a.svc.cluster.local'], settings: {clusterLocal: tr
     assert_eq!(config.connect_timeout, Some(Duration::from_secs(3)));
     assert_eq!(config.retry.unwrap().attempts, Some(5));
     let locality = config.locality.unwrap();
-    assert_eq!(locality.failover, [("eu".to_owned(), "us".to_owned())]);
-    assert_eq!((locality.enabled, &locality.failover_priority[..]), (Some(true), &["a".to_owned()][..]));
-    assert_eq!(config.traffic_policy.connection_pool.unwrap().max_connections, Some(7));
-    assert_eq!(config.traffic_policy.outlier_detection.unwrap().consecutive_5xx, Some(3));
+    assert!(locality.enabled);
+    let LocalityPolicy::Failover(failover) = &*locality.policy else { panic!("{locality:?}") };
+    assert_eq!(failover.regions, [("eu".to_owned(), "us".to_owned())]);
+    assert_eq!(failover.labels[0].name, "a");
+    let traffic_policy = config.traffic_policy.unwrap();
+    assert_eq!(traffic_policy.connection_pool.unwrap().max_connections, Some(7));
+    assert_eq!(traffic_policy.outlier_detection.unwrap().consecutive_5xx, Some(3));
     assert_eq!(config.access_log.file.as_deref(), Some("/dev/stdout"));
     assert!(config.access_log.json && config.access_log.format.is_some());
     assert_eq!(config.tls_version_min, TlsVersion::V1_3);
@@ -87,7 +90,7 @@ fn what_is_wrong_with_the_settings_is_said_where_it_is() {
         ("connectTimeout: 0s", (1, 17), "connectTimeout", true, "at least 1ms"),
         ("defaultHttpRetryPolicy: {retryOn: no}", (1, 35), "defaultHttpRetryPolicy.retryOn", true, "not a valid retryOn"),
         ("localityLbSetting: {distribute: [], failover: []}", (1, 37), "localityLbSetting.failover", true, "exclude each other"),
-        ("localityLbSetting: {distribute: [{from: a, to: {b: 50}}]}", (1, 44), "localityLbSetting.distribute[0].to", true, "add up to 100"),
+        ("localityLbSetting: {distribute: [{from: a, to: {b: 50}}]}", (1, 48), "localityLbSetting.distribute[0].to", true, "add up to 100"),
         ("localityLbSetting: {failover: [{from: a, to: a}]}", (1, 42), "localityLbSetting.failover[0].to", true, "to itself"),
         ("meshMTLS: {ecdhCurves: [P-256]}", (1, 12), "meshMTLS.ecdhCurves", true, "no curves"),
         ("defaultTrafficPolicy: {tls: {}}", (1, 24), "defaultTrafficPolicy.tls", true, "unknown field"),

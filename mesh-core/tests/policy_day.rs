@@ -160,7 +160,8 @@ impl Day {
             cluster.on_answer(&in_flight, verdict, &self.outlier, &self.set, now);
             let attempt =
                 Attempt { outcome: &outcome, method: &http::Method::POST, retries, replayable: true };
-            let ceiling = Ceiling { budget: Some(&self.budget), cluster: &cluster, limits: &limits };
+            let ceiling =
+                Ceiling { budget: Some(&self.budget), written: None, cluster: &cluster, limits: &limits };
             match self.retry.decide(&attempt, &ceiling, now, Time::MAX, &mut self.dice) {
                 Verdict::Retry { at, reservation, .. } => {
                     underway = Some(reservation.begin());

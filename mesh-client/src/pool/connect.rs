@@ -3,17 +3,20 @@
 //! There is no way back from TLS to plaintext: what policy asks for is what is done, or it fails.
 
 use super::{
-    ConnectError, Key, New, One, Originations, Protocol, Two,
+    ConnectError, Key, New, One, Originations, Protocol, Terms, Two,
     tls::{Handshake, Outward},
 };
 use crate::{body::RequestBody, error::Cause};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{balance::Security, registry::Address, time::Time};
+use mesh_core::{
+    balance::Security, config::istio::TcpKeepalive, registry::Address, snapshot::ConnectionPolicy, time::Time,
+};
 use mesh_runtime::{
     Clock,
     identity::{Alpn, IdentityStore, VerifiedPeer},
     telemetry::Telemetry,
 };
+use socket2::SockRef;
 use std::{
     future::poll_fn,
     io,
@@ -55,7 +58,7 @@ pub(crate) type Driver = std::pin::Pin<Box<dyn Future<Output = Result<(), hyper:
 pub(crate) struct Meta {
     /// The address at the other end.
     pub(crate) label: Arc<str>,
-    /// When the certificate it was made with expires; no request is sent on it afterwards.
+    /// When the certificate it was made with expires, or it is as old as it may get; no request is sent on it afterwards.
     pub(crate) expires: Time,
     /// Who is there, where that was proved.
     pub(crate) peer: Option<VerifiedPeer>,
@@ -85,10 +88,11 @@ impl Believers<'_> {
 }
 
 impl Connector {
-    /// Makes a connection within `limit`, name lookup and TLS handshake included.
-    pub(crate) async fn connect(&self, key: &Key, limit: Duration) -> Result<Connected, ConnectError> {
+    /// Makes a connection within the time that the terms give it, name lookup and TLS handshake included.
+    pub(crate) async fn connect(&self, key: &Key, terms: &Terms) -> Result<Connected, ConnectError> {
+        let limit = terms.connect_timeout;
         // Boxed: dialling is rare and 8 KiB, and in place every call's future would be that much larger.
-        match timeout(limit, Box::pin(self.dial(key))).await {
+        match timeout(limit, Box::pin(self.dial(key, &terms.connection))).await {
             Ok(connected) => connected,
             Err(_) => Err(ConnectError::new(
                 Cause::ConnectTimeout,
@@ -98,7 +102,7 @@ impl Connector {
         }
     }
 
-    async fn dial(&self, key: &Key) -> Result<Connected, ConnectError> {
+    async fn dial(&self, key: &Key, policy: &ConnectionPolicy) -> Result<Connected, ConnectError> {
         let refused = |error: io::Error| {
             let message = format!("cannot connect to {} (UF): {error}", key.address);
             let transport = format!("delayed connect error: {}", reason(&error));
@@ -106,42 +110,27 @@ impl Connector {
         };
         match &key.security {
             Security::Plaintext => {
-                let (tcp, address) = open(&key.address).await.map_err(refused)?;
-                let meta = Meta {
-                    label: address.to_string().into(),
-                    expires: Time::MAX,
-                    peer: None,
-                    generation: AtomicU64::default(),
-                };
-                handshake(tcp, self.protocol == Protocol::Http2, meta, self.clock.now()).await
+                let (tcp, address) = open(&key.address, policy.tcp_keepalive).await.map_err(refused)?;
+                let meta = Meta::of(address, Time::MAX, None);
+                self.handshake(tcp, key.protocol == Protocol::Http2, meta, policy).await
             }
             Security::Mutual(mutual) => {
                 // Before dialling: without an identity there is no point in it.
                 let tls = Handshake::prepare(self, key, mutual)?;
-                let (tcp, address) = open(&key.address).await.map_err(refused)?;
+                let (tcp, address) = open(&key.address, policy.tcp_keepalive).await.map_err(refused)?;
                 let expires = tls.expires;
                 let secured = tls.run(self, tcp).await?;
-                let h2 = secured.is_h2().unwrap_or(self.protocol == Protocol::Http2);
-                let meta = Meta {
-                    label: address.to_string().into(),
-                    expires,
-                    peer: secured.peer,
-                    generation: AtomicU64::default(),
-                };
-                handshake(secured.stream, h2, meta, self.clock.now()).await
+                let h2 = secured.is_h2().unwrap_or(key.protocol == Protocol::Http2);
+                let meta = Meta::of(address, expires, secured.peer);
+                self.handshake(secured.stream, h2, meta, policy).await
             }
             Security::Origination(settings) => {
                 let tls = Outward::prepare(self, key, settings).await?;
-                let (tcp, address) = open(&key.address).await.map_err(refused)?;
+                let (tcp, address) = open(&key.address, policy.tcp_keepalive).await.map_err(refused)?;
                 let stream = tls.run(tcp).await?;
                 let h2 = stream.get_ref().1.alpn_protocol().is_some_and(|protocol| protocol == b"h2");
-                let meta = Meta {
-                    label: address.to_string().into(),
-                    expires: Time::MAX,
-                    peer: None,
-                    generation: AtomicU64::default(),
-                };
-                handshake(stream, h2, meta, self.clock.now()).await
+                let meta = Meta::of(address, Time::MAX, None);
+                self.handshake(stream, h2, meta, policy).await
             }
             Security::Refused(why) => Err(ConnectError::new(
                 Cause::Connect { tls: true },
@@ -156,25 +145,94 @@ impl Connector {
         }
     }
 
-    /// Returns the protocols to offer.
-    pub(super) fn alpn(&self) -> Alpn {
-        match self.protocol {
-            Protocol::Any => Alpn::Any,
-            Protocol::Http1 => Alpn::Http1,
-            Protocol::Http2 => Alpn::Http2,
+    async fn handshake<I>(
+        &self,
+        io: I,
+        h2: bool,
+        mut meta: Meta,
+        policy: &ConnectionPolicy,
+    ) -> Result<Connected, ConnectError>
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (io, now) = (TokioIo::new(io), self.clock.now());
+        if let Some(age_max) = policy.age_max {
+            meta.expires = meta.expires.min(now + age_max);
+        }
+        if h2 {
+            let pings = policy.http2_keep_alive;
+            let (interval, answer) = pings.map_or((None, None), |pings| (pings.interval, pings.timeout));
+            let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(interval.unwrap_or(KEEP_ALIVE_INTERVAL))
+                .keep_alive_timeout(answer.unwrap_or(KEEP_ALIVE_TIMEOUT))
+                // spec: envoy config/core/v3/protocol.proto KeepaliveSettings: sent also while no stream is open
+                .keep_alive_while_idle(pings.is_some())
+                .handshake::<_, RequestBody>(io)
+                .await
+                .map_err(|error| broken(&meta, error))?;
+            let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+            let two = Two::new(sender, meta, Arc::clone(&streams_max), now);
+            Ok(Connected { new: New::Two(Arc::new(two)), driver: Box::pin(drive(connection, streams_max)) })
+        } else {
+            let (sender, connection) = hyper::client::conn::http1::Builder::new()
+                .handshake::<_, RequestBody>(io)
+                .await
+                .map_err(|error| broken(&meta, error))?;
+            Ok(Connected { new: New::One(One::new(sender, meta, now)), driver: Box::pin(connection) })
         }
     }
 }
 
-async fn open(address: &Address) -> io::Result<(TcpStream, SocketAddr)> {
+impl Meta {
+    fn of(address: SocketAddr, expires: Time, peer: Option<VerifiedPeer>) -> Self {
+        Self { label: address.to_string().into(), expires, peer, generation: AtomicU64::default() }
+    }
+}
+
+impl Protocol {
+    /// Returns the protocols to offer.
+    pub(super) fn alpn(self) -> Alpn {
+        match self {
+            Self::Any => Alpn::Any,
+            Self::Http1 => Alpn::Http1,
+            Self::Http2 => Alpn::Http2,
+        }
+    }
+}
+
+pub(super) async fn open(
+    address: &Address,
+    keepalive: Option<TcpKeepalive>,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let stream = match address {
         Address::Ip(address) => TcpStream::connect(address).await?,
         // Tries every address the name has, in the order of the resolver.
         Address::Name(name, port) => TcpStream::connect((&**name, *port)).await?,
     };
     stream.set_nodelay(true)?;
+    if let Some(keepalive) = keepalive {
+        SockRef::from(&stream).set_tcp_keepalive(&probes(keepalive))?;
+    }
     let peer = stream.peer_addr()?;
     Ok((stream, peer))
+}
+
+/// Returns what to ask of the system. It counts in whole seconds, and takes no larger numbers than these.
+// spec: linux net/ipv4/tcp.c MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT
+fn probes(keepalive: TcpKeepalive) -> socket2::TcpKeepalive {
+    let whole = |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
+    let mut probes = socket2::TcpKeepalive::new();
+    if let Some(time) = keepalive.time {
+        probes = probes.with_time(whole(time));
+    }
+    if let Some(interval) = keepalive.interval {
+        probes = probes.with_interval(whole(interval));
+    }
+    if let Some(count) = keepalive.probes {
+        probes = probes.with_retries(count.min(127));
+    }
+    probes
 }
 
 /// Returns what the system said, without our or Rust's wrapping.
@@ -183,32 +241,6 @@ fn reason(error: &io::Error) -> String {
     match text.find(" (os error") {
         Some(end) => text[..end].to_owned(),
         None => text,
-    }
-}
-
-async fn handshake<I>(io: I, h2: bool, meta: Meta, now: Time) -> Result<Connected, ConnectError>
-where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let io = TokioIo::new(io);
-    if h2 {
-        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            // A peer that vanished without a word would otherwise be waited for until TCP gives up, some 15 minutes.
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .handshake::<_, RequestBody>(io)
-            .await
-            .map_err(|error| broken(&meta, error))?;
-        let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let two = Two::new(sender, meta, Arc::clone(&streams_max), now);
-        Ok(Connected { new: New::Two(Arc::new(two)), driver: Box::pin(drive(connection, streams_max)) })
-    } else {
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .handshake::<_, RequestBody>(io)
-            .await
-            .map_err(|error| broken(&meta, error))?;
-        Ok(Connected { new: New::One(One::new(sender, meta, now)), driver: Box::pin(connection) })
     }
 }
 
@@ -235,6 +267,7 @@ fn broken(meta: &Meta, error: hyper::Error) -> ConnectError {
     ConnectError::new(Cause::Connect { tls: false }, message, transport).with_source(error)
 }
 
-/// Only while requests wait for an answer: an idle connection is pinged by nobody.
+/// A peer that vanished without a word would otherwise be waited for until TCP gives up, some 15 minutes. Only while
+/// requests wait for an answer: an idle connection is pinged only if a DestinationRule asks for it.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -55,11 +55,11 @@ impl Two {
             && (requests_max == 0 || self.requests.load(Relaxed) < requests_max)
     }
 
-    /// Opens a stream if there is room for one. Called under the pool's lock only, so that no room is given twice.
-    /// Returns whether the connection had carried a request before.
-    pub(crate) fn open(&self) -> Option<bool> {
+    /// Opens a stream if there is room for one among `streams_max`. Called under the pool's lock only, so that no room is
+    /// given twice. Returns whether the connection had carried a request before.
+    pub(crate) fn open(&self, streams_max: u32) -> Option<bool> {
         let allowed = u32::try_from(self.streams_max.load(Relaxed)).unwrap_or(u32::MAX);
-        let room = STREAMS_MAX.min(allowed);
+        let room = streams_max.min(allowed);
         // A peer that allows no stream at all is asked anyway: its answer is the better error.
         if self.streams.load(Relaxed) >= room.max(1) {
             return None;
@@ -94,6 +94,6 @@ impl fmt::Debug for Two {
     }
 }
 
-/// Streams on one connection before another is opened. 100 is the least a peer should allow by RFC 9113 6.5.2; one
+/// Streams on one connection before another is opened, unless a DestinationRule says how many. 100 is the least a peer should allow by RFC 9113 6.5.2; one
 /// connection for everything is a known bottleneck (hyper#3948).
 pub(crate) const STREAMS_MAX: u32 = 100;

@@ -2,7 +2,7 @@
 //!
 //! It neither connects nor wakes anybody; that is done with its answers, when the lock is free.
 
-use super::{ConnectError, Lease, Lent, New, One, Terms, Two, http2};
+use super::{ConnectError, Lease, Lent, New, One, Terms, Two};
 use mesh_core::{
     health::{Overflow, Permit},
     time::Time,
@@ -98,7 +98,7 @@ impl State {
     // spec: envoy intro/arch_overview/upstream/circuit_breaking: one connection per pool is always allowed
     fn new_connections(&mut self) -> Vec<Start> {
         let Some(Waiter { terms, runtime, .. }) = self.waiters.back() else { return Vec::new() };
-        let each = if self.h2 == Some(false) { 1 } else { http2::STREAMS_MAX as usize };
+        let each = if self.h2 == Some(false) { 1 } else { terms.streams_max() as usize };
         let mut new = Vec::new();
         while self.connecting < self.waiters.len().div_ceil(each) {
             let place = match terms.state.admit(Overflow::Connections, &terms.limits) {
@@ -119,7 +119,7 @@ impl State {
         self.shared.retain(|two| {
             let usable = two.is_usable(now, terms.requests_max);
             if usable && found.is_none() {
-                found = two.open().map(|reused| Lent::Two(Arc::clone(two), reused));
+                found = two.open(terms.streams_max()).map(|reused| Lent::Two(Arc::clone(two), reused));
             }
             usable
         });

@@ -1,6 +1,6 @@
 //! Every pool of a client, by what it connects to.
 
-use super::{Connector, Pool, Terms, connect::Believers};
+use super::{Connector, Pool, Protocol, Terms, connect::Believers};
 use mesh_core::{balance::Security, registry::Address};
 use std::{
     collections::HashMap,
@@ -12,15 +12,16 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What a pool connects to. Other TLS settings are another key: their connections are never shared.
+/// What a pool connects to. Other TLS settings and another protocol are another key: their connections are never shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) cluster: Arc<str>,
     pub(crate) address: Address,
     pub(crate) security: Security,
+    pub(crate) protocol: Protocol,
 }
 
-// Without the security: an endpoint has rarely more than one, and equality tells them apart.
+// Without security and protocol: an endpoint has rarely more than one, and equality tells them apart.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.cluster.hash(state);

@@ -1,7 +1,8 @@
 use super::*;
 use crate::ErrorKind;
-use mesh_core::balance::Security;
+use mesh_core::{balance::Security, config::istio::TcpKeepalive};
 use mesh_runtime::{Clock, Settings, identity::IdentityStore, telemetry::Telemetry};
+use socket2::SockRef;
 use std::{
     future::poll_fn,
     net::{TcpListener, TcpStream},
@@ -54,6 +55,28 @@ async fn a_peer_that_closes_every_connection_at_once_is_dialled_once_and_is_an_e
     }
 }
 
+#[tokio::test]
+async fn a_connection_is_probed_as_the_rule_says_within_what_the_system_takes() {
+    let listener = listener();
+    let address = Address::Ip(listener.local_addr().unwrap());
+    let (day, seconds) = (Duration::from_secs(24 * 3600), Duration::from_secs);
+    for (probes, time, interval, set) in [
+        (4, seconds(7), seconds(3), (4, seconds(7), seconds(3))),
+        (1_000, day, Duration::from_millis(1), (127, seconds(32_767), seconds(1))),
+    ] {
+        let rule = TcpKeepalive { probes: Some(probes), time: Some(time), interval: Some(interval) };
+        let (tcp, _) = connect::open(&address, Some(rule)).await.unwrap();
+        let socket = SockRef::from(&tcp);
+        let (count, idle) = (socket.tcp_keepalive_retries().unwrap(), socket.tcp_keepalive_time().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!((count, idle, socket.tcp_keepalive_interval().unwrap()), set);
+    }
+    let (tcp, _) = connect::open(&address, Some(TcpKeepalive::default())).await.unwrap();
+    assert!(SockRef::from(&tcp).keepalive().unwrap(), "with the times of the system");
+    let (tcp, _) = connect::open(&address, None).await.unwrap();
+    assert!(!SockRef::from(&tcp).keepalive().unwrap());
+}
+
 /// Lets `checkout` dial, and does `then` with the other end before the client learns that it is connected.
 async fn dialled<T: Send + 'static>(
     checkout: Pin<&mut impl Future>,
@@ -86,6 +109,7 @@ fn pool(listener: &TcpListener, protocol: Protocol) -> Arc<Pool> {
         cluster: "outbound|80||reviews".into(),
         address: Address::Ip(listener.local_addr().unwrap()),
         security: Security::Plaintext,
+        protocol,
     };
     Arc::new(Pool::new(key, Arc::new(connector)))
 }

@@ -39,7 +39,7 @@ impl<'a> Handshake<'a> {
     ) -> Result<Self, ConnectError> {
         let identity = &connector.identity;
         let not_after = identity.current().map(|current| current.svid.not_after());
-        let config = identity.client_config(&mutual.peers, connector.alpn()).map_err(|error| {
+        let config = identity.client_config(&mutual.peers, key.protocol.alpn()).map_err(|error| {
             let message = format!("cannot speak mutual TLS to {}: {error}", key.address);
             ConnectError::new(Cause::NotReady, message, None).with_source(error)
         })?;
@@ -94,7 +94,7 @@ impl<'a> Outward<'a> {
             let message = format!("cannot speak TLS to {} (UF): {what}", key.address);
             ConnectError::new(Cause::Connect { tls: true }, message, Some(format!("TLS error: {what}")))
         };
-        let (originations, alpn) = (Arc::clone(&connector.originations), connector.alpn());
+        let (originations, alpn) = (Arc::clone(&connector.originations), key.protocol.alpn());
         let wanted = settings.clone();
         // It reads files, so not on a thread that drives connections.
         let built = tokio::task::spawn_blocking(move || originations.config(&wanted, alpn)).await;
@@ -135,6 +135,7 @@ fn failure(key: &Key, mutual: &Mutual, error: io::Error) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
     use mesh_core::{balance::Security, identity::PeerRule, registry::Address};
 
     #[test]
@@ -145,6 +146,7 @@ mod tests {
             cluster: "outbound|80||reviews".into(),
             address: Address::Ip(([10, 0, 0, 1], 80).into()),
             security: Security::Plaintext,
+            protocol: Protocol::Any,
         };
         let message = failure(&key, &mutual, io::Error::other("wrong peer")).message;
         assert!(

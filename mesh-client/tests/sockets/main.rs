@@ -4,6 +4,7 @@
 
 mod calls;
 mod connections;
+mod destination_rule;
 mod faults;
 mod limits;
 mod origination;

@@ -84,7 +84,7 @@ impl<'n> Decoder<'n> {
         self.step(Step::Field(name), read)
     }
 
-    /// Runs `read` with item `index` added to the path.
+    /// Runs `read` with item `index` of a list added to the path.
     pub(crate) fn within_item<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
         self.step(Step::Index(index), read)
     }

@@ -35,15 +35,14 @@ pub use authorization_policy::{
 };
 pub use common::{Destination, HeaderOperations, Headers, StringMatch, WorkloadSelector};
 pub use destination_rule::{
-    ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy,
-    Subset, TrafficPolicy,
+    ClientTls, ClientTlsMode, ConnectionPool, DefaultTrafficPolicy, DestinationRule, H2UpgradePolicy,
+    Http2KeepAlive, LoadBalancer, LocalitySetting, OutlierDetection, PortPolicy, RetryBudget, SimpleLb,
+    Subset, TcpKeepalive, TrafficPolicy,
 };
 pub use endpoints::{EndpointList, Pod};
 pub use gateway::{Gateway, Server, ServerPort, bound_gateway};
 pub use legacy_policy::{LegacyPolicy, LegacyTarget, LegacyTokens};
-pub use mesh_config::{
-    AccessLogSettings, Compat, DefaultTrafficPolicy, LocalitySetting, MeshConfig, PathNormalization,
-};
+pub use mesh_config::{AccessLogSettings, Compat, MeshConfig, PathNormalization};
 pub(crate) use namespaced_host::backwards;
 pub use namespaced_host::{NamespacedHost, NamespacedHosts, Namespaces};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};

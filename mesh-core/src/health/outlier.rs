@@ -16,7 +16,7 @@
 //! between the end of an ejection and the next one.
 // spec: envoy intro/arch_overview/upstream/outlier
 
-use super::{ClusterState, EndpointState, InFlight, endpoint::Standing};
+use super::{ClusterState, EndpointState, InFlight, Statuses, endpoint::Standing};
 use crate::{balance::EndpointSet, time::Time};
 use std::{
     sync::{
@@ -47,6 +47,8 @@ pub struct OutlierPolicy {
     pub max_ejection_percent: u8,
     /// Below this percentage of healthy endpoints all are used. Default 0: never.
     pub min_health_percent: u8,
+    /// The statuses that are failures; empty, the default, is every 5xx.
+    pub error_codes: Statuses,
 }
 
 impl Default for OutlierPolicy {
@@ -61,6 +63,7 @@ impl Default for OutlierPolicy {
             max_ejection_time: Duration::from_secs(300),
             max_ejection_percent: 10,
             min_health_percent: 0,
+            error_codes: Statuses::default(),
         }
     }
 }
@@ -158,6 +161,17 @@ impl OutlierPolicy {
         growth + u32::from(self.base_ejection_time.saturating_mul(growth) < longest)
     }
 
+    /// Returns what a status counts as: itself, unless the rule lists which are failures. Of those, one below 500 counts
+    /// as 500.
+    // spec: envoy config/upstreams/http/v3/http_protocol_options.proto OutlierDetection.error_matcher
+    fn counted(&self, status: u16) -> u16 {
+        match self.error_codes.contains(status) {
+            _ if self.error_codes.is_empty() => status,
+            true => status.max(500),
+            false => 200,
+        }
+    }
+
     fn ejection_time(&self, growth: u32) -> Duration {
         self.base_ejection_time.saturating_mul(growth).min(self.max_ejection_time)
     }
@@ -200,7 +214,7 @@ impl Failures {
         match verdict {
             Verdict::Status(status) => {
                 self.local.end();
-                self.on_status(status, policy)
+                self.on_status(policy.counted(status), policy)
             }
             Verdict::LocalFailure | Verdict::Timeout if policy.split_local_origin => {
                 let reached = self.local.lengthen(policy.consecutive_local_origin);

@@ -3,7 +3,11 @@
 //! Read when a configuration is compiled, never on the path of a request.
 
 use super::{ClusterState, EndpointState};
-use crate::{registry::Address, retry::Budget, time::Time};
+use crate::{
+    registry::Address,
+    retry::{Budget, Counts},
+    time::Time,
+};
 use std::{
     borrow::Borrow,
     collections::HashMap,
@@ -22,6 +26,7 @@ struct Tables {
     clusters: HashMap<Arc<str>, Arc<ClusterState>>,
     endpoints: HashMap<Arc<str>, HashMap<Address, Arc<EndpointState>>>,
     budgets: HashMap<Arc<str>, Arc<Budget>>,
+    recent: HashMap<Arc<str>, Arc<Counts>>,
 }
 
 impl States {
@@ -45,6 +50,11 @@ impl States {
         shared(&mut self.tables().budgets, host, || host.into())
     }
 
+    /// Returns the count of recent requests to `cluster`, which a `retryBudget` with an interval needs.
+    pub fn recent(&self, cluster: &str) -> Arc<Counts> {
+        shared(&mut self.tables().recent, cluster, || cluster.into())
+    }
+
     /// Forgets what nobody holds, but for endpoints that are ejected: leaving and coming back does not launder them.
     ///
     /// The shell calls it after it replaced a snapshot. What the old one held is then forgotten with the next.
@@ -52,6 +62,7 @@ impl States {
         let mut tables = self.tables();
         tables.clusters.retain(|_, state| is_held(state));
         tables.budgets.retain(|_, budget| is_held(budget));
+        tables.recent.retain(|_, counts| is_held(counts));
         tables.endpoints.retain(|_, endpoints| {
             endpoints.retain(|_, state| is_held(state) || state.is_ejected(now));
             !endpoints.is_empty()

@@ -3,7 +3,7 @@
 //! A retry is reserved when it is decided, begun when its wait is over. A caller that goes away while waiting has made
 //! no retry: dropping the reservation gives everything back.
 
-use super::{Budget, GiveUp, Loan};
+use super::{Budget, GiveUp, Loan, RetryBudget};
 use crate::{
     health::{ClusterState, Limits, Overflow, Permit},
     time::Time,
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct Ceiling<'a> {
     /// The budget of the destination host; `None` if it is switched off.
     pub budget: Option<&'a Arc<Budget>>,
+    /// The `retryBudget` that a DestinationRule has; if there is one, neither `budget` nor the limit on retries counts.
+    pub written: Option<&'a RetryBudget>,
     /// The cluster whose retries under way are counted.
     pub cluster: &'a Arc<ClusterState>,
     /// Its limits.
@@ -34,29 +36,48 @@ pub struct Reservation {
 #[must_use = "dropping it ends the retry as futile"]
 pub struct Underway {
     loan: Option<Loan>,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl Ceiling<'_> {
+    /// Counts a call, whose retries it will bound.
+    pub fn on_call(&self, now: Time) {
+        match (self.written, self.budget) {
+            (Some(written), _) => written.on_request(now),
+            (None, Some(budget)) => budget.deposit(now),
+            (None, None) => {}
+        }
+    }
+
     /// Reserves a retry.
     ///
     /// # Errors
     ///
     /// Returns which limit is reached.
     pub(super) fn reserve(&self, now: Time) -> Result<Reservation, GiveUp> {
-        let permit = self.cluster.admit(Overflow::Retries, self.limits).map_err(|_| GiveUp::Overflow)?;
+        if let Some(written) = self.written {
+            let limits = Limits { retries_max: written.retries_max(self.cluster, now), ..*self.limits };
+            let permit = self.permit(&limits)?;
+            written.on_request(now);
+            return Ok(Reservation { loan: None, permit: Some(permit) });
+        }
+        let permit = self.permit(self.limits)?;
         let loan = match self.budget {
             Some(budget) => Some(budget.borrow(now).ok_or(GiveUp::Budget)?),
             None => None,
         };
         Ok(Reservation { loan, permit: Some(permit) })
     }
+
+    fn permit(&self, limits: &Limits) -> Result<Permit, GiveUp> {
+        self.cluster.admit(Overflow::Retries, limits).map_err(|_| GiveUp::Overflow)
+    }
 }
 
 impl Reservation {
     /// Begins the retry. From here on its token is spent unless [`Underway::on_success`] is called.
     pub fn begin(mut self) -> Underway {
-        Underway { loan: self.loan.take(), _permit: self.permit.take() }
+        Underway { loan: self.loan.take(), permit: self.permit.take() }
     }
 }
 
@@ -69,6 +90,12 @@ impl Drop for Reservation {
 }
 
 impl Underway {
+    /// The retry has its answer: its place is free before it is decided whether there is another one.
+    // spec: envoy source/common/router/retry_state_impl.cc shouldRetry, resetRetry
+    pub fn on_answer(&mut self) {
+        self.permit = None;
+    }
+
     /// Ends the retry as a success: it was free.
     pub fn on_success(mut self) {
         if let Some(loan) = self.loan.take() {
@@ -100,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answered_retry_makes_room_for_the_next_one_of_its_call() {
+        let shared = Shared { limits: Limits { retries_max: 1, ..Limits::default() }, ..Shared::default() };
+        let mut underway = shared.reserve().unwrap().begin();
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Overflow);
+        underway.on_answer();
+        drop(shared.reserve().unwrap());
+        underway.on_success();
+        assert_eq!(shared.budget.available(), 10);
+    }
+
+    #[test]
     fn an_empty_budget_refuses_and_keeps_no_place() {
         let shared = Shared::default();
         (0..10).for_each(|_| drop(shared.reserve().unwrap().begin()));
@@ -115,17 +153,34 @@ mod tests {
         assert_eq!(shared.budget.available(), 9);
     }
 
+    // spec: envoy config/cluster/v3/circuit_breaker.proto: the retry budget overrides the retry circuit breaker
+    #[test]
+    fn a_written_budget_replaces_the_limit_and_the_budget_that_is_always_on() {
+        let written = Some(RetryBudget { percent: 20.0, retries_min: 2, recent: None });
+        let limits = Limits { retries_max: 0, ..Limits::default() };
+        let shared = Shared { written, limits, ..Shared::default() };
+        (0..20).for_each(|_| drop(shared.reserve().unwrap().begin()));
+        assert_eq!(shared.budget.available(), 10, "nothing was borrowed");
+        let _two = [shared.reserve().unwrap(), shared.reserve().unwrap()];
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Overflow);
+        let _under_way: Vec<_> =
+            (0..15).map(|_| shared.cluster.admit(Overflow::Requests, &Limits::default()).unwrap()).collect();
+        let _third = shared.reserve().unwrap();
+        assert_eq!(shared.reserve().unwrap_err(), GiveUp::Overflow, "3 are 20 % of 15");
+    }
+
     #[derive(Default)]
     struct Shared {
         budget: Arc<Budget>,
+        written: Option<RetryBudget>,
         cluster: Arc<ClusterState>,
         limits: Limits,
     }
 
     impl Shared {
         fn reserve(&self) -> Result<Reservation, GiveUp> {
-            let Self { budget, cluster, limits } = self;
-            Ceiling { budget: Some(budget), cluster, limits }.reserve(Time::ZERO)
+            let Self { budget, written, cluster, limits } = self;
+            Ceiling { budget: Some(budget), written: written.as_ref(), cluster, limits }.reserve(Time::ZERO)
         }
     }
 }

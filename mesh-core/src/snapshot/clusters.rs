@@ -7,6 +7,7 @@ use super::{
     Cluster,
     cluster_table::ClusterTable,
     mutual_tls::{self, Target},
+    passthrough,
     policy::Blocks,
     view::{Typed, View, carries},
 };
@@ -229,33 +230,41 @@ impl<'a, 's> Clusters<'a, 's> {
         let rules = self.view.destination_rules(service);
         let subset = match subset {
             "" => None,
-            name => Some(
-                rules.iter().flat_map(|rule| &rule.spec.subsets).find(|known| known.name.value == name)?,
-            ),
+            name => Some(rules.iter().find_map(|rule| {
+                let subset = rule.spec.subsets.iter().find(|known| known.name.value == name)?;
+                Some((subset, &**rule.resource))
+            })?),
         };
         let rule = rules.iter().find(|rule| rule.spec.traffic_policy.is_some()).or(rules.first()).copied();
-        let policy = rule.and_then(|rule| rule.spec.traffic_policy.as_ref());
-        let blocks = Blocks::of_mesh(self.view.settings)
-            .under(policy, port.number)
-            .under(subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
+        let mut blocks = Blocks::default();
+        if let Some(rule) = rule {
+            blocks = blocks.under(rule.spec.traffic_policy.as_ref(), rule.resource, port.number);
+        }
+        if let Some((subset, resource)) = subset {
+            blocks = blocks.under(subset.traffic_policy.as_ref(), resource, port.number);
+        }
+        let blocks = blocks.above_mesh(self.view.settings);
+        let subset = subset.map(|(subset, _)| subset);
         Some(self.cluster(&Plan { service, port, subset, rule, blocks }))
     }
 
     fn cluster(&mut self, plan: &Plan<'_>) -> Cluster {
         let (service, blocks) = (plan.service, &plan.blocks);
         let name: Arc<str> = plan.name("|").into();
-        let endpoints = service
-            .instances
-            .iter()
-            .filter(|instance| plan.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels)))
-            .map(|instance| self.endpoint(plan, instance, &name))
-            .collect::<Vec<_>>();
+        let itself = blocks.passes_through().then(|| passthrough::itself(service, plan.port));
+        let instances: Vec<_> = match &itself {
+            Some(itself) => itself.iter().collect(),
+            None => service.instances.iter().filter(|instance| plan.selects(instance)).collect(),
+        };
+        let endpoints: Vec<_> =
+            instances.iter().map(|instance| self.endpoint(plan, instance, &name)).collect();
+        self.note_mutual_tls_lost(plan, &instances);
         let outlier = blocks.outlier();
         Cluster {
             tls: plan.tls(&endpoints),
             rule: plan
                 .rule
-                .map(|rule| rule.resource.origin(blocks.tls.map_or(rule.spec.host.at, |tls| tls.at))),
+                .map(|rule| rule.resource.origin(blocks.tls().map_or(rule.spec.host.at, |tls| tls.at))),
             host: Arc::clone(&service.host),
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
@@ -263,13 +272,19 @@ impl<'a, 's> Clusters<'a, 's> {
             endpoints: EndpointSet::new(endpoints)
                 .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
             balance: blocks.balance(self.view.settings),
+            hash: blocks.hash(),
+            warmup: blocks.warmup(),
+            locality: blocks.locality(self.view.settings),
             limits: blocks.limits(self.view.settings),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
+            connection: blocks.connection(plan.port),
             outlier,
             state: self.states.cluster(&name),
             budget: self.states.budget(&service.host),
+            retry_budget: blocks.retry_budget(self.states, &name),
+            sources: blocks.sources(),
             name,
         }
     }
@@ -294,7 +309,7 @@ impl<'a, 's> Clusters<'a, 's> {
         instance: &Instance,
         address: &crate::registry::Address,
     ) -> Security {
-        let Some(tls) = plan.blocks.tls else {
+        let Some(tls) = plan.blocks.tls() else {
             return match self.speaks_mutual_tls(plan, instance, address) {
                 true => self.mutual(plan, instance),
                 // Nobody means plaintext by a port that is declared to speak TLS.
@@ -331,9 +346,21 @@ impl<'a, 's> Clusters<'a, 's> {
             && mutual_tls::mode(&self.view, &target) != MtlsMode::Disable
     }
 
+    /// Notes that a rule keeps endpoints from being called with mutual TLS.
+    fn note_mutual_tls_lost(&mut self, plan: &Plan<'_>, instances: &[&Instance]) {
+        let Some(finding) = plan.blocks.takes_mutual_tls_away(&plan.service.host) else { return };
+        let inside = plan.service.location == EntryLocation::MeshInternal;
+        let speaks = |instance: &&Instance| {
+            self.speaks_mutual_tls(plan, instance, &plan.service.address(instance, plan.port))
+        };
+        if (inside && instances.is_empty()) || instances.iter().any(speaks) {
+            self.about_cluster.push(finding);
+        }
+    }
+
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
-            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.name("_").into(), peers })),
+            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers })),
             Err(why) => self.refuse(plan, &why),
         }
     }
@@ -348,7 +375,7 @@ impl<'a, 's> Clusters<'a, 's> {
 
     /// Who may answer: the names the rule or the entry lists, else the account of the instance, else the trust domain.
     fn expected_peers(&self, plan: &Plan<'_>, instance: &Instance) -> Result<PeerRule, String> {
-        let of_rule = plan.blocks.tls.map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
+        let of_rule = plan.blocks.tls().map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
         let listed = of_rule.unwrap_or(&plan.service.subject_alt_names);
         let domain = &self.view.settings.trust_domain;
         if !listed.is_empty() {
@@ -372,7 +399,7 @@ impl<'a, 's> Clusters<'a, 's> {
         let mut finding = Diagnostic::error(Code::SECURITY_NOTE, format!("{}: {why}", plan.name("|")))
             .kept("calls to these endpoints fail; nothing is sent in plaintext instead");
         if let Some(rule) = &plan.rule {
-            let mark = plan.blocks.tls.map_or(rule.spec.host.at, |tls| tls.at);
+            let mark = plan.blocks.tls().map_or(rule.spec.host.at, |tls| tls.at);
             finding = finding
                 .about(&rule.resource.key)
                 .at(rule.resource.locate(mark))
@@ -410,7 +437,7 @@ fn originate(plan: &Plan<'_>, tls: &ClientTls) -> Security {
         sni: tls.sni.as_ref().map_or_else(|| Arc::clone(&plan.service.host), shared),
         names: names.cloned().unwrap_or_default().into(),
         authorities: tls.ca_certificates.as_ref().filter(|file| *file != SYSTEM).map(shared),
-        revocations: None,
+        revocations: tls.ca_crl.as_ref().map(shared),
         identity: identity.map(|(certificate, private_key)| ClientFiles {
             certificate: shared(certificate),
             private_key: shared(private_key),
@@ -425,16 +452,27 @@ impl Plan<'_> {
             && matches!(self.port.protocol.as_str(), "HTTPS" | "TLS")
     }
 
+    fn selects(&self, instance: &Instance) -> bool {
+        self.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels))
+    }
+
     /// A service inside the mesh without endpoints would be called with mutual TLS.
     fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
         let inside = self.service.location == EntryLocation::MeshInternal;
         let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
-        match self.blocks.tls {
+        match self.blocks.tls() {
             Some(tls) => tls.mode,
             None if self.speaks_tls() => ClientTlsMode::Simple,
             None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
             None => ClientTlsMode::Disable,
         }
+    }
+
+    /// The name that the rule gives, else the one that Istio generates.
+    // spec: istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings
+    fn server_name(&self) -> Arc<str> {
+        let written = self.blocks.tls().and_then(|tls| tls.sni.as_deref());
+        written.map_or_else(|| self.name("_").into(), Arc::from)
     }
 
     /// `outbound|80|v1|host` as a cluster name, `outbound_.80_.v1_.host` as a server name.
@@ -451,4 +489,4 @@ impl Plan<'_> {
 const SYSTEM: &str = "system";
 
 // spec: istio pkg/model SecurityTLSModeLabelName
-const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+pub(super) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

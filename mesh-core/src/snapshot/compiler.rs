@@ -13,7 +13,7 @@ use super::{
     view::View,
 };
 use crate::{
-    config::{Changes, Diagnostic, Kind, Resource},
+    config::{Changes, Code, Diagnostic, Kind, Resource},
     health::States,
     route::{HostTable, Ports},
 };
@@ -242,7 +242,12 @@ impl Compiled {
             let order = a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level));
             order.then_with(|| (a.code, &a.message, &a.path).cmp(&(b.code, &b.message, &b.path)))
         });
-        found.dedup();
+        // A `tls` block that covers ten thousand hosts is one mistake.
+        found.dedup_by(|later, first| {
+            later == first
+                || (later.code, first.code) == (Code::AUTO_MTLS_OFF, Code::AUTO_MTLS_OFF)
+                    && later.location == first.location
+        });
         found
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        Code, Diagnostic, Kind, Location, Resource, Spec,
+        At, Code, Diagnostic, Kind, Location, Resource, Spec,
         istio::{
             AuthorizationAction, AuthorizationPolicy, AuthorizationRule, ClientTls, ClientTlsMode, Condition,
             DestinationRule, EntryLocation, Lists, MtlsMode, Operation, PeerAuthentication, Source,
@@ -310,12 +310,12 @@ fn token_scope<'a>(resource: &'a Resource, root: &'a str) -> Option<&'a str> {
 fn mtls_conflict(view: &View<'_>, resource: &Resource, rule: &DestinationRule) -> Option<Diagnostic> {
     let pattern = full_host(&rule.host, &resource.key.namespace, &view.settings.domain);
     let (service, tls) = match pattern.starts_with('*') {
-        false => strict_service(view, rule, view.registry.get(&pattern)?)?,
+        false => strict_service(view, resource, rule, view.registry.get(&pattern)?)?,
         true => view
             .registry
             .services()
             .filter(|service| specificity(&pattern, &service.host).is_some())
-            .find_map(|service| strict_service(view, rule, service))?,
+            .find_map(|service| strict_service(view, resource, rule, service))?,
     };
     let message = format!(
         "it calls {} in plaintext, and policy makes mutual TLS the only way in (STRICT): such calls fail",
@@ -329,18 +329,22 @@ fn mtls_conflict(view: &View<'_>, resource: &Resource, rule: &DestinationRule) -
 /// Returns `service` and the block by which `rule` calls it in plaintext, if some workload of it takes mutual TLS only.
 fn strict_service<'a>(
     view: &View<'_>,
+    resource: &'a Resource,
     rule: &'a DestinationRule,
     service: &'a Service,
-) -> Option<(&'a Service, &'a ClientTls)> {
+) -> Option<(&'a Service, &'a At<ClientTls>)> {
     if service.location != EntryLocation::MeshInternal {
         return None;
     }
-    let whole = Blocks::default();
     let policies = rule.subsets.iter().map(|subset| (subset.traffic_policy.as_ref(), Some(&subset.labels)));
     for (policy, labels) in [(None, None)].into_iter().chain(policies) {
         for port in &service.ports {
-            let blocks = whole.under(rule.traffic_policy.as_ref(), port.number).under(policy, port.number);
-            let Some(tls) = blocks.tls.filter(|tls| tls.mode == ClientTlsMode::Disable) else { continue };
+            let blocks = Blocks::default().under(rule.traffic_policy.as_ref(), resource, port.number).under(
+                policy,
+                resource,
+                port.number,
+            );
+            let Some(tls) = blocks.tls().filter(|tls| tls.mode == ClientTlsMode::Disable) else { continue };
             if is_strict(view, service, port, labels) {
                 return Some((service, tls));
             }

@@ -7,7 +7,6 @@ use super::{
     view::{Typed, View, carries},
 };
 use crate::{
-    balance::Policy,
     config::{
         Code, Diagnostic, Location, Mark, Origin, ResourceKey,
         istio::{
@@ -322,9 +321,7 @@ impl<'a> Compiler<'a, '_, '_> {
 
     /// Returns whether the cluster of `target` picks the endpoint by what a request holds.
     fn is_hashed(&self, target: &Target) -> bool {
-        match target.cluster.map(|number| self.clusters.get(number).balance) {
-            None | Some(Policy::LeastRequest | Policy::RoundRobin | Policy::Random) => false,
-        }
+        target.cluster.is_some_and(|number| self.clusters.get(number).hash.is_some())
     }
 
     /// The port named, else the service's only one, else the request's.

@@ -4,7 +4,7 @@ use super::MeshSettings;
 use crate::{
     balance::Policy,
     config::{
-        Code, Diagnostic, Resource, Spec,
+        Code, Diagnostic, Mark, Resource, Spec,
         istio::{Compat, HttpRetry, LocalitySetting, MeshConfig, MtlsMode},
     },
     health::Limits,
@@ -27,6 +27,9 @@ impl MeshSettings {
             let at = config.trust_domain.as_ref().map(|domain| domain.at).unwrap_or_default();
             findings.extend(found.into_iter().map(|it| it.about(&resource.key).at(resource.locate(at))));
             settings = changed;
+            if let Some(policy) = &mut settings.default_traffic_policy {
+                policy.source = Some(resource.origin(Mark::default()));
+            }
         }
         (settings, findings)
     }
@@ -88,7 +91,7 @@ impl MeshSettings {
             limits,
             auto_mtls: false,
             default_mtls: MtlsMode::Disable,
-            locality: LocalitySetting { enabled: Some(false), ..LocalitySetting::default() },
+            locality: LocalitySetting { enabled: false, ..LocalitySetting::default() },
             ..self.clone()
         }
     }

@@ -4,7 +4,7 @@ use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index, mutua
 use crate::{
     config::{
         Kind, Resource, Spec,
-        istio::{DestinationRule, VirtualService, WorkloadSelector},
+        istio::{DestinationRule, VirtualService},
     },
     registry::{Registry, Service},
 };
@@ -94,12 +94,7 @@ impl<'a> View<'a> {
             Spec::DestinationRule(spec) => Some(spec),
             _ => None,
         };
-        typed(rules.unwrap_or_default(), as_rule).collect()
-    }
-
-    /// Returns whether this workload carries every label of `selector`.
-    pub(super) fn selected(&self, selector: &WorkloadSelector) -> bool {
-        self.viewer.carries(&selector.labels)
+        typed(from_selecting(rules.unwrap_or_default()), as_rule).collect()
     }
 
     /// Returns whether this workload sees `service`.
@@ -150,6 +145,13 @@ fn typed<'a, T: 'a>(
 /// Returns `written`, or the mesh's `default` if nothing is written.
 pub(super) fn or_default<'a>(written: &'a [String], default: &'a [String]) -> &'a [String] {
     if written.is_empty() { default } else { written }
+}
+
+/// A rule that selects this workload stands apart from older ones for the same host; younger ones still add to it.
+// spec: istio pilot/pkg/model/destination_rule.go mergeDestinationRule, sidecar.go DestinationRule
+fn from_selecting(rules: &[Arc<Resource>]) -> &[Arc<Resource>] {
+    let selects = |rule: &Arc<Resource>| matches!(&rule.spec, Spec::DestinationRule(spec) if spec.workload_selector.is_some());
+    &rules[rules.iter().position(selects).unwrap_or(0)..]
 }
 
 /// Returns whether `labels` holds every one of `wanted`.

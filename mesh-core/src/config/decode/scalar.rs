@@ -118,12 +118,16 @@ pub(crate) fn duration(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duratio
     }
 }
 
-/// Reads a duration of at least a millisecond.
+/// Reads a duration of at least a millisecond, and of whole ones.
 // spec: istio pkg/config/validation ValidateDuration
 pub(crate) fn lasting(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration> {
     let duration = duration(decoder, node)?;
     if duration < Duration::from_millis(1) {
         decoder.refuse(node.at, "must be at least 1ms; leave the field out to have its default");
+        return None;
+    }
+    if duration.subsec_nanos() % 1_000_000 != 0 {
+        decoder.refuse(node.at, "must be a whole number of milliseconds");
         return None;
     }
     Some(duration)

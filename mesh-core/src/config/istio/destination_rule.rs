@@ -1,10 +1,22 @@
 //! DestinationRule: subsets of a host and the policy for its traffic.
 // spec: istio networking/v1alpha3/destination_rule.proto
 
+mod client_tls;
+mod connection_pool;
+mod lint;
+mod load_balancer;
+mod locality;
+mod outlier_detection;
 mod read;
 
+pub use client_tls::{ClientTls, ClientTlsMode};
+pub use connection_pool::{ConnectionPool, H2UpgradePolicy, Http2KeepAlive, TcpKeepalive};
+pub use load_balancer::{LoadBalancer, SimpleLb};
+pub use locality::LocalitySetting;
+pub use outlier_detection::OutlierDetection;
+
 use super::common::WorkloadSelector;
-use crate::config::resource::{At, Mark};
+use crate::config::resource::{At, Mark, Origin};
 use std::{collections::BTreeMap, time::Duration};
 
 /// `spec` of a DestinationRule.
@@ -37,13 +49,15 @@ pub struct Subset {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrafficPolicy {
     /// `loadBalancer`.
-    pub load_balancer: Option<LoadBalancer>,
+    pub load_balancer: Option<At<LoadBalancer>>,
     /// `connectionPool`.
-    pub connection_pool: Option<ConnectionPool>,
+    pub connection_pool: Option<At<ConnectionPool>>,
     /// `outlierDetection`.
-    pub outlier_detection: Option<OutlierDetection>,
+    pub outlier_detection: Option<At<OutlierDetection>>,
     /// `tls`.
-    pub tls: Option<ClientTls>,
+    pub tls: Option<At<ClientTls>>,
+    /// `retryBudget`.
+    pub retry_budget: Option<At<RetryBudget>>,
     /// `portLevelSettings`.
     pub port_level: Vec<PortPolicy>,
 }
@@ -51,99 +65,45 @@ pub struct TrafficPolicy {
 /// One entry of `portLevelSettings`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortPolicy {
+    /// Where the entry starts.
+    pub at: Mark,
     /// The service port.
     pub port: u16,
-    /// The blocks; `port_level` inside is empty.
+    /// The blocks; `retry_budget` and `port_level` inside are empty.
     pub policy: TrafficPolicy,
 }
 
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LoadBalancer {
-    /// Two random endpoints, the less loaded one (also `LEAST_CONN`).
-    #[default]
-    LeastRequest,
-    /// One after the other.
-    RoundRobin,
-    /// Any.
-    Random,
-    /// The address the caller asked for.
-    Passthrough,
+/// `retryBudget`: how many retries may be under way, as a share of the requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// `percent`, 0 to 100. Default 20.
+    pub percent: f64,
+    /// `minRetryConcurrency`: as many are always allowed. Default 3.
+    pub retries_min: u32,
+    /// `budgetInterval`: the requests of so long are counted; zero, the default, counts those under way.
+    pub interval: Duration,
 }
 
-/// `connectionPool`. `None` is Istio's default.
+/// `defaultTrafficPolicy` of the whole mesh: what is in force where no DestinationRule writes the block.
+// spec: istio mesh/v1alpha1/config.proto DefaultTrafficPolicy
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionPool {
-    /// `tcp.maxConnections`.
-    pub max_connections: Option<u32>,
-    /// `tcp.connectTimeout`.
-    pub connect_timeout: Option<Duration>,
-    /// `http.http1MaxPendingRequests`: the limit on waiting requests, also of HTTP/2.
-    pub max_pending_requests: Option<u32>,
-    /// `http.http2MaxRequests`: the limit on active requests, also of HTTP/1.1.
-    pub max_requests: Option<u32>,
-    /// `http.maxRequestsPerConnection`; 0 is unlimited.
-    pub max_requests_per_connection: Option<u32>,
-    /// `http.maxRetries`.
-    pub max_retries: Option<u32>,
-    /// `http.idleTimeout`.
-    pub idle_timeout: Option<Duration>,
+pub struct DefaultTrafficPolicy {
+    /// `connectionPool`.
+    pub connection_pool: Option<At<ConnectionPool>>,
+    /// `outlierDetection`.
+    pub outlier_detection: Option<At<OutlierDetection>>,
+    /// The object it is written in.
+    pub source: Option<Origin>,
 }
 
-/// `outlierDetection`. `None` is Istio's default for that field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutlierDetection {
-    /// Where the block starts.
-    pub at: Mark,
-    /// `consecutive5xxErrors` (and the deprecated `consecutiveErrors`); 0 switches it off.
-    pub consecutive_5xx: Option<u32>,
-    /// `consecutiveGatewayErrors`; 0 or absent switches it off.
-    pub consecutive_gateway: Option<u32>,
-    /// `consecutiveLocalOriginFailures`.
-    pub consecutive_local_origin: Option<u32>,
-    /// `splitExternalLocalOriginErrors`.
-    pub split_local_origin: bool,
-    /// `interval`.
-    pub interval: Option<Duration>,
-    /// `baseEjectionTime`.
-    pub base_ejection_time: Option<Duration>,
-    /// `maxEjectionPercent`, 0 to 100.
-    pub max_ejection_percent: Option<u8>,
-    /// `minHealthPercent`, 0 to 100.
-    pub min_health_percent: Option<u8>,
-}
+impl TrafficPolicy {
+    /// Returns the entry for `port`, if there is one; of several, the first.
+    pub fn entry(&self, port: u16) -> Option<&PortPolicy> {
+        self.port_level.iter().find(|entry| entry.port == port)
+    }
 
-/// `tls`: how to talk to the endpoints. Written at all, it switches automatic mutual TLS off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientTls {
-    /// Where the block starts.
-    pub at: Mark,
-    /// `mode`.
-    pub mode: ClientTlsMode,
-    /// `clientCertificate`.
-    pub client_certificate: Option<String>,
-    /// `privateKey`.
-    pub private_key: Option<String>,
-    /// `caCertificates`.
-    pub ca_certificates: Option<String>,
-    /// `subjectAltNames`.
-    pub subject_alt_names: Vec<String>,
-    /// `sni`.
-    pub sni: Option<String>,
-    /// `insecureSkipVerify`.
-    pub insecure_skip_verify: bool,
-}
-
-/// `tls.mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientTlsMode {
-    /// Plaintext.
-    Disable,
-    /// TLS, the server's certificate only.
-    Simple,
-    /// Mutual TLS with the certificates named beside it.
-    Mutual,
-    /// Mutual TLS with the workload's SVID.
-    IstioMutual,
+    /// Returns the policy that is written for `port`: that of its entry, else this one.
+    fn at_port(&self, port: u16) -> &Self {
+        self.entry(port).map_or(self, |entry| &entry.policy)
+    }
 }

@@ -5,7 +5,7 @@ mod proxy;
 mod read;
 
 use super::{
-    destination_rule::{ConnectionPool, OutlierDetection},
+    destination_rule::{DefaultTrafficPolicy, LocalitySetting},
     server_tls::TlsVersion,
     virtual_service::HttpRetry,
 };
@@ -34,7 +34,7 @@ pub struct MeshConfig {
     /// `localityLbSetting`.
     pub locality: Option<LocalitySetting>,
     /// `defaultTrafficPolicy`.
-    pub traffic_policy: DefaultTrafficPolicy,
+    pub traffic_policy: Option<DefaultTrafficPolicy>,
     /// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
     pub access_log: AccessLogSettings,
     /// `enableTracing` and `defaultConfig.tracing.sampling`: how often a trace is begun.
@@ -59,28 +59,6 @@ pub enum Compat {
     Current,
     /// Those of Istio 1.3: round robin, 503 retried, mutual TLS only where rules and policies ask for it.
     Istio1_3,
-}
-
-/// `defaultTrafficPolicy`: the blocks in force where no DestinationRule writes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DefaultTrafficPolicy {
-    /// `connectionPool`.
-    pub connection_pool: Option<ConnectionPool>,
-    /// `outlierDetection`.
-    pub outlier_detection: Option<OutlierDetection>,
-}
-
-/// `localityLbSetting`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalitySetting {
-    /// `enabled`; `None` is true.
-    pub enabled: Option<bool>,
-    /// `distribute`: for callers of a locality, the share of each.
-    pub distribute: Vec<(String, Vec<(String, u32)>)>,
-    /// `failover`: from region to region.
-    pub failover: Vec<(String, String)>,
-    /// `failoverPriority`: labels, the most important first.
-    pub failover_priority: Vec<String>,
 }
 
 /// How requests are logged.

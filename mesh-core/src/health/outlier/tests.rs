@@ -135,6 +135,26 @@ fn a_limit_of_zero_is_off() {
     assert!((0..1_000).all(|_| world.fail(0, 1) == Change::None));
 }
 
+// spec: istio networking/v1alpha3/destination_rule.proto OutlierDetection.outlier_detection_http_error_codes
+#[test]
+fn where_statuses_are_listed_those_are_the_failures_and_others_are_successes() {
+    let listed = OutlierPolicy { error_codes: [429, 502].into_iter().collect(), ..all_may_go() };
+    for (statuses, cause) in [
+        ([429, 429], Some(Cause::Consecutive5xx)),
+        ([429, 502], Some(Cause::Consecutive5xx)),
+        ([500, 500], None),
+        ([429, 500], None),
+        ([429, 200], None),
+    ] {
+        let world = World::new(1, OutlierPolicy { consecutive_5xx: 2, ..listed });
+        let changes = statuses.map(|status| world.answer(0, Verdict::Status(status)));
+        let ejected = matches!(changes[1], Change::Ejected { cause: c, .. } if Some(c) == cause);
+        assert_eq!(ejected, cause.is_some(), "{statuses:?}: {changes:?}");
+    }
+    let world = World::new(1, OutlierPolicy { consecutive_5xx: 1, ..listed });
+    assert!(matches!(world.answer(0, Verdict::LocalFailure), Change::Ejected { .. }), "has no status");
+}
+
 #[test]
 fn a_limit_lowered_below_what_was_counted_ejects_at_the_next_failure() {
     let mut world = World::new(1, OutlierPolicy { consecutive_5xx: 10, ..all_may_go() });

@@ -20,7 +20,7 @@ fn a_failure_that_was_retried_a_hop_deeper_is_not_retried_again() {
             provenance,
         };
         let (budget, cluster, limits) = (Arc::new(Budget::default()), Arc::default(), Limits::default());
-        let ceiling = Ceiling { budget: Some(&budget), cluster: &cluster, limits: &limits };
+        let ceiling = Ceiling { budget: Some(&budget), written: None, cluster: &cluster, limits: &limits };
         let attempt = Attempt { outcome: &outcome, method: &Method::GET, retries: 0, replayable: true };
         let verdict = policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut Lowest);
         assert_eq!(matches!(verdict, Verdict::Retry { .. }), tried, "{provenance:?}: {verdict:?}");
@@ -168,7 +168,7 @@ fn without_budget_or_place_the_failure_stands_and_says_why() {
 #[test]
 fn with_the_budget_switched_off_only_the_policy_limits_retries() {
     let world = World::default();
-    let ceiling = Ceiling { budget: None, cluster: &world.cluster, limits: &world.limits };
+    let ceiling = Ceiling { budget: None, written: None, cluster: &world.cluster, limits: &world.limits };
     for _ in 0..100 {
         let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
         let verdict = RetryPolicy::default().decide(&attempt, &ceiling, NOW, Time::MAX, &mut Lowest);
@@ -219,7 +219,8 @@ impl World {
     }
 
     fn decide_with(&self, policy: &RetryPolicy, attempt: &Attempt<'_>, dice: &mut impl Dice) -> Verdict {
-        let ceiling = Ceiling { budget: Some(&self.budget), cluster: &self.cluster, limits: &self.limits };
+        let Self { budget, cluster, limits, .. } = self;
+        let ceiling = Ceiling { budget: Some(budget), written: None, cluster, limits };
         policy.decide(attempt, &ceiling, NOW, self.deadline, dice)
     }
 }

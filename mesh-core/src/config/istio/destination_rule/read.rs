@@ -2,16 +2,20 @@
 // spec: istio pkg/config/validation/validation.go validateDestinationRule, validateTrafficPolicy
 
 use super::{
-    ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy,
-    Subset, TrafficPolicy,
+    ClientTls, ConnectionPool, DefaultTrafficPolicy, DestinationRule, LoadBalancer, OutlierDetection,
+    PortPolicy, RetryBudget, Subset, TrafficPolicy,
 };
 use crate::config::{
-    decode::{Decoder, Fields, choice, count, flag, lasting, name, name_at, percent, shortened},
+    decode::{Decoder, Fields, count, decimal, duration, labels, name_at, shortened},
     diagnostic::{Code, Diagnostic},
     istio::common::{self, WorkloadSelector, port_selector},
+    resource::At,
     tree::Node,
 };
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 impl DestinationRule {
     pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
@@ -22,8 +26,11 @@ impl DestinationRule {
         let export_to = common::export_to(&mut fields);
         let workload_selector = fields.get("workloadSelector", WorkloadSelector::reader("matchLabels"));
         check_names(&mut fields, &subsets);
+        check_export(&mut fields, &export_to);
         fields.finish();
-        Some(Self { host: host?, traffic_policy, subsets, export_to, workload_selector })
+        let read = Self { host: host?, traffic_policy, subsets, export_to, workload_selector };
+        read.lint(decoder);
+        Some(read)
     }
 }
 
@@ -38,38 +45,95 @@ fn check_names(fields: &mut Fields<'_, '_>, subsets: &[Subset]) {
     }
 }
 
+// spec: istio pkg/config/validation validateExportTo
+fn check_export(fields: &mut Fields<'_, '_>, export_to: &[String]) {
+    if export_to.iter().any(|scope| scope == "~") {
+        let finding = Diagnostic::error(Code::SCHEMA, "`~` is for a ServiceEntry or a Service");
+        fields.find("exportTo", finding.help("write `.`, `*` or the name of a namespace"));
+    }
+    let beyond = export_to.len() > 1 || export_to.iter().any(|scope| scope == "*");
+    if fields.has("workloadSelector") && beyond {
+        let finding =
+            Diagnostic::error(Code::SCHEMA, "a workloadSelector selects in the rule's own namespace only");
+        fields.find("exportTo", finding.help("write `exportTo: [\".\"]`, or leave it out"));
+    }
+}
+
 impl Subset {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let name = fields.require("name", name_at);
-        let labels = fields.get("labels", crate::config::decode::labels).unwrap_or_default();
+        let name = fields.require("name", subset_name);
+        let labels = fields.get("labels", subset_labels).unwrap_or_default();
         let traffic_policy = fields.get("trafficPolicy", TrafficPolicy::read);
         fields.finish();
         Some(Self { name: name?, labels, traffic_policy })
     }
 }
 
+// spec: istio pkg/config/validation validateSubsetName
+fn subset_name(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
+    let name = name_at(decoder, node)?;
+    if !is_dns_label(&name) {
+        let message = format!("`{}` is not the name of a subset", shortened(&name));
+        let help = "write letters, digits and `-` in between, at most 63 of them";
+        decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
+        return None;
+    }
+    Some(name)
+}
+
+// spec: istio pkg/config/labels Instance.Validate
+fn subset_labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BTreeMap<String, String>> {
+    let labels = labels(decoder, node)?;
+    let wrong = labels.iter().find(|(key, value)| {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        !is_label_text(name) || !(value.is_empty() || is_label_text(value))
+    });
+    if let Some((key, value)) = wrong {
+        let message = format!("`{}` is not a label", shortened(&format!("{key}: {value}")));
+        let help = "write letters and digits, with `-`, `_` and `.` in between, at most 63 of them";
+        decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
+    }
+    Some(labels)
+}
+
+// spec: istio pkg/config/labels IsDNS1123Label, which takes upper case too
+fn is_dns_label(text: &str) -> bool {
+    !text.contains(['_', '.']) && is_label_text(text)
+}
+
+// spec: kubernetes concepts/overview/working-with-objects/labels, syntax and character set
+fn is_label_text(text: &str) -> bool {
+    let is_edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+        && is_edge(text.bytes().next())
+        && is_edge(text.bytes().last())
+}
+
 impl TrafficPolicy {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let mut read = Self::read_blocks(&mut fields);
+        let mut read = Self::read_blocks(&mut fields, Code::NO_SERVER_VERIFICATION);
+        read.retry_budget = block(&mut fields, "retryBudget", RetryBudget::read);
         read.port_level = fields.list("portLevelSettings", PortPolicy::read);
-        fields.no_effect(&[
-            ("tunnel", "tunnels carry connections, not requests"),
-            ("proxyProtocol", "no PROXY header is sent"),
-            ("retryBudget", "this version has its own retry budget"),
+        fields.unsupported(&[
+            ("tunnel", "connections are made to the endpoints themselves, past the proxy it names"),
+            ("proxyProtocol", "no PROXY header is sent, and the endpoint expects one"),
         ]);
+        let blocks = ["retryBudget", "portLevelSettings", "tunnel", "proxyProtocol"];
+        require_one(&mut fields, &[&BLOCKS[..], &blocks].concat());
         fields.finish();
         Some(read)
     }
 
-    fn read_blocks(fields: &mut Fields<'_, '_>) -> Self {
+    fn read_blocks(fields: &mut Fields<'_, '_>, unverified: Code) -> Self {
         Self {
-            load_balancer: fields.get("loadBalancer", LoadBalancer::read),
-            connection_pool: fields.get("connectionPool", ConnectionPool::read),
-            outlier_detection: fields.get("outlierDetection", OutlierDetection::read),
-            tls: fields.get("tls", ClientTls::read),
-            port_level: Vec::new(),
+            load_balancer: block(fields, "loadBalancer", LoadBalancer::read),
+            connection_pool: block(fields, "connectionPool", ConnectionPool::read),
+            outlier_detection: block(fields, "outlierDetection", OutlierDetection::read),
+            tls: block(fields, "tls", |decoder, node| ClientTls::read(decoder, node, unverified)),
+            ..Self::default()
         }
     }
 }
@@ -78,212 +142,73 @@ impl PortPolicy {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let port = fields.require("port", port_selector);
-        let policy = TrafficPolicy::read_blocks(&mut fields);
+        let policy = TrafficPolicy::read_blocks(&mut fields, Code::NO_SERVER_VERIFICATION_OF_PORT);
+        require_one(&mut fields, &BLOCKS);
         fields.finish();
-        Some(Self { port: port?, policy })
+        Some(Self { at: node.at, port: port?, policy })
     }
 }
 
-impl LoadBalancer {
+/// The blocks of a policy that may be written for one port too.
+const BLOCKS: [&str; 4] = ["loadBalancer", "connectionPool", "outlierDetection", "tls"];
+
+fn require_one(fields: &mut Fields<'_, '_>, names: &[&str]) {
+    if !names.iter().any(|name| fields.has(name)) {
+        let finding = Diagnostic::error(Code::SCHEMA, "a traffic policy must say something");
+        let at = fields.at;
+        fields.decoder.find(at, finding.help(format!("write one of {}", names.join(", "))));
+    }
+}
+
+impl RetryBudget {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let simple = fields.get("simple", |decoder, node| {
-            let chosen = choice(decoder, node, SIMPLE)?;
-            if node.as_text() == Some("LEAST_CONN") {
-                let finding = Diagnostic::warning(Code::DEPRECATED, "LEAST_CONN is deprecated");
-                decoder.find(node.at, finding.help("write LEAST_REQUEST, which is the same"));
-            }
-            Some(chosen)
-        });
-        if fields.has("simple") && fields.has("consistentHash") {
-            fields.refuse("consistentHash", "simple and consistentHash exclude each other");
-        }
-        fields.no_effect(&[
-            ("consistentHash", "requests go to the less loaded of two endpoints (LEAST_REQUEST)"),
-            ("localityLbSetting", "this version does not weigh localities"),
-            ("zoneAwareLbSetting", "this version does not weigh localities"),
-            ("warmupDurationSecs", "new endpoints get their full share at once"),
-            ("warmup", "new endpoints get their full share at once"),
-        ]);
+        let percent = fields.get("percent", |decoder, node| decimal(decoder, node, 0.0, 100.0));
+        let retries_min = fields.get("minRetryConcurrency", count);
+        let interval = fields.get("budgetInterval", interval);
         fields.finish();
-        Some(simple.unwrap_or_default())
+        Some(Self {
+            percent: percent.unwrap_or(RETRY_PERCENT),
+            retries_min: retries_min.unwrap_or(RETRIES_MIN),
+            interval: interval.unwrap_or_default(),
+        })
     }
 }
 
-const SIMPLE: &[(&str, LoadBalancer)] = &[
-    ("LEAST_REQUEST", LoadBalancer::LeastRequest),
-    ("ROUND_ROBIN", LoadBalancer::RoundRobin),
-    ("RANDOM", LoadBalancer::Random),
-    ("PASSTHROUGH", LoadBalancer::Passthrough),
-    ("LEAST_CONN", LoadBalancer::LeastRequest),
-    ("UNSPECIFIED", LoadBalancer::LeastRequest),
-];
-
-impl ConnectionPool {
-    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let mut pool = Self::default();
-        fields.get("tcp", |decoder, node| pool.read_tcp(decoder, node));
-        fields.get("http", |decoder, node| pool.read_http(decoder, node));
-        fields.finish();
-        Some(pool)
+/// Reads an interval of at least a millisecond; zero is none.
+fn interval(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration> {
+    let interval = duration(decoder, node)?;
+    if !interval.is_zero() && interval < Duration::from_millis(1) {
+        decoder.refuse(node.at, "must be at least 1ms, or 0s to count the requests under way");
+        return None;
     }
-
-    fn read_tcp<'n>(&mut self, decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
-        let mut fields = decoder.fields(node)?;
-        self.max_connections = fields.get("maxConnections", limit).flatten();
-        self.connect_timeout = fields.get("connectTimeout", lasting);
-        fields.no_effect(&[
-            ("tcpKeepalive", "connections follow the system's settings"),
-            ("maxConnectionDuration", "connections are not limited in age"),
-            ("idleTimeout", "write `http.idleTimeout`"),
-        ]);
-        fields.finish();
-        Some(())
-    }
-
-    fn read_http<'n>(&mut self, decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
-        let mut fields = decoder.fields(node)?;
-        self.max_pending_requests = fields.get("http1MaxPendingRequests", limit).flatten();
-        self.max_requests = fields.get("http2MaxRequests", limit).flatten();
-        self.max_requests_per_connection = fields.get("maxRequestsPerConnection", count);
-        self.max_retries = fields.get("maxRetries", limit).flatten();
-        self.idle_timeout = fields.get("idleTimeout", lasting);
-        fields.no_effect(&[
-            ("h2UpgradePolicy", "mesh peers agree on HTTP/2 by ALPN"),
-            ("useClientProtocol", "mesh peers agree on HTTP/2 by ALPN"),
-            ("maxConcurrentStreams", "the server's own limit is kept"),
-            ("http2KeepAlive", "connections follow this version's own settings"),
-        ]);
-        fields.finish();
-        Some(())
-    }
+    Some(interval)
 }
 
-/// Reads a limit; 0 is the default, as under Istio.
-fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
-    count(decoder, node).map(|limit| (limit > 0).then_some(limit))
-}
-
-impl OutlierDetection {
-    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+impl DefaultTrafficPolicy {
+    /// Reads `defaultTrafficPolicy` of a MeshConfig; whose object it is, the caller knows.
+    pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let deprecated = fields.get("consecutiveErrors", count);
-        if deprecated.is_some() {
-            let finding = Diagnostic::warning(Code::DEPRECATED, "consecutiveErrors is deprecated");
-            fields.find("consecutiveErrors", finding.help("write consecutive5xxErrors"));
-        }
         let read = Self {
-            at: node.at,
-            consecutive_5xx: fields.get("consecutive5xxErrors", count).or(deprecated),
-            consecutive_gateway: fields.get("consecutiveGatewayErrors", count),
-            consecutive_local_origin: fields.get("consecutiveLocalOriginFailures", count),
-            split_local_origin: fields.get("splitExternalLocalOriginErrors", flag).unwrap_or_default(),
-            interval: fields.get("interval", lasting),
-            base_ejection_time: fields.get("baseEjectionTime", lasting),
-            max_ejection_percent: fields.get("maxEjectionPercent", percent),
-            min_health_percent: fields.get("minHealthPercent", percent),
+            connection_pool: block(&mut fields, "connectionPool", ConnectionPool::read),
+            outlier_detection: block(&mut fields, "outlierDetection", OutlierDetection::read),
+            source: None,
         };
-        fields.no_effect(&[("outlierDetectionHttpErrorCodes", "every 5xx counts, and nothing else")]);
-        read.warn_if_nothing_is_ever_ejected(&mut fields);
         fields.finish();
         Some(read)
     }
-
-    /// Envoy ejects only while the ejected ones stay within the percentage, and does not round up to one.
-    // spec: envoy source/common/upstream/outlier_detection_impl.cc ejectHost
-    fn warn_if_nothing_is_ever_ejected(&self, fields: &mut Fields<'_, '_>) {
-        let percent = self.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
-        if percent >= SMALL_EJECTION_PERCENT {
-            return;
-        }
-        let written = if self.max_ejection_percent.is_some() { "" } else { " (the default)" };
-        let reach = match 100_u8.checked_div(percent) {
-            None => "no endpoint is ever ejected".to_owned(),
-            Some(quotient) => {
-                let hosts = quotient + u8::from(100 % percent != 0);
-                format!("no endpoint is ejected while the host has fewer than {hosts}")
-            }
-        };
-        let message = format!("with maxEjectionPercent {percent}{written} {reach}");
-        let finding = Diagnostic::warning(Code::NEVER_EJECTS, message);
-        fields.find(
-            "maxEjectionPercent",
-            finding.help("write `maxEjectionPercent: 100`, or what you can spare"),
-        );
-    }
 }
 
-impl ClientTls {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let mode = fields.get("mode", |decoder, node| choice(decoder, node, MODES));
-        let read = Self {
-            at: node.at,
-            // spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings.TLSmode, whose zero is DISABLE
-            mode: mode.unwrap_or(ClientTlsMode::Disable),
-            client_certificate: fields.get("clientCertificate", name),
-            private_key: fields.get("privateKey", name),
-            ca_certificates: fields.get("caCertificates", name),
-            subject_alt_names: fields.list("subjectAltNames", name),
-            sni: fields.get("sni", name),
-            insecure_skip_verify: fields.get("insecureSkipVerify", flag).unwrap_or_default(),
-        };
-        fields.unsupported(&[
-            (
-                "credentialName",
-                "there is no store of secrets here; name files by clientCertificate and privateKey",
-            ),
-            ("caCrl", "revoked certificates would be accepted"),
-        ]);
-        read.check(&mut fields);
-        fields.finish();
-        Some(read)
-    }
-
-    // spec: istio pkg/config/validation validateTLS
-    fn check(&self, fields: &mut Fields<'_, '_>) {
-        if !fields.has("mode") {
-            let finding =
-                Diagnostic::warning(Code::SECURITY_NOTE, "`tls` without `mode` is DISABLE: plaintext");
-            let at = fields.at;
-            fields.decoder.find(at, finding.help("write the mode that is meant"));
-        }
-        match self.mode {
-            ClientTlsMode::IstioMutual => {
-                // `sni` and `subjectAltNames` occur beside it in Istio's own egress samples.
-                for name in ["clientCertificate", "privateKey", "caCertificates", "insecureSkipVerify"] {
-                    if fields.has(name) {
-                        fields
-                            .refuse(name, "ISTIO_MUTUAL uses the workload's own certificate: leave this out");
-                    }
-                }
-            }
-            ClientTlsMode::Mutual => {
-                for name in ["clientCertificate", "privateKey"] {
-                    if !fields.has(name) {
-                        fields.refuse(name, format!("MUTUAL needs `{name}`"));
-                    }
-                }
-            }
-            ClientTlsMode::Disable | ClientTlsMode::Simple => {}
-        }
-        if self.insecure_skip_verify {
-            let message = "any certificate is accepted from this host";
-            fields.find("insecureSkipVerify", Diagnostic::warning(Code::SECURITY_NOTE, message));
-        }
-    }
+/// Reads field `name`, with the place of its key.
+fn block<'n, T>(
+    fields: &mut Fields<'_, 'n>,
+    name: &'static str,
+    read: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<T>,
+) -> Option<At<T>> {
+    let value = fields.get(name, read)?;
+    Some(At { value, at: fields.place_of(name) })
 }
 
-const MODES: &[(&str, ClientTlsMode)] = &[
-    ("DISABLE", ClientTlsMode::Disable),
-    ("SIMPLE", ClientTlsMode::Simple),
-    ("MUTUAL", ClientTlsMode::Mutual),
-    ("ISTIO_MUTUAL", ClientTlsMode::IstioMutual),
-];
-
-// spec: istio networking/v1alpha3/destination_rule.proto OutlierDetection.max_ejection_percent
-const MAX_EJECTION_PERCENT: u8 = 10;
-
-/// From 25 on, four endpoints are enough for one to be ejected: nobody with fewer expects much of ejection.
-const SMALL_EJECTION_PERCENT: u8 = 25;
+// spec: istio networking/v1alpha3/destination_rule.proto TrafficPolicy.RetryBudget
+const RETRY_PERCENT: f64 = 20.0;
+const RETRIES_MIN: u32 = 3;

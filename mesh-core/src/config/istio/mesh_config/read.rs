@@ -6,16 +6,11 @@ use super::{
 };
 use crate::{
     config::{
-        decode::{Decoder, Fields, choice, flag, lasting, name, number, parsed, shortened, text},
+        decode::{Decoder, Fields, choice, flag, lasting, name, parsed, shortened, text},
         diagnostic::{Code, Diagnostic},
-        istio::{
-            common,
-            destination_rule::{ConnectionPool, OutlierDetection},
-            server_tls::TlsVersion,
-            virtual_service::HttpRetry,
-        },
+        istio::{common, server_tls::TlsVersion, virtual_service::HttpRetry},
         resource::At,
-        tree::{Key, Node},
+        tree::Node,
     },
     identity::TrustDomain,
     route::Chance,
@@ -56,9 +51,7 @@ impl MeshConfig {
             connect_timeout: fields.get("connectTimeout", lasting),
             retry: fields.get("defaultHttpRetryPolicy", HttpRetry::read),
             locality: fields.get("localityLbSetting", LocalitySetting::read),
-            traffic_policy: fields
-                .get("defaultTrafficPolicy", DefaultTrafficPolicy::read)
-                .unwrap_or_default(),
+            traffic_policy: fields.get("defaultTrafficPolicy", DefaultTrafficPolicy::read),
             access_log: AccessLogSettings::read(&mut fields),
             sampling: if tracing == Some(false) { Some(Chance::NEVER) } else { sampling },
             tls_version_min: fields.get("meshMTLS", mutual_tls).unwrap_or_default(),
@@ -111,62 +104,6 @@ fn outbound_policy<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<bool
 }
 
 const OUTBOUND: &[(&str, bool)] = &[("ALLOW_ANY", true), ("REGISTRY_ONLY", false)];
-
-impl DefaultTrafficPolicy {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let read = Self {
-            connection_pool: fields.get("connectionPool", ConnectionPool::read),
-            outlier_detection: fields.get("outlierDetection", OutlierDetection::read),
-        };
-        fields.finish();
-        Some(read)
-    }
-}
-
-impl LocalitySetting {
-    // spec: istio pkg/config/validation/agent ValidateLocalityLbSetting
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let read = Self {
-            enabled: fields.get("enabled", flag),
-            distribute: fields.list("distribute", distribution),
-            failover: fields.list("failover", failover),
-            failover_priority: fields.list("failoverPriority", name),
-        };
-        for (first, second) in [("distribute", "failover"), ("distribute", "failoverPriority")] {
-            if fields.has(first) && fields.has(second) {
-                fields.refuse(second, format!("{first} and {second} exclude each other"));
-            }
-        }
-        fields.finish();
-        Some(read)
-    }
-}
-
-fn distribution<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(String, Vec<(String, u32)>)> {
-    let mut fields = decoder.fields(node)?;
-    let from = fields.require("from", name);
-    let share = |decoder: &mut Decoder<'n>, key: &'n Key, node: &'n Node| {
-        Some((key.text.clone(), number(decoder, node, 1, 100)?))
-    };
-    let to = fields.get("to", |decoder, node| Some(decoder.entries(node, share))).unwrap_or_default();
-    if to.iter().map(|(_, share)| u64::from(*share)).sum::<u64>() != 100 {
-        fields.refuse("to", "the shares must add up to 100");
-    }
-    fields.finish();
-    Some((from?, to))
-}
-
-fn failover<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(String, String)> {
-    let mut fields = decoder.fields(node)?;
-    let (from, to) = (fields.require("from", name), fields.require("to", name));
-    if from.is_some() && from == to {
-        fields.refuse("to", "a region does not fail over to itself");
-    }
-    fields.finish();
-    Some((from?, to?))
-}
 
 impl AccessLogSettings {
     fn read(fields: &mut Fields<'_, '_>) -> Self {

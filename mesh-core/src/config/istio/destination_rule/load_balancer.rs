@@ -1,0 +1,254 @@
+//! `loadBalancer`: how an endpoint is chosen.
+
+use super::LocalitySetting;
+use crate::{
+    balance::{HashCookie, HashKey, HashPolicy, HashTable, Warmup},
+    config::{
+        decode::{Decoder, Fields, choice, decimal, duration, flag, lasting, name, number, text},
+        diagnostic::{Code, Diagnostic},
+        istio::common::header_name,
+        resource::At,
+        tree::Node,
+    },
+};
+use http::HeaderName;
+use std::sync::Arc;
+
+/// `loadBalancer`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadBalancer {
+    /// `simple`.
+    pub simple: SimpleLb,
+    /// `consistentHash`, in place of `simple`.
+    pub hash: Option<Arc<HashPolicy>>,
+    /// `localityLbSetting`.
+    pub locality: Option<At<LocalitySetting>>,
+    /// `warmup`, or the deprecated `warmupDurationSecs`.
+    pub warmup: Option<Warmup>,
+}
+
+/// `loadBalancer.simple`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SimpleLb {
+    /// Two random endpoints, the less loaded one (also `LEAST_CONN`).
+    #[default]
+    LeastRequest,
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The address the caller asked for.
+    Passthrough,
+}
+
+impl LoadBalancer {
+    pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let mut fields = decoder.fields(node)?;
+        let simple = fields.get("simple", read_simple).unwrap_or_default();
+        let hash = fields.get("consistentHash", read_hash);
+        exclude(&mut fields, &["simple", "consistentHash"]);
+        let locality = fields.get("localityLbSetting", |decoder, node| {
+            Some(At { value: LocalitySetting::read(decoder, node)?, at: node.at })
+        });
+        let warmup = read_either_warmup(&mut fields);
+        if warmup.is_some() && (hash.is_some() || !simple.warms_up()) {
+            let message = "new endpoints are warmed up only by LEAST_REQUEST and ROUND_ROBIN: here they get their \
+                           full share at once";
+            let name = if fields.has("warmup") { "warmup" } else { "warmupDurationSecs" };
+            fields.find(name, Diagnostic::warning(Code::INEFFECTIVE_POLICY, message));
+        }
+        fields.no_effect(&[(
+            "zoneAwareLbSetting",
+            "how many callers each zone has is not known here; localityLbSetting prefers the own zone",
+        )]);
+        fields.finish();
+        Some(Self { simple, hash: hash.flatten(), locality, warmup })
+    }
+}
+
+impl SimpleLb {
+    // spec: envoy intro/arch_overview/upstream/load_balancing/slow_start
+    const fn warms_up(self) -> bool {
+        matches!(self, Self::LeastRequest | Self::RoundRobin)
+    }
+}
+
+fn read_simple(decoder: &mut Decoder<'_>, node: &Node) -> Option<SimpleLb> {
+    let chosen = choice(decoder, node, SIMPLE)?;
+    if node.as_text() == Some("LEAST_CONN") {
+        let finding = Diagnostic::warning(Code::DEPRECATED, "LEAST_CONN is deprecated");
+        decoder.find(node.at, finding.help("write LEAST_REQUEST, which is the same"));
+    }
+    Some(chosen)
+}
+
+const SIMPLE: &[(&str, SimpleLb)] = &[
+    ("LEAST_REQUEST", SimpleLb::LeastRequest),
+    ("ROUND_ROBIN", SimpleLb::RoundRobin),
+    ("RANDOM", SimpleLb::Random),
+    ("PASSTHROUGH", SimpleLb::Passthrough),
+    ("LEAST_CONN", SimpleLb::LeastRequest),
+    ("UNSPECIFIED", SimpleLb::LeastRequest),
+];
+
+/// Reads `consistentHash`; without a key there is nothing to hash.
+fn read_hash<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<Arc<HashPolicy>>> {
+    let mut fields = decoder.fields(node)?;
+    let key = read_key(&mut fields);
+    let table = read_table(&mut fields);
+    if !KEYS.iter().any(|name| fields.has(name)) {
+        let message = "there is no key to hash: each request is sent to any endpoint";
+        let help = format!("write one of {}", KEYS.join(", "));
+        let at = fields.at;
+        fields.decoder.find(at, Diagnostic::warning(Code::INEFFECTIVE_POLICY, message).help(help));
+    }
+    fields.finish();
+    Some(key.map(|key| Arc::new(HashPolicy { key, table })))
+}
+
+fn read_key(fields: &mut Fields<'_, '_>) -> Option<HashKey> {
+    let header = fields.get("httpHeaderName", read_header).map(HashKey::Header);
+    let cookie = fields.get("httpCookie", read_cookie).map(HashKey::Cookie);
+    let query = fields.get("httpQueryParameterName", name).map(HashKey::QueryParameter);
+    let source = fields.get("useSourceIp", flag).and_then(|used| used.then_some(HashKey::SourceAddress));
+    exclude(fields, KEYS);
+    if source.is_some() {
+        let message =
+            "every request of a process has the same source address: all of them go to one endpoint";
+        let finding = Diagnostic::warning(Code::INEFFECTIVE_POLICY, message);
+        fields.find("useSourceIp", finding.help("hash a header, a cookie or a query parameter"));
+    }
+    header.or(cookie).or(query).or(source)
+}
+
+const KEYS: &[&str] = &["httpHeaderName", "httpCookie", "httpQueryParameterName", "useSourceIp"];
+
+fn read_header(decoder: &mut Decoder<'_>, node: &Node) -> Option<HeaderName> {
+    let written = name(decoder, node)?;
+    HeaderName::try_from(header_name(decoder, &written, node.at)?).ok()
+}
+
+fn read_cookie<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<HashCookie> {
+    let mut fields = decoder.fields(node)?;
+    let name = fields.require("name", name);
+    let path = fields.get("path", text).filter(|path| !path.is_empty());
+    let ttl = fields.get("ttl", duration);
+    let attributes = fields.list("attributes", read_attribute);
+    fields.finish();
+    Some(HashCookie { name: name?, path, ttl, attributes })
+}
+
+fn read_attribute<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(String, String)> {
+    let mut fields = decoder.fields(node)?;
+    let name = fields.require("name", name);
+    let value = fields.get("value", text).unwrap_or_default();
+    fields.finish();
+    Some((name?, value))
+}
+
+fn read_table(fields: &mut Fields<'_, '_>) -> HashTable {
+    let deprecated = fields.get("minimumRingSize", ring_size);
+    let ring = fields.get("ringHash", |decoder, node| {
+        let mut fields = decoder.fields(node)?;
+        let size = fields.get("minimumRingSize", ring_size);
+        fields.finish();
+        Some(size.map_or_else(HashTable::default, ring_of))
+    });
+    let maglev = fields.get("maglev", |decoder, node| {
+        let mut fields = decoder.fields(node)?;
+        let table_size = fields.get("tableSize", maglev_size).unwrap_or(MAGLEV_SIZE);
+        fields.finish();
+        Some(HashTable::Maglev { table_size })
+    });
+    exclude(fields, &["minimumRingSize", "ringHash", "maglev"]);
+    if deprecated.is_some() {
+        let finding = Diagnostic::warning(Code::DEPRECATED, "minimumRingSize is deprecated here");
+        fields.find("minimumRingSize", finding.help("write it under `ringHash`"));
+    }
+    maglev.or(ring).or(deprecated.map(ring_of)).unwrap_or_default()
+}
+
+/// Zero is the default, as under Istio.
+fn ring_of(minimum_size: u32) -> HashTable {
+    if minimum_size == 0 { HashTable::default() } else { HashTable::Ring { minimum_size } }
+}
+
+fn ring_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<u32> {
+    number(decoder, node, 0, RING_SIZE_MAX)
+}
+
+fn maglev_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<u32> {
+    let size = number(decoder, node, 1, MAGLEV_SIZE_MAX)?;
+    if !is_prime(size) {
+        let finding = Diagnostic::error(Code::SCHEMA, format!("{size} is not a prime number"));
+        decoder.find(node.at, finding.help(format!("write a prime, such as the default {MAGLEV_SIZE}")));
+        return None;
+    }
+    Some(size)
+}
+
+// spec: istio pkg/config/validation isPrime, which takes 1 for one too
+fn is_prime(number: u32) -> bool {
+    let mut factors = (3..).step_by(2).take_while(|factor| factor * factor <= number);
+    number < 4 || number % 2 == 1 && factors.all(|factor| !number.is_multiple_of(factor))
+}
+
+/// Reads `warmup`, else `warmupDurationSecs`.
+fn read_either_warmup(fields: &mut Fields<'_, '_>) -> Option<Warmup> {
+    let warmup = fields.get("warmup", read_warmup);
+    let deprecated = fields.get("warmupDurationSecs", lasting);
+    if deprecated.is_some() {
+        let finding = Diagnostic::warning(Code::DEPRECATED, "warmupDurationSecs is deprecated");
+        fields.find("warmupDurationSecs", finding.help("write `warmup: {duration: …}`"));
+    }
+    warmup.or(deprecated.map(|duration| Warmup {
+        duration,
+        minimum_percent: WARMUP_PERCENT,
+        aggression: WARMUP_AGGRESSION,
+    }))
+}
+
+fn read_warmup<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Warmup> {
+    let mut fields = decoder.fields(node)?;
+    let duration = fields.require("duration", lasting);
+    let minimum_percent = fields.get("minimumPercent", |decoder, node| decimal(decoder, node, 0.0, 100.0));
+    let aggression = fields.get("aggression", |decoder, node| decimal(decoder, node, 1.0, f64::MAX));
+    fields.finish();
+    Some(Warmup {
+        duration: duration?,
+        minimum_percent: minimum_percent.unwrap_or(WARMUP_PERCENT),
+        aggression: aggression.unwrap_or(WARMUP_AGGRESSION),
+    })
+}
+
+/// Refuses the second one of `names` that is there.
+fn exclude(fields: &mut Fields<'_, '_>, names: &[&'static str]) {
+    let mut written = names.iter().copied().filter(|name| fields.has(name));
+    if let (Some(first), Some(second)) = (written.next(), written.next()) {
+        fields.refuse(second, format!("{first} and {second} exclude each other"));
+    }
+}
+
+/// Envoy's bound: a larger ring costs memory and spreads no better.
+// spec: envoy config/cluster/v3/cluster.proto RingHashLbConfig.minimum_ring_size
+const RING_SIZE_MAX: u32 = 8_388_608;
+// spec: istio networking/v1alpha3/destination_rule.proto MagLev.table_size
+const MAGLEV_SIZE: u32 = 65_537;
+// spec: istio pkg/config/validation validateLoadBalancer: less than 5000011
+const MAGLEV_SIZE_MAX: u32 = 5_000_010;
+// spec: envoy config/cluster/v3/cluster.proto SlowStartConfig
+const WARMUP_PERCENT: f64 = 10.0;
+const WARMUP_AGGRESSION: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primes_are_those_of_istio() {
+        let primes: Vec<_> = (1..30).filter(|&number| is_prime(number)).collect();
+        assert_eq!(primes, [1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+        assert!(is_prime(65_537) && is_prime(4_999_999) && !is_prime(65_536) && !is_prime(4_999_997));
+    }
+}
