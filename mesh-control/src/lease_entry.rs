@@ -7,7 +7,7 @@ use crate::leases::{Held, ServiceKey, State};
 use mesh_core::{
     config::{
         Meta, Resource, Spec,
-        istio::{Service, ServiceEntry, ServicePort},
+        istio::{Service, ServiceEntry, ServicePort, TargetPort},
     },
     identity::SpiffeId,
 };
@@ -169,7 +169,7 @@ fn port(port: &ServicePort) -> Value {
     if !port.protocol.is_empty() {
         written["protocol"] = port.protocol.clone().into();
     }
-    if let Some(target) = port.target_port {
+    if let Some(TargetPort::Number(target)) = port.target_port {
         written["targetPort"] = target.into();
     }
     written

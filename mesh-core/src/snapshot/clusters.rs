@@ -248,7 +248,7 @@ impl<'a, 's> Clusters<'a, 's> {
             .instances
             .iter()
             .filter(|instance| plan.subset.is_none_or(|subset| carries(&instance.labels, &subset.labels)))
-            .map(|instance| self.endpoint(plan, instance, &name))
+            .filter_map(|instance| self.endpoint(plan, instance, &name))
             .collect::<Vec<_>>();
         let outlier = blocks.outlier();
         Cluster {
@@ -274,16 +274,16 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    fn endpoint(&mut self, plan: &Plan<'_>, instance: &Instance, cluster: &str) -> Endpoint {
-        let address = plan.service.address(instance, plan.port);
-        Endpoint {
+    fn endpoint(&mut self, plan: &Plan<'_>, instance: &Instance, cluster: &str) -> Option<Endpoint> {
+        let address = plan.service.address(instance, plan.port)?;
+        Some(Endpoint {
             labels: Arc::clone(&instance.labels),
             locality: instance.locality.clone(),
             weight: instance.weight,
             security: self.security(plan, instance, &address),
             state: self.states.endpoint(cluster, &address),
             address,
-        }
+        })
     }
 
     /// A DestinationRule's `tls` block decides; without one, mutual TLS goes to endpoints that speak it.
@@ -346,25 +346,28 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    /// Who may answer: the names the rule or the entry lists, else the account of the instance, else the trust domain.
+    /// Who may answer: the names the rule lists, else those the entry lists and the accounts known, else the trust domain.
+    // spec: istio networking/v1alpha3/service_entry.proto subjectAltNames
     fn expected_peers(&self, plan: &Plan<'_>, instance: &Instance) -> Result<PeerRule, String> {
+        let (service, domain) = (plan.service, &self.view.settings.trust_domain);
         let of_rule = plan.blocks.tls.map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
-        let listed = of_rule.unwrap_or(&plan.service.subject_alt_names);
-        let domain = &self.view.settings.trust_domain;
-        if !listed.is_empty() {
-            let ids: Result<Vec<SpiffeId>, _> = listed
-                .iter()
-                .map(|name| name.parse().map_err(|error| format!("subjectAltNames entry {name:?}: {error}")))
-                .collect();
-            return Ok(PeerRule::AnyOf(ids?.into()));
-        }
-        match &instance.service_account {
-            None => Ok(PeerRule::TrustDomain(domain.clone())),
-            Some(account) => {
-                let id = SpiffeId::of_account(domain, &instance.namespace, account)
-                    .map_err(|error| format!("serviceAccount {account:?}: {error}"))?;
-                Ok(PeerRule::AnyOf(Arc::new([id])))
-            }
+        let listed = of_rule
+            .unwrap_or(&service.subject_alt_names)
+            .iter()
+            .map(|name| name.parse().map_err(|error| format!("subjectAltNames entry {name:?}: {error}")));
+        let own = instance.service_account.iter().map(|account| (&instance.namespace, account));
+        let allowed = service.service_accounts.iter().map(|account| (&service.namespace, account));
+        let accounts = own.chain(allowed).filter(|_| of_rule.is_none()).map(|(namespace, account)| {
+            SpiffeId::of_account(domain, namespace, account)
+                .map_err(|error| format!("serviceAccount {account:?}: {error}"))
+        });
+        let mut ids = listed.chain(accounts).collect::<Result<Vec<SpiffeId>, _>>()?;
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            Ok(PeerRule::TrustDomain(domain.clone()))
+        } else {
+            Ok(PeerRule::AnyOf(ids.into()))
         }
     }
 
