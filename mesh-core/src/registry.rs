@@ -81,6 +81,11 @@ impl Registry {
         self.renew(touched)
     }
 
+    /// Returns what names stand for, as it was told.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     /// Returns every name whose answer it wants to be told, in order.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.iter()
