@@ -1,10 +1,16 @@
 //! Which services and endpoints the objects of a configuration make, in whatever order they come.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use http::{HeaderMap, Method};
 use mesh_core::{
+    balance::Security,
     config::{Changes, Options, Resource, load},
     dice::{Dice as _, Seeded},
+    health::States,
+    identity::PeerRule,
     registry::{Answers, Instance, Registry, Service},
+    route::Head,
+    snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
@@ -442,6 +448,103 @@ fn some_answers(dice: &mut Seeded) -> Answers {
 
 fn one_of<'a>(dice: &mut Seeded, words: &[&'a str]) -> &'a str {
     words[dice.below(words.len() as u64) as usize]
+}
+
+// ---- in a snapshot
+
+#[test]
+fn a_service_is_called_by_its_addresses_too() {
+    let objects = loaded(&[
+        &entry("e", "a.com", "resolution: STATIC, addresses: [10.1.1.1, 10.1.1.2/32, 'fd00::1']"),
+        &service("{port: 9080}")
+            .replace("clusterIP: None", "clusterIP: 10.2.2.2, clusterIPs: [10.2.2.2, 'fd00::2']"),
+    ]);
+    let snapshot = compiler().compile("1", &objects, &settings(), &States::default()).0;
+    for (authority, host) in [
+        ("10.1.1.1", Some("a.com:80")),
+        ("10.1.1.2:80", Some("a.com:80")),
+        ("[fd00::1]:80", Some("a.com:80")),
+        ("10.2.2.2:9080", Some("reviews.shop.svc.cluster.local:9080")),
+        ("[fd00::2]", Some("reviews.shop.svc.cluster.local:9080")),
+        ("10.1.1.1:81", None),
+        ("10.1.1.3", None),
+    ] {
+        let found = snapshot.virtual_host(&head(authority)).map(|(host, _)| host.name.to_string());
+        assert_eq!(found.as_deref(), host, "{authority}");
+    }
+}
+
+#[test]
+fn who_may_answer_is_whom_the_service_and_the_instance_name_together() {
+    let endpoint =
+        "endpoints: [{address: 10.0.0.1, serviceAccount: own, labels: {security.istio.io/tlsMode: istio}}]";
+    let of = |rest: &str| format!("resolution: STATIC, location: MESH_INTERNAL, {endpoint}{rest}");
+    let bare = "resolution: STATIC, location: MESH_INTERNAL, endpoints: [{address: 10.0.0.1, labels: {security.istio.io/tlsMode: istio}}]";
+    let annotated = service("{port: 80}").replace(
+        "name: reviews",
+        "name: reviews, annotations: {alpha.istio.io/kubernetes-serviceaccounts: allowed}",
+    );
+    let listed = ", subjectAltNames: ['spiffe://cluster.local/ns/shop/sa/listed']";
+    for (objects, peers) in [
+        (vec![entry("e", SERVICE, &of(""))], &["own"][..]),
+        (vec![entry("e", SERVICE, &of(listed))], &["listed", "own"]),
+        (vec![annotated.clone(), entry("e", SERVICE, &of(""))], &["allowed", "own"]),
+        (vec![annotated, entry("e", SERVICE, bare)], &["allowed"]),
+        (vec![entry("e", SERVICE, bare)], &[]),
+    ] {
+        let objects = loaded(&objects.iter().collect::<Vec<_>>());
+        let snapshot = compiler().compile("1", &objects, &settings(), &States::default()).0;
+        let cluster = snapshot.clusters().next().unwrap();
+        let Security::Mutual(mutual) = &cluster.endpoints.as_slice()[0].security else {
+            panic!("not mutual")
+        };
+        let found: Vec<_> = match &mutual.peers {
+            PeerRule::AnyOf(ids) => ids.iter().map(|id| id.as_str().rsplit('/').next().unwrap()).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(found, peers);
+    }
+}
+
+#[test]
+fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() {
+    let objects = loaded(&[&entry("e", "api.example.com", "resolution: DNS"), &service("{port: 80}")]);
+    let (mut compiler, states) = (compiler(), States::default());
+    let dialled = |snapshot: &Snapshot| {
+        let cluster = snapshot.clusters().find(|cluster| &*cluster.host == "api.example.com").unwrap();
+        cluster.endpoints.as_slice().iter().map(|it| it.address.to_string()).collect::<Vec<_>>()
+    };
+    let other = |snapshot: &Snapshot| {
+        Arc::clone(snapshot.clusters().find(|cluster| &*cluster.host == SERVICE).unwrap())
+    };
+    assert!(compiler.resolve(answers(&["10.0.0.9"]), &states).is_none(), "nothing was compiled yet");
+    let first = compiler.compile("1", &objects, &settings(), &states).0;
+    assert_eq!(dialled(&first), ["10.0.0.9:80"]);
+    let second = compiler.resolve(answers(&["10.0.0.2", "10.0.0.1"]), &states).unwrap();
+    assert_eq!(dialled(&second), ["10.0.0.1:80", "10.0.0.2:80"]);
+    assert_eq!(&**second.version(), "1");
+    assert!(Arc::ptr_eq(&other(&first), &other(&second)));
+    assert!(compiler.resolve(answers(&["10.0.0.1", "10.0.0.2"]), &states).is_none(), "they say the same");
+    assert_eq!(compiler.names().map(|name| &**name).collect::<Vec<_>>(), ["api.example.com"]);
+    let mut settings = settings();
+    settings.allow_any = false;
+    assert_eq!(dialled(&compiler.compile("2", &objects, &settings, &states).0).len(), 2);
+    let viewer = Viewer { namespace: "away".to_owned(), service: None, labels: BTreeMap::new() };
+    let mut compiler = compiler.for_viewer(&viewer);
+    assert_eq!(dialled(&compiler.compile("3", &objects, &settings, &states).0).len(), 2);
+}
+
+fn compiler() -> Compiler {
+    Compiler::new(Viewer { namespace: "shop".to_owned(), service: None, labels: BTreeMap::new() })
+}
+
+fn settings() -> MeshSettings {
+    MeshSettings::new("cluster.local".parse().unwrap())
+}
+
+fn head(authority: &str) -> Head<'_> {
+    static HEADERS: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+    Head { method: &Method::GET, scheme: "http", authority, path_and_query: "/", headers: &HEADERS }
 }
 
 // ---- objects
