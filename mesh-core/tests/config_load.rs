@@ -312,14 +312,12 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("ServiceEntry", entry("resolution: STATIC\nworkloadSelector: {labels: {app: a}}\nendpoints: [{address: 1.2.3.4}]"), schema, "spec.workloadSelector", "exclude each other"),
         ("ServiceEntry", entry("resolution: STATIC\nworkloadSelector: {labels: {app: 'a*'}}"), schema, "spec.workloadSelector.labels", "is not a label"),
         ("ServiceEntry", entry("resolution: STATIC\nendpoints: [{labels: {a: b}}]"), schema, "spec.endpoints[0].address", "is required"),
-        ("ServiceEntry", entry("resolution: STATIC\nendpoints: [{address: 'unix:///s'}]"), schema, "spec.endpoints[0].address", "Unix sockets are not dialled"),
         ("ServiceEntry", entry("resolution: STATIC\nendpoints: [{address: 1.2.3.4, labels: {a: '*'}}]"), schema, "spec.endpoints[0].labels", "is not a label"),
         ("ServiceEntry", entry("exportTo: ['*', '.']"), schema, "spec.exportTo", "`*` stands alone"),
         ("ServiceEntry", entry("exportTo: ['~', a]"), schema, "spec.exportTo", "`~` stands alone"),
         ("ServiceEntry", entry("exportTo: [a, a]"), schema, "spec.exportTo", "written twice"),
         ("WorkloadEntry", "ports: {http: 80}".into(), schema, "spec.address", "is required"),
         ("WorkloadEntry", "address: 'http://a'".into(), schema, "spec.address", "without scheme and port"),
-        ("WorkloadEntry", "address: 'unix:///s'".into(), schema, "spec.address", "Unix sockets are not dialled"),
         ("WorkloadEntry", "address: 1.2.3.4\nports: {http_1: 80}".into(), schema, "spec.ports.http_1", "not the name of a port"),
         ("WorkloadEntry", "address: 1.2.3.4\nports: {http: 0}".into(), schema, "spec.ports.http", "out of range"),
         ("WorkloadEntry", "address: 1.2.3.4\nlabels: {'a/b/c': d}".into(), schema, "spec.labels", "is not a label"),
@@ -452,6 +450,8 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: DNS\nworkloadSelector: {labels: {app: a}}", Code::SCHEMA_WARNING, "spec.workloadSelector"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nworkloadSelector: {}", Code::SCHEMA_WARNING, "spec.workloadSelector"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nendpoints: [{network: a}]", Code::NO_EFFECT, "spec.endpoints[0].network"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nendpoints: [{address: 'unix:///s'}]", Code::NO_EFFECT, "spec.endpoints[0].address"),
+        ("WorkloadEntry", "address: 'unix:///s'", Code::NO_EFFECT, "spec.address"),
         ("WorkloadEntry", "network: a", Code::NO_EFFECT, "spec.network"),
         ("WorkloadEntry", "address: 1.2.3.4\nnetwork: a", Code::NO_EFFECT, "spec.network"),
         ("Service", "type: ExternalName\nexternalName: a.com", Code::NO_EFFECT, "spec.ports"),
@@ -468,6 +468,33 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         let [finding] = &loaded.diagnostics[..] else { panic!("{spec}: {:#?}", loaded.diagnostics) };
         assert_eq!((finding.code, finding.level, &finding.path[..]), (code, Level::Warning, path), "{spec}");
         assert_eq!((loaded.resources.len(), loaded.broken.len()), (1, 0), "{spec}");
+    }
+}
+
+/// What Kubernetes keeps stands beside `metadata`, and most of it is none of the mesh's business.
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn of_kubernetes_lists_and_pods_only_the_addresses_have_to_be_in_order() {
+    let slice = |labels: &str, body: &str| format!("{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: x, labels: {{{labels}}}}}, {body}}}");
+    let core = |kind: &str, body: &str| format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: x}}, {body}}}");
+    let named = "kubernetes.io/service-name: a";
+    for (text, findings) in [
+        (slice(named, "addressType: IPv4, endpoints: [{addresses: [10.0.0.1], hints: {forZones: []}, targetRef: {kind: Pod}, nodeName: n, hostname: h, conditions: {ready: true, serving: true, terminating: false}}], ports: [{name: a, port: 1, appProtocol: http}]"), &[][..]),
+        (slice(named, "addressType: FQDN, endpoints: [{addresses: [a.com]}]"), &["warning addressType"]),
+        (slice("", "addressType: IPv6, endpoints: []"), &["warning metadata"]),
+        (slice(named, "addressType: IPv4, endpoints: [{addresses: [a.com]}]"), &["error endpoints[0].addresses[0]"]),
+        (slice(named, "addressType: IPv5"), &["error addressType"]),
+        (slice(named, "endpoints: [{conditions: {}}]"), &["error endpoints[0].addresses"]),
+        (core("Endpoints", "subsets: [{addresses: [{ip: 10.0.0.1, targetRef: {}, nodeName: n}], ports: [{port: 1}]}]"), &[]),
+        (core("Endpoints", "subsets: [{addresses: [{hostname: a}], ports: [{port: 0}], rest: 1}]"), &["error subsets[0].ports[0].port", "error subsets[0].addresses[0].ip", "error subsets[0].rest"]),
+        (core("Pod", "spec: {anything: {goes: [1]}, containers: [{name: a, ports: [{containerPort: 1, x: y}]}]}, status: {z: 1}"), &[]),
+        (core("Pod", "status: {podIP: here}"), &["error status.podIP"]),
+        (core("Pod", "spec: {}"), &[]),
+    ] {
+        let loaded = read(&text);
+        let said: Vec<_> = loaded.diagnostics.iter().map(|finding| format!("{} {}", finding.level, finding.path)).collect();
+        assert_eq!(said, findings, "{text}");
+        assert_eq!(loaded.resources.len() + loaded.broken.len(), 1, "{text}");
     }
 }
 

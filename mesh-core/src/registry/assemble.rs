@@ -32,8 +32,7 @@ pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Opt
     let mut described = objects.iter().filter_map(|object| describe(host, object));
     let mut service = described.next()?;
     described.for_each(|other| service.join(other));
-    let mut assembly =
-        Assembly { service, index, answers, names: Vec::new(), known: HashSet::new(), last: Arc::default() };
+    let mut assembly = Assembly { service, index, answers, names: Vec::new(), last: Arc::default() };
     for object in objects {
         match &object.spec {
             Spec::Service(service) => assembly.add_service(object, service, objects),
@@ -42,7 +41,9 @@ pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Opt
             _ => {}
         }
     }
-    Some(Assembled { service: assembly.service, names: assembly.names })
+    let Assembly { mut service, names, .. } = assembly;
+    remove_repeated(&mut service.instances);
+    Some(Assembled { service, names })
 }
 
 /// Returns the service of `host`, which only is another name for `target`.
@@ -134,9 +135,6 @@ struct Assembly<'a> {
     index: &'a Index,
     answers: &'a Answers,
     names: Vec<Arc<str>>,
-    /// The instances so far: the same address is one endpoint, whoever says so first.
-    // spec: envoy source/common/upstream/upstream_impl.cc updateDynamicHostList
-    known: HashSet<(Place, Arc<[Option<u16>]>)>,
     /// Where the last instance listens: the next one mostly listens alike.
     last: Arc<[Option<u16>]>,
 }
@@ -272,8 +270,7 @@ impl Assembly<'_> {
     }
 
     fn push(&mut self, instance: Instance) {
-        let serves = instance.ports.is_empty() || instance.ports.iter().any(Option::is_some);
-        if serves && self.known.insert((instance.place.clone(), Arc::clone(&instance.ports))) {
+        if instance.ports.is_empty() || instance.ports.iter().any(Option::is_some) {
             self.service.instances.push(instance);
         }
     }
@@ -355,6 +352,20 @@ fn pod(workload: &Resource) -> Option<&Pod> {
     match &workload.spec {
         Spec::Pod(pod) => Some(pod),
         _ => None,
+    }
+}
+
+/// The same address is one endpoint, whoever says so first.
+// spec: envoy source/common/upstream/upstream_impl.cc updateDynamicHostList
+fn remove_repeated(instances: &mut Vec<Instance>) {
+    let address = |at: &usize| instances.get(*at).map(|it| (&it.place, &it.ports));
+    let mut order: Vec<_> = (0..instances.len()).collect();
+    order.sort_by(|a, b| address(a).cmp(&address(b)));
+    let repeated = order.windows(2).filter(|pair| matches!(pair, [a, b] if address(a) == address(b)));
+    let repeated: HashSet<_> = repeated.filter_map(|pair| pair.last().copied()).collect();
+    if !repeated.is_empty() {
+        let mut at = 0..;
+        instances.retain(|_| at.next().is_none_or(|at| !repeated.contains(&at)));
     }
 }
 

@@ -5,11 +5,11 @@
 
 use super::{
     Hosts,
-    labelled::{Labelled, Labels},
+    labelled::{Labelled, Labels, Workloads},
     service::full_host,
 };
 use crate::config::{
-    Kind, Resource, ResourceKey, Spec,
+    Kind, Resource, Spec,
     istio::{SERVICE_LABEL, WorkloadEntry},
 };
 use std::{
@@ -32,10 +32,24 @@ pub(super) struct Index {
 /// Who selects, and who can be selected, in one namespace.
 #[derive(Clone, Debug, Default)]
 struct Namespace {
-    /// The objects that select by labels, with their hosts, each filed under one label of its selector.
-    selectors: Labelled<ResourceKey, Vec<Arc<str>>>,
-    /// Pods and WorkloadEntries, each filed under every label it carries.
-    workloads: Labelled<ResourceKey, Arc<Resource>>,
+    /// The objects that select by labels, each filed under one label of its selector.
+    selecting: Labelled<Selecting>,
+    /// The objects that select everybody.
+    selecting_all: Vec<Selecting>,
+    workloads: Workloads,
+}
+
+/// An object that selects workloads, and the hosts for which it does.
+#[derive(Clone, Debug)]
+struct Selecting {
+    object: Arc<Resource>,
+    hosts: Vec<Arc<str>>,
+}
+
+impl PartialEq for Selecting {
+    fn eq(&self, other: &Self) -> bool {
+        self.object.key == other.object.key
+    }
 }
 
 impl Index {
@@ -45,19 +59,16 @@ impl Index {
         for host in &hosts {
             self.file(host, resource);
         }
-        let key = &resource.key;
-        if let Some(labels) = labels_of(resource) {
-            let workloads = &mut self.namespace(&key.namespace).workloads;
-            for label in carried(&labels) {
-                workloads.insert(label, key.clone(), Arc::clone(resource));
-            }
-            self.touch_selecting(key, &labels, touched);
-        }
+        touched.extend(hosts.iter().cloned());
         if let Some(selector) = selector_of(resource) {
-            let selectors = &mut self.namespace(&key.namespace).selectors;
-            selectors.insert(filed_under(selector), key.clone(), hosts.clone());
+            let selecting = Selecting { object: Arc::clone(resource), hosts };
+            self.namespace(resource).select(selector, selecting);
         }
-        touched.extend(hosts);
+        if let Some(labels) = labels_of(resource) {
+            let namespace = self.namespace(resource);
+            namespace.workloads.insert(resource, &labels);
+            namespace.touch_selecting(&labels, touched);
+        }
     }
 
     /// Removes an object, and adds to `touched` the hosts it had a part in.
@@ -66,18 +77,16 @@ impl Index {
         for host in &hosts {
             self.unfile(host, resource);
         }
-        let key = &resource.key;
-        if let Some(labels) = labels_of(resource) {
-            let workloads = &mut self.namespace(&key.namespace).workloads;
-            for label in carried(&labels) {
-                workloads.remove(label, key);
-            }
-            self.touch_selecting(key, &labels, touched);
-        }
+        touched.extend(hosts.iter().cloned());
         if let Some(selector) = selector_of(resource) {
-            self.namespace(&key.namespace).selectors.remove(filed_under(selector), key);
+            let selecting = Selecting { object: Arc::clone(resource), hosts };
+            self.namespace(resource).unselect(selector, &selecting);
         }
-        touched.extend(hosts);
+        if let Some(labels) = labels_of(resource) {
+            let namespace = self.namespace(resource);
+            namespace.workloads.remove(&resource.key, &labels);
+            namespace.touch_selecting(&labels, touched);
+        }
     }
 
     /// Returns the objects that name `host`, in the order in which they rule.
@@ -100,17 +109,17 @@ impl Index {
 
     /// Returns the Pods and WorkloadEntries of `namespace` that carry every label of `selector`, in the order of keys.
     pub(super) fn selected(&self, namespace: &str, selector: &Labels) -> Vec<&Arc<Resource>> {
-        let Some(namespace) = self.namespaces.get(namespace) else { return Vec::new() };
-        let under = |label| namespace.workloads.under(label);
-        let narrowest = carried(selector).map(under).min_by_key(|things| things.map_or(0, HashMap::len));
-        let mut selected: Vec<_> = narrowest.flatten().into_iter().flatten().map(|(_, it)| it).collect();
-        selected.retain(|workload| labels_of(workload).is_some_and(|labels| is_selected(&labels, selector)));
+        let near = self.namespaces.get(namespace).into_iter().flat_map(|it| it.workloads.near(selector));
+        let is_selected = |workload: &&Arc<Resource>| {
+            labels_of(workload).is_some_and(|labels| is_selected(&labels, selector))
+        };
+        let mut selected: Vec<_> = near.filter(is_selected).collect();
         selected.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         selected
     }
 
-    fn namespace(&mut self, name: &Arc<str>) -> &mut Namespace {
-        self.namespaces.entry(Arc::clone(name)).or_default()
+    fn namespace(&mut self, resource: &Resource) -> &mut Namespace {
+        self.namespaces.entry(Arc::clone(&resource.key.namespace)).or_default()
     }
 
     fn file(&mut self, host: &Arc<str>, resource: &Arc<Resource>) {
@@ -137,17 +146,33 @@ impl Index {
             self.aliases.remove(target);
         }
     }
+}
+
+impl Namespace {
+    /// Files under the label that the fewest others are filed under: what every Service of a namespace selects tells none
+    /// of them from the rest.
+    fn select(&mut self, selector: &Labels, selecting: Selecting) {
+        let filed = |(name, value): &(&String, &String)| self.selecting.under(name, value).len();
+        match selector.iter().min_by_key(filed) {
+            Some((name, value)) => self.selecting.insert(name, value, selecting),
+            None => self.selecting_all.push(selecting),
+        }
+    }
+
+    fn unselect(&mut self, selector: &Labels, selecting: &Selecting) {
+        for (name, value) in selector {
+            self.selecting.remove(name, value, selecting);
+        }
+        self.selecting_all.retain(|known| known != selecting);
+    }
 
     /// Adds to `touched` the hosts that select a workload with these labels.
-    fn touch_selecting(&self, key: &ResourceKey, labels: &Labels, touched: &mut Hosts) {
-        let Some(namespace) = self.namespaces.get(&key.namespace) else { return };
-        let near = carried(labels).filter_map(|label| namespace.selectors.under(label)).flatten();
-        for (selecting, hosts) in near {
-            let of_selecting = |host: &&Arc<str>| {
-                let selecting = self.objects(host).iter().filter(|object| object.key == *selecting);
-                selecting.filter_map(selector_of).any(|selector| is_selected(labels, selector))
-            };
-            touched.extend(hosts.iter().filter(of_selecting).cloned());
+    fn touch_selecting(&self, labels: &Labels, touched: &mut Hosts) {
+        let near = labels.iter().flat_map(|(name, value)| self.selecting.under(name, value));
+        for Selecting { object, hosts } in near.chain(&self.selecting_all) {
+            if selector_of(object).is_some_and(|selector| is_selected(labels, selector)) {
+                touched.extend(hosts.iter().cloned());
+            }
         }
     }
 }
@@ -212,17 +237,6 @@ fn is_selected(labels: &Labels, selector: &Labels) -> bool {
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// The labels, and before them one that everybody carries.
-fn carried(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
-    let own = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    std::iter::once(EVERYBODY).chain(own)
-}
-
-/// Returns the label under which a selector is filed: the last of its own, else the one that everybody carries.
-fn filed_under(selector: &Labels) -> (&str, &str) {
-    carried(selector).last().unwrap_or(EVERYBODY)
-}
-
 /// Orders the objects of one host: which one rules does not depend on when it came here.
 // spec: istio pilot/pkg/model/push_context.go: of two services with one host the older wins, and Kubernetes' before
 fn order(a: &Resource, b: &Resource) -> Ordering {
@@ -240,6 +254,3 @@ fn rank(resource: &Resource) -> (u8, bool, Option<&str>, &str, &str, &str) {
     let key = &resource.key;
     (kind, created.is_none(), created, &key.name, &key.namespace, &key.kind)
 }
-
-/// No label of a workload has an empty name.
-const EVERYBODY: (&str, &str) = ("", "");

@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// `spec` of a WorkloadEntry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadEntry {
-    /// An IP address, or a name where `resolution` is DNS; `None` for a workload of another network, which is not
-    /// dialled.
+    /// An IP address, or a name where `resolution` is DNS; `None` for what is not dialled: a Unix socket, or a workload
+    /// of another network.
     pub address: Option<At<String>>,
     /// Port name to the port it listens on; a port that is not named here uses the service's target port.
     pub ports: BTreeMap<String, u16>,
@@ -51,9 +51,8 @@ impl WorkloadEntry {
 fn address(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
     let address = name_at(decoder, node)?;
     if address.starts_with("unix://") {
-        let message =
-            "Unix sockets are not dialled, and without this endpoint others would have its requests";
-        let finding = Diagnostic::error(Code::SCHEMA, message);
+        let finding =
+            Diagnostic::warning(Code::NO_EFFECT, "Unix sockets are not dialled; the endpoint is left out");
         decoder.find(node.at, finding.help("let the workload listen on an IP address, and write that"));
         return None;
     }
