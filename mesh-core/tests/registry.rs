@@ -8,7 +8,7 @@ use mesh_core::{
     dice::{Dice as _, Seeded},
     health::States,
     identity::PeerRule,
-    registry::{Answers, Instance, Registry, Service},
+    registry::{Answers, Instance, Locality, Registry, Service},
     route::Head,
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
@@ -72,7 +72,9 @@ fn a_pod_says_who_it_is() {
     let labels = "app: a, topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: b";
     let plain = pod("one", "10.0.0.1", labels, "");
     let named = plain.replace("containers:", "serviceAccountName: robot, containers:");
-    for (pod, account) in [(&plain, "default"), (&named, "robot")] {
+    let older = plain.replace("containers:", "serviceAccount: older, containers:");
+    let dual = plain.replace("podIP: 10.0.0.1, ", "");
+    for (pod, account) in [(&plain, "default"), (&named, "robot"), (&older, "older"), (&dual, "default")] {
         let mesh = mesh(&[&selecting_service("app: a", ports), pod]);
         let instance = instance(&mesh, SERVICE, "10.0.0.1");
         assert_eq!(instance.service_account.as_deref(), Some(account));
@@ -173,6 +175,21 @@ fn an_unresolvable_workload_belongs_to_no_service_that_resolves_no_names() {
     assert_eq!(addresses(&mesh(&[&service, &vm, gateway]), SERVICE), [""; 0]);
     assert_eq!(addresses(&mesh(&[&entry("STATIC"), &vm, gateway]), "a.com"), [""; 0]);
     assert_eq!(addresses(&mesh(&[&entry("DNS"), &vm, gateway]), "a.com"), ["vm.example.com:80"]);
+}
+
+#[test]
+fn an_endpoint_says_where_it_is_by_field_or_label() {
+    let labelled = workload("one", "10.0.0.1", "app: a, istio-locality: us.b.2");
+    let written = labelled.replace("spec: {", "spec: {locality: eu/a/1, weight: 7, serviceAccount: robot, ");
+    let service = selecting_service("app: a", "{port: 80}");
+    let selected = instance(&mesh(&[&service, &written]), SERVICE, "10.0.0.1");
+    assert_eq!((selected.locality, selected.weight), (Locality::parse("eu/a/1"), 7));
+    assert_eq!(selected.service_account.as_deref(), Some("robot"));
+    let selected = instance(&mesh(&[&service, &labelled]), SERVICE, "10.0.0.1");
+    assert_eq!((selected.locality, selected.weight), (Locality::parse("us/b/2"), 1));
+    let inline = "resolution: STATIC, endpoints: [{address: 10.0.0.1, locality: eu/a/1, weight: 0}]";
+    let inline = instance(&mesh(&[&entry("e", "a.com", inline)]), "a.com", "10.0.0.1");
+    assert_eq!((inline.locality, inline.weight), (Locality::parse("eu/a/1"), 1));
 }
 
 // ---- where an instance listens
