@@ -152,7 +152,7 @@ impl Assembly<'_> {
         let lists = endpoint_lists(objects);
         if lists.is_empty() {
             for pod in pods.iter().filter(|pod| pod.ready || service.publish_not_ready) {
-                self.add_pod(object, pod, |port| of_pod(port, pod));
+                self.add_pod(object, pod, |port| port_of_pod(port, pod));
             }
         } else {
             self.add_listed(object, &lists, &pods, service.publish_not_ready);
@@ -160,7 +160,7 @@ impl Assembly<'_> {
         for workload in selected {
             if let Spec::WorkloadEntry(entry) = &workload.spec {
                 self.add_workload(workload, entry, Resolution::Static, |port| {
-                    of_selected(port, &entry.ports)
+                    port_of_selected(port, &entry.ports)
                 });
             }
         }
@@ -217,10 +217,12 @@ impl Assembly<'_> {
         for workload in index.selected(&object.key.namespace, labels) {
             match &workload.spec {
                 Spec::Pod(pod) if pod.ready => {
-                    self.add_pod(object, pod, |port| of_workload(port, &pod.ports));
+                    self.add_pod(object, pod, |port| port_of_workload(port, &pod.ports));
                 }
                 Spec::WorkloadEntry(entry) => {
-                    self.add_workload(workload, entry, resolution, |port| of_workload(port, &entry.ports));
+                    self.add_workload(workload, entry, resolution, |port| {
+                        port_of_workload(port, &entry.ports)
+                    });
                 }
                 _ => {}
             }
@@ -385,7 +387,7 @@ fn endpoint_lists(objects: &[Arc<Resource>]) -> Vec<&EndpointList> {
 
 /// Returns where a Pod listens for a port of the Service that selects it.
 // spec: kubernetes core/v1 ServicePort.targetPort
-fn of_pod(port: &Port, pod: &Pod) -> Option<u16> {
+fn port_of_pod(port: &Port, pod: &Pod) -> Option<u16> {
     match &port.target {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Named(name) => pod.ports.get(name).copied(),
@@ -394,7 +396,7 @@ fn of_pod(port: &Port, pod: &Pod) -> Option<u16> {
 
 /// Returns where a WorkloadEntry listens for a port of the Service that selects it.
 // spec: istio pilot/pkg/serviceregistry/kube/controller findServiceTargetPort, serviceInstanceFromWorkloadInstance
-fn of_selected(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
+fn port_of_selected(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
     match &port.target {
         TargetPort::Number(number) => Some(named.get(&port.name).copied().unwrap_or(*number)),
         TargetPort::Named(name) => named.get(name).copied(),
@@ -403,7 +405,7 @@ fn of_selected(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
 
 /// Returns where a workload listens for a port of the ServiceEntry that selects it.
 // spec: istio pilot/pkg/serviceregistry/serviceentry/conversion.go convertWorkloadInstanceToServiceInstance
-fn of_workload(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
+fn port_of_workload(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
     Some(named.get(&port.name).copied().unwrap_or_else(|| number(port)))
 }
 
