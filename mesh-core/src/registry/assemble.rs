@@ -207,7 +207,7 @@ impl Assembly<'_> {
     fn add_host(&mut self, object: &Resource, entry: &ServiceEntry) {
         if !self.service.host.contains('*') {
             let place = Place::new(&self.service.host);
-            let ports = self.listening(|port| Some(number(port)));
+            let ports = self.listening(|port| Some(port.target_number()));
             self.add_named(Instance::at(place, ports, object), entry.resolution);
         }
     }
@@ -294,7 +294,7 @@ impl Assembly<'_> {
         };
         self.listening(|port| {
             let named = endpoint.ports.get(&port.name).or_else(|| endpoint.ports.get(target_name(port)?));
-            named.copied().or(only).or(Some(number(port)))
+            named.copied().or(only).or(Some(port.target_number()))
         })
     }
 }
@@ -406,15 +406,7 @@ fn port_of_selected(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
 /// Returns where a workload listens for a port of the ServiceEntry that selects it.
 // spec: istio pilot/pkg/serviceregistry/serviceentry/conversion.go convertWorkloadInstanceToServiceInstance
 fn port_of_workload(port: &Port, named: &BTreeMap<String, u16>) -> Option<u16> {
-    Some(named.get(&port.name).copied().unwrap_or_else(|| number(port)))
-}
-
-/// Returns the target port, or the port itself where that is a name.
-fn number(port: &Port) -> u16 {
-    match port.target {
-        TargetPort::Number(number) => number,
-        TargetPort::Named(_) => port.number,
-    }
+    Some(named.get(&port.name).copied().unwrap_or_else(|| port.target_number()))
 }
 
 fn target_name(port: &Port) -> Option<&str> {

@@ -62,6 +62,16 @@ pub struct Instance {
     pub service_account: Option<String>,
 }
 
+impl Port {
+    /// Returns the target port, or the port itself where that is a name.
+    pub(crate) fn target_number(&self) -> u16 {
+        match self.target {
+            TargetPort::Number(number) => number,
+            TargetPort::Named(_) => self.number,
+        }
+    }
+}
+
 impl Service {
     /// Returns whether it has a port of this number.
     pub(crate) fn has(&self, port: u16) -> bool {
