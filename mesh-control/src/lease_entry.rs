@@ -7,7 +7,7 @@ use crate::leases::{Held, ServiceKey, State};
 use mesh_core::{
     config::{
         Meta, Resource, Spec,
-        istio::{Service, ServiceEntry, ServicePort},
+        istio::{Service, ServiceEntry, ServicePort, TargetPort},
     },
     identity::SpiffeId,
 };
@@ -165,14 +165,19 @@ fn protocol(name: &str) -> &'static str {
 }
 
 fn port(port: &ServicePort) -> Value {
-    let mut written = json!({"number": port.number, "name": port.name});
-    if !port.protocol.is_empty() {
-        written["protocol"] = port.protocol.clone().into();
-    }
-    if let Some(target) = port.target_port {
+    // What calls here speaks HTTP, whatever the Service leaves unsaid, and an entry has to say it.
+    let protocol =
+        Some(port.protocol.as_str()).filter(|said| !matches!(*said, "" | "SCTP")).unwrap_or("HTTP");
+    let mut written = json!({"number": port.number, "name": port_name(port), "protocol": protocol});
+    if let Some(TargetPort::Number(target)) = port.target_port {
         written["targetPort"] = target.into();
     }
     written
+}
+
+/// A Service with one port need not name it, an entry has to.
+fn port_name(port: &ServicePort) -> &str {
+    if port.name.is_empty() { "http" } else { &port.name }
 }
 
 fn endpoint(held: &Held, ports: &[ServicePort]) -> Value {
@@ -204,7 +209,7 @@ fn endpoint(held: &Held, ports: &[ServicePort]) -> Value {
 ///
 /// A name that the service does not know stands for the port with the number callers know, or for the only one.
 fn endpoint_ports(lease: &Lease, ports: &[ServicePort]) -> BTreeMap<String, u16> {
-    let known = |name: &str| ports.iter().any(|port| port.name == name);
+    let known = |name: &str| ports.iter().any(|port| port_name(port) == name);
     let mut written: BTreeMap<_, _> =
         lease.ports.iter().filter(|(name, _)| known(name)).map(|(name, at)| (name.clone(), *at)).collect();
     if let Some((name, listening)) = main_port(lease)
@@ -213,7 +218,7 @@ fn endpoint_ports(lease: &Lease, ports: &[ServicePort]) -> BTreeMap<String, u16>
         let by_number = ports.iter().find(|port| port.number == lease.service_port);
         let only = if let [only] = ports { Some(only) } else { None };
         if let Some(port) = by_number.or(only) {
-            written.entry(port.name.clone()).or_insert(*listening);
+            written.entry(port_name(port).to_owned()).or_insert(*listening);
         }
     }
     written

@@ -5,7 +5,7 @@ use mesh_core::config::{
     Code, Diagnostic, Level, Loaded, Options, Resource, Spec,
     istio::{
         AuthorizationAction, ClientTlsMode, Condition as When, EntryLocation, HttpRoute, KeySource, MtlsMode,
-        Resolution, SimpleLb, StringMatch, VirtualService,
+        Resolution, SimpleLb, StringMatch, TargetPort, VirtualService,
     },
     load,
 };
@@ -171,15 +171,19 @@ fn every_field_that_has_an_effect_is_read() {
 
     let Spec::ServiceEntry(spec) = &entry.spec else { panic!() };
     assert_eq!((spec.location, spec.resolution), (EntryLocation::MeshInternal, Resolution::Static));
-    assert_eq!((spec.ports[0].protocol.as_str(), spec.ports[0].target_port), ("HTTPS", Some(8443)));
+    assert_eq!(spec.ports[0].protocol, "HTTPS");
+    assert_eq!(spec.ports[0].target_port, Some(TargetPort::Number(8443)));
+    assert_eq!(spec.addresses, ["10.1.1.1".parse::<std::net::IpAddr>().unwrap()]);
     let endpoint = &spec.endpoints[0];
     assert_eq!((endpoint.ports["https"], endpoint.weight, &endpoint.locality[..]), (9443, Some(3), "eu/a/1"));
     assert_eq!(endpoint.service_account.as_deref(), Some("payments"));
 
     let Spec::Service(spec) = &service.spec else { panic!() };
     let ports: Vec<_> =
-        spec.ports.iter().map(|port| (port.number, &*port.protocol, port.target_port)).collect();
-    assert_eq!(ports, [(9080, "HTTP", Some(8080)), (9090, "GRPC", None), (53, "UDP", None)]);
+        spec.ports.iter().map(|port| (port.number, &*port.protocol, port.target_port.clone())).collect();
+    let (number, named) = (TargetPort::Number(8080), TargetPort::Named("named".into()));
+    assert_eq!(ports, [(9080, "HTTP", Some(number)), (9090, "GRPC", Some(named)), (53, "UDP", None)]);
+    assert_eq!((&spec.selector["app"][..], spec.cluster_ips.len()), ("reviews", 0));
 
     let Spec::PeerAuthentication(spec) = &peers.spec else { panic!() };
     assert_eq!((spec.mode, spec.ports[&8080]), (MtlsMode::Strict, MtlsMode::Permissive));
@@ -295,8 +299,27 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("DestinationRule", policy("portLevelSettings: [{tls: {mode: SIMPLE}}]"), schema, "spec.trafficPolicy.portLevelSettings[0].port", "is required"),
         // ServiceEntry and Service
         ("ServiceEntry", "ports: [{number: 80, name: http}]".into(), schema, "spec.hosts", "`hosts` is required"),
-        ("ServiceEntry", "hosts: [a.com]".into(), schema, "spec.ports", "`ports` is required"),
-        ("ServiceEntry", "hosts: ['*']\nports: [{number: 80, name: http}]".into(), schema, "spec.hosts", "is not allowed"),
+        ("ServiceEntry", "hosts: ['*']\nports: [{number: 80, name: http}]".into(), schema, "spec.hosts[0]", "is not allowed"),
+        ("ServiceEntry", "hosts: [10.0.0.1]\nports: [{number: 80, name: http}]".into(), schema, "spec.hosts[0]", "is not a host name"),
+        ("ServiceEntry", "hosts: [a.com, b.com]\nresolution: DNS\nports: [{number: 80, name: a}]".into(), schema, "spec.ports", "a protocol of HTTP or TLS"),
+        ("ServiceEntry", "hosts: [a.com, b.com]\nresolution: STATIC\nports: [{number: 80, name: a, protocol: MONGO}]".into(), schema, "spec.ports", "port 80"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a_b}]".into(), schema, "spec.ports[0].name", "`a_b` is not the name of a port"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: SPDY}]".into(), schema, "spec.ports[0].protocol", "unknown protocol `SPDY`"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, targetPort: 0}]".into(), schema, "spec.ports[0].targetPort", "out of range"),
+        ("ServiceEntry", entry("addresses: [here]"), schema, "spec.addresses[0]", "neither an IP address"),
+        ("ServiceEntry", entry("addresses: [10.0.0.0/8]\nresolution: DNS"), schema, "spec.addresses[0]", "NONE or STATIC"),
+        ("ServiceEntry", entry("resolution: STATIC\nworkloadSelector: {labels: {app: a}}\nendpoints: [{address: 1.2.3.4}]"), schema, "spec.workloadSelector", "exclude each other"),
+        ("ServiceEntry", entry("resolution: STATIC\nworkloadSelector: {labels: {app: 'a*'}}"), schema, "spec.workloadSelector.labels", "is not a label"),
+        ("ServiceEntry", entry("resolution: STATIC\nendpoints: [{labels: {a: b}}]"), schema, "spec.endpoints[0].address", "is required"),
+        ("ServiceEntry", entry("resolution: STATIC\nendpoints: [{address: 1.2.3.4, labels: {a: '*'}}]"), schema, "spec.endpoints[0].labels", "is not a label"),
+        ("ServiceEntry", entry("exportTo: ['*', '.']"), schema, "spec.exportTo", "`*` stands alone"),
+        ("ServiceEntry", entry("exportTo: ['~', a]"), schema, "spec.exportTo", "`~` stands alone"),
+        ("ServiceEntry", entry("exportTo: [a, a]"), schema, "spec.exportTo", "written twice"),
+        ("WorkloadEntry", "ports: {http: 80}".into(), schema, "spec.address", "is required"),
+        ("WorkloadEntry", "address: 'http://a'".into(), schema, "spec.address", "without scheme and port"),
+        ("WorkloadEntry", "address: 1.2.3.4\nports: {http_1: 80}".into(), schema, "spec.ports.http_1", "not the name of a port"),
+        ("WorkloadEntry", "address: 1.2.3.4\nports: {http: 0}".into(), schema, "spec.ports.http", "out of range"),
+        ("WorkloadEntry", "address: 1.2.3.4\nlabels: {'a/b/c': d}".into(), schema, "spec.labels", "is not a label"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80}]".into(), schema, "spec.ports[0].name", "is required"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 70000, name: a}]".into(), schema, "spec.ports[0].number", "out of range"),
         ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}, {number: 80, name: b}]".into(), schema, "spec.ports", "port 80 is defined twice"),
@@ -309,6 +332,9 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("ServiceEntry", "hosts: ['*.a.com']\nports: [{number: 80, name: a}]\nresolution: DNS".into(), schema, "spec.hosts", "needs a full name"),
         ("ServiceEntry", entry("discovery: DNS"), schema, "spec.discovery", "unknown field"),
         ("Service", "ports: [{name: a}]".into(), schema, "spec.ports[0].port", "is required"),
+        ("Service", "type: Internal".into(), schema, "spec.type", "unknown value `Internal`"),
+        ("Service", "type: ExternalName".into(), schema, "spec.externalName", "is required"),
+        ("Service", "type: ExternalName\nexternalName: 'http://a'".into(), schema, "spec.externalName", "is not a host name"),
         // Security
         ("PeerAuthentication", "mtls: {mode: STRIKT}".into(), schema, "spec.mtls.mode", "did you mean `STRICT`?"),
         ("PeerAuthentication", "mtls: STRICT".into(), schema, "spec.mtls", "expected a mapping"),
@@ -412,9 +438,21 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         ("DestinationRule", "host: a\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 50, consecutiveErrors: 3}}", Code::DEPRECATED, "spec.trafficPolicy.outlierDetection.consecutiveErrors"),
         ("DestinationRule", "host: a\ntrafficPolicy: {outlierDetection: {}}", Code::NEVER_EJECTS, "spec.trafficPolicy.outlierDetection.maxEjectionPercent"),
         ("DestinationRule", "host: a\ntrafficPolicy: {tls: {}}", Code::SECURITY_NOTE, "spec.trafficPolicy.tls"),
-        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\nresolution: DYNAMIC_DNS", Code::NO_EFFECT, "spec.resolution"),
-        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\naddresses: [10.0.0.1]", Code::NO_EFFECT, "spec.addresses"),
-        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]\nresolution: STATIC\nendpoints: [{address: 'unix:///s'}]", Code::NO_EFFECT, "spec.endpoints[0].address"),
+        ("ServiceEntry", "hosts: [a.com]", Code::NO_EFFECT, "spec.ports"),
+        ("ServiceEntry", "hosts: ['*a.com']\nports: [{number: 80, name: a, protocol: HTTP}]", Code::SCHEMA_WARNING, "spec.hosts[0]"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a}]", Code::ADDRESSES_REQUIRED, "spec.ports"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: TCP}]", Code::ADDRESSES_REQUIRED, "spec.ports"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: DYNAMIC_DNS", Code::NO_EFFECT, "spec.resolution"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\naddresses: [10.0.0.0/8]", Code::NO_EFFECT, "spec.addresses[0]"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nworkloadSelector: {labels: {app: a}}", Code::SCHEMA_WARNING, "spec.workloadSelector"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: DNS\nworkloadSelector: {labels: {app: a}}", Code::SCHEMA_WARNING, "spec.workloadSelector"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nworkloadSelector: {}", Code::SCHEMA_WARNING, "spec.workloadSelector"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nendpoints: [{network: a}]", Code::NO_EFFECT, "spec.endpoints[0].network"),
+        ("ServiceEntry", "hosts: [a.com]\nports: [{number: 80, name: a, protocol: HTTP}]\nresolution: STATIC\nendpoints: [{address: 'unix:///s'}]", Code::NO_EFFECT, "spec.endpoints[0].address"),
+        ("WorkloadEntry", "address: 'unix:///s'", Code::NO_EFFECT, "spec.address"),
+        ("WorkloadEntry", "network: a", Code::NO_EFFECT, "spec.network"),
+        ("WorkloadEntry", "address: 1.2.3.4\nnetwork: a", Code::NO_EFFECT, "spec.network"),
+        ("Service", "type: ExternalName\nexternalName: a.com", Code::NO_EFFECT, "spec.ports"),
         ("MeshPolicy", "peers: [{mtls: {}}]\nprincipalBinding: USE_ORIGIN", Code::NO_EFFECT, "spec.principalBinding"),
         ("MeshPolicy", "origins: [{jwt: {issuer: a}}]", Code::SECURITY_NOTE, "spec"),
         ("RequestAuthentication", "jwtRules: [{issuer: a}]", Code::SECURITY_NOTE, "spec"),
@@ -428,6 +466,33 @@ fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
         let [finding] = &loaded.diagnostics[..] else { panic!("{spec}: {:#?}", loaded.diagnostics) };
         assert_eq!((finding.code, finding.level, &finding.path[..]), (code, Level::Warning, path), "{spec}");
         assert_eq!((loaded.resources.len(), loaded.broken.len()), (1, 0), "{spec}");
+    }
+}
+
+/// What Kubernetes keeps stands beside `metadata`, and most of it is none of the mesh's business.
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn of_kubernetes_lists_and_pods_only_the_addresses_have_to_be_in_order() {
+    let slice = |labels: &str, body: &str| format!("{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: x, labels: {{{labels}}}}}, {body}}}");
+    let core = |kind: &str, body: &str| format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: x}}, {body}}}");
+    let named = "kubernetes.io/service-name: a";
+    for (text, findings) in [
+        (slice(named, "addressType: IPv4, endpoints: [{addresses: [10.0.0.1], hints: {forZones: []}, targetRef: {kind: Pod}, nodeName: n, hostname: h, conditions: {ready: true, serving: true, terminating: false}}], ports: [{name: a, port: 1, appProtocol: http}]"), &[][..]),
+        (slice(named, "addressType: FQDN, endpoints: [{addresses: [a.com]}]"), &["warning addressType"]),
+        (slice("", "addressType: IPv6, endpoints: []"), &["warning metadata"]),
+        (slice(named, "addressType: IPv4, endpoints: [{addresses: [a.com]}]"), &["error endpoints[0].addresses[0]"]),
+        (slice(named, "addressType: IPv5"), &["error addressType"]),
+        (slice(named, "endpoints: [{conditions: {}}]"), &["error endpoints[0].addresses"]),
+        (core("Endpoints", "subsets: [{addresses: [{ip: 10.0.0.1, targetRef: {}, nodeName: n}], ports: [{port: 1}]}]"), &[]),
+        (core("Endpoints", "subsets: [{addresses: [{hostname: a}], ports: [{port: 0}], rest: 1}]"), &["error subsets[0].ports[0].port", "error subsets[0].addresses[0].ip", "error subsets[0].rest"]),
+        (core("Pod", "spec: {anything: {goes: [1]}, containers: [{name: a, ports: [{containerPort: 1, x: y}]}]}, status: {z: 1}"), &[]),
+        (core("Pod", "status: {podIP: here}"), &["error status.podIP"]),
+        (core("Pod", "spec: {}"), &[]),
+    ] {
+        let loaded = read(&text);
+        let said: Vec<_> = loaded.diagnostics.iter().map(|finding| format!("{} {}", finding.level, finding.path)).collect();
+        assert_eq!(said, findings, "{text}");
+        assert_eq!(loaded.resources.len() + loaded.broken.len(), 1, "{text}");
     }
 }
 

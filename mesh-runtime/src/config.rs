@@ -2,6 +2,7 @@
 
 mod files;
 pub(crate) mod intake;
+pub(crate) mod resolver;
 mod settled;
 pub(crate) mod watched;
 
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use mesh_core::{
     config::Resource,
     health::States,
+    registry::Answers,
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
 use std::{
@@ -29,7 +31,11 @@ pub struct ConfigStore {
     compiler: Mutex<Option<Compiler>>,
     clock: Clock,
     changed: watch::Sender<u64>,
+    names: watch::Sender<Names>,
 }
+
+/// Names to resolve, in order.
+pub(crate) type Names = Arc<[Arc<str>]>;
 
 impl ConfigStore {
     /// Returns a store in which `first` is in force; its states are kept by `clock`.
@@ -40,6 +46,7 @@ impl ConfigStore {
             compiler: Mutex::default(),
             clock,
             changed: watch::channel(0).0,
+            names: watch::Sender::new(Names::default()),
         }
     }
 
@@ -76,14 +83,36 @@ impl ConfigStore {
         settings: &MeshSettings,
     ) -> Vec<mesh_core::config::Diagnostic> {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ours = compiler
-            .take()
-            .filter(|last| last.viewer() == viewer)
-            .unwrap_or_else(|| Compiler::new(viewer.clone()));
+        let mut ours = match compiler.take() {
+            Some(last) => last.for_viewer(viewer),
+            None => Compiler::new(viewer.clone()),
+        };
         let (snapshot, found) = ours.compile(version, resources, settings, &self.states);
-        *compiler = Some(ours);
         self.publish(snapshot);
+        self.want(ours.names().cloned().collect());
+        *compiler = Some(ours);
         found
+    }
+
+    /// Takes what names stand for, and puts in force what follows from it.
+    pub fn resolve(&self, answers: Answers) {
+        let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(snapshot) = compiler.as_mut().and_then(|ours| ours.resolve(answers, &self.states)) {
+            self.publish(snapshot);
+        }
+    }
+
+    /// Returns the names whose answers the configuration in force wants to be told.
+    pub(crate) fn names(&self) -> watch::Receiver<Names> {
+        self.names.subscribe()
+    }
+
+    fn want(&self, names: Names) {
+        self.names.send_if_modified(|known| {
+            let differs = *known != names;
+            *known = names;
+            differs
+        });
     }
 
     /// Returns a receiver that sees every publication.

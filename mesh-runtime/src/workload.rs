@@ -3,7 +3,7 @@
 use crate::{
     admin,
     clock::Clock,
-    config::{ConfigStore, intake::Intake, watched::WatchedFiles},
+    config::{ConfigStore, intake::Intake, resolver, watched::WatchedFiles},
     control::link::{self, Link, Linked, Registered},
     identity::{IdentityError, IdentityStore},
     progress::{InForce, Progress, Readiness},
@@ -201,6 +201,7 @@ impl Inner {
     async fn follow_configuration(&mut self) -> Result<(), StartError> {
         let settings = &self.settings;
         let (config, progress) = (Arc::clone(&self.config), Arc::clone(&self.progress));
+        self.tasks.push(Task::spawn(resolver::run(Arc::clone(&config))));
         let intake = Arc::new(Intake::new(config, Arc::clone(&progress), viewer(settings)));
         if let Some(control) = settings.control.clone() {
             let parts = link::Parts {

@@ -153,6 +153,12 @@ metadata: {name: cart}
 spec:
   ports: [{name: web, port: 80, targetPort: 9000}, {name: grpc, port: 50051}]
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: plain}
+spec:
+  ports: [{port: 8000, targetPort: http}]
+---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: stock}
@@ -166,6 +172,14 @@ spec:
     until("the edit", async || bed.entry("stock").await.is_some()).await;
     bed.register("cart", "a", 8080).await;
     bed.register("stock", "a", 8081).await;
+    bed.register("plain", "a", 8082).await;
+    let plain = bed.entry("plain").await.unwrap();
+    assert_eq!(
+        plain["spec"]["ports"],
+        json!([{"number": 8000, "name": "http", "protocol": "HTTP"}]),
+        "an entry has to say what a Service may leave out"
+    );
+    assert_eq!(plain["spec"]["endpoints"][0]["ports"], json!({"http": 8082}));
     let cart = bed.entry("cart").await.unwrap();
     assert_eq!(
         cart["spec"]["endpoints"][0]["ports"],

@@ -22,6 +22,7 @@ mod service_entry;
 mod sidecar;
 mod telemetry;
 mod virtual_service;
+mod workload_entry;
 
 pub(in crate::config) use common::is_label;
 
@@ -39,7 +40,8 @@ pub use destination_rule::{
     Http2KeepAlive, LoadBalancer, LocalitySetting, OutlierDetection, PortPolicy, RetryBudget, SimpleLb,
     Subset, TcpKeepalive, TrafficPolicy,
 };
-pub use endpoints::{EndpointList, Pod};
+pub use endpoints::{EndpointAddress, EndpointList, EndpointSubset, Pod};
+pub(crate) use endpoints::{REGION_LABEL, SERVICE_LABEL, ZONE_LABEL};
 pub use gateway::{Gateway, Server, ServerPort, bound_gateway};
 pub use legacy_policy::{LegacyPolicy, LegacyTarget, LegacyTokens};
 pub use mesh_config::{AccessLogSettings, Compat, MeshConfig, PathNormalization};
@@ -49,8 +51,8 @@ pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use policy_target::PolicyTarget;
 pub use request_authentication::{Jwks, JwtRule, KeySource, OutputClaim, RequestAuthentication, TokenHeader};
 pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};
-pub use service::{Service, ServicePort};
-pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};
+pub use service::{Service, ServicePort, TargetPort};
+pub use service_entry::{EntryLocation, Resolution, ServiceEntry};
 pub use sidecar::{EgressListener, Sidecar};
 pub use telemetry::{
     AccessLogging, Attribute, Expression, Literal, METRICS, MetricOverride, Metrics, Operand, TagOverride,
@@ -60,3 +62,4 @@ pub use virtual_service::{
     ClaimMatch, CorsPolicy, Delegate, Delegated, DirectResponse, HttpMatch, HttpMirror, HttpRetry, HttpRoute,
     Redirect, Rewrite, RouteDestination, VirtualService,
 };
+pub use workload_entry::WorkloadEntry;

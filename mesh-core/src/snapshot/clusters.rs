@@ -251,13 +251,13 @@ impl<'a, 's> Clusters<'a, 's> {
     fn cluster(&mut self, plan: &Plan<'_>) -> Cluster {
         let (service, blocks) = (plan.service, &plan.blocks);
         let name: Arc<str> = plan.name("|").into();
-        let itself = blocks.passes_through().then(|| passthrough::itself(service, plan.port));
+        let itself = blocks.passes_through().then(|| passthrough::itself(service));
         let instances: Vec<_> = match &itself {
             Some(itself) => itself.iter().collect(),
             None => service.instances.iter().filter(|instance| plan.selects(instance)).collect(),
         };
         let endpoints: Vec<_> =
-            instances.iter().map(|instance| self.endpoint(plan, instance, &name)).collect();
+            instances.iter().filter_map(|instance| self.endpoint(plan, instance, &name)).collect();
         self.note_mutual_tls_lost(plan, &instances);
         let outlier = blocks.outlier();
         Cluster {
@@ -289,16 +289,16 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    fn endpoint(&mut self, plan: &Plan<'_>, instance: &Instance, cluster: &str) -> Endpoint {
-        let address = plan.service.address(instance, plan.port);
-        Endpoint {
+    fn endpoint(&mut self, plan: &Plan<'_>, instance: &Instance, cluster: &str) -> Option<Endpoint> {
+        let address = plan.service.address(instance, plan.port)?;
+        Some(Endpoint {
             labels: Arc::clone(&instance.labels),
             locality: instance.locality.clone(),
             weight: instance.weight,
             security: self.security(plan, instance, &address),
             state: self.states.endpoint(cluster, &address),
             address,
-        }
+        })
     }
 
     /// A DestinationRule's `tls` block decides; without one, mutual TLS goes to endpoints that speak it.
@@ -351,7 +351,8 @@ impl<'a, 's> Clusters<'a, 's> {
         let Some(finding) = plan.blocks.takes_mutual_tls_away(&plan.service.host) else { return };
         let inside = plan.service.location == EntryLocation::MeshInternal;
         let speaks = |instance: &&Instance| {
-            self.speaks_mutual_tls(plan, instance, &plan.service.address(instance, plan.port))
+            let address = plan.service.address(instance, plan.port);
+            address.is_some_and(|address| self.speaks_mutual_tls(plan, instance, &address))
         };
         if (inside && instances.is_empty()) || instances.iter().any(speaks) {
             self.about_cluster.push(finding);
@@ -373,25 +374,28 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    /// Who may answer: the names the rule or the entry lists, else the account of the instance, else the trust domain.
+    /// Who may answer: the names the rule lists, else those the entry lists and the accounts known, else the trust domain.
+    // spec: istio networking/v1alpha3/service_entry.proto subjectAltNames
     fn expected_peers(&self, plan: &Plan<'_>, instance: &Instance) -> Result<PeerRule, String> {
+        let (service, domain) = (plan.service, &self.view.settings.trust_domain);
         let of_rule = plan.blocks.tls().map(|tls| &tls.subject_alt_names).filter(|names| !names.is_empty());
-        let listed = of_rule.unwrap_or(&plan.service.subject_alt_names);
-        let domain = &self.view.settings.trust_domain;
-        if !listed.is_empty() {
-            let ids: Result<Vec<SpiffeId>, _> = listed
-                .iter()
-                .map(|name| name.parse().map_err(|error| format!("subjectAltNames entry {name:?}: {error}")))
-                .collect();
-            return Ok(PeerRule::AnyOf(ids?.into()));
-        }
-        match &instance.service_account {
-            None => Ok(PeerRule::TrustDomain(domain.clone())),
-            Some(account) => {
-                let id = SpiffeId::of_account(domain, &instance.namespace, account)
-                    .map_err(|error| format!("serviceAccount {account:?}: {error}"))?;
-                Ok(PeerRule::AnyOf(Arc::new([id])))
-            }
+        let listed = of_rule
+            .unwrap_or(&service.subject_alt_names)
+            .iter()
+            .map(|name| name.parse().map_err(|error| format!("subjectAltNames entry {name:?}: {error}")));
+        let own = instance.service_account.iter().map(|account| (&instance.namespace, account));
+        let allowed = service.service_accounts.iter().map(|account| (&service.namespace, account));
+        let accounts = own.chain(allowed).filter(|_| of_rule.is_none()).map(|(namespace, account)| {
+            SpiffeId::of_account(domain, namespace, account)
+                .map_err(|error| format!("serviceAccount {account:?}: {error}"))
+        });
+        let mut ids = listed.chain(accounts).collect::<Result<Vec<SpiffeId>, _>>()?;
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            Ok(PeerRule::TrustDomain(domain.clone()))
+        } else {
+            Ok(PeerRule::AnyOf(ids.into()))
         }
     }
 

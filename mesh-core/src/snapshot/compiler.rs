@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::{Changes, Code, Diagnostic, Kind, Resource},
     health::States,
+    registry::Answers,
     route::{HostTable, Ports},
 };
 use std::{
@@ -40,12 +41,15 @@ use std::{
 #[derive(Debug)]
 pub struct Compiler {
     viewer: Viewer,
+    /// What names stand for.
+    answers: Answers,
     last: Option<Compiled>,
 }
 
 /// What was compiled last, in parts.
 #[derive(Debug)]
 struct Compiled {
+    version: Arc<str>,
     settings: MeshSettings,
     index: Index,
     clusters: ClusterStore,
@@ -70,12 +74,22 @@ struct Owner {
 impl Compiler {
     /// Returns a compiler for `viewer` that has compiled nothing.
     pub fn new(viewer: Viewer) -> Self {
-        Self { viewer, last: None }
+        Self { viewer, answers: Answers::default(), last: None }
     }
 
-    /// Returns whom it compiles for.
-    pub fn viewer(&self) -> &Viewer {
-        &self.viewer
+    /// Returns this compiler if it compiles for `viewer`, else one that does, and knows as well what names stand for.
+    #[must_use]
+    pub fn for_viewer(self, viewer: &Viewer) -> Self {
+        if self.viewer == *viewer {
+            self
+        } else {
+            Self { answers: self.answers, ..Self::new(viewer.clone()) }
+        }
+    }
+
+    /// Returns every name whose answer the configuration compiled last wants to be told, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.last.iter().flat_map(|last| last.index.registry.names())
     }
 
     /// Compiles `resources`, sorted by key as [`Accepted`](crate::config::Accepted) keeps them. Never fails as a whole:
@@ -105,20 +119,35 @@ impl Compiler {
             None => {
                 let scope = Scope::of(resources, &self.viewer, &settings);
                 let mut new = Compiled::of(Index::of(resources, &self.viewer, &settings, scope), settings);
+                new.index.registry.resolve(self.answers.clone());
                 new.update(&Touched::everything(), &self.viewer, states);
                 new
             }
         };
         compiled.about_settings = about_settings;
-        let result = (compiled.snapshot(version), compiled.findings());
+        compiled.version = version.into();
+        let result = (compiled.snapshot(), compiled.findings());
         self.last = Some(compiled);
         result
+    }
+
+    /// Takes what names stand for, and compiles again what goes by it; `None` if nothing that was compiled does.
+    pub fn resolve(&mut self, answers: Answers, states: &States) -> Option<Snapshot> {
+        self.answers = answers;
+        let last = self.last.as_mut()?;
+        let names = last.index.registry.resolve(self.answers.clone());
+        if names.is_empty() {
+            return None;
+        }
+        last.update(&Touched { names, ..Touched::default() }, &self.viewer, states);
+        Some(last.snapshot())
     }
 }
 
 impl Compiled {
     fn of(index: Index, settings: MeshSettings) -> Self {
         Self {
+            version: "".into(),
             settings,
             index,
             clusters: ClusterStore::new(),
@@ -218,9 +247,9 @@ impl Compiled {
         self.hosts.set(name, ports);
     }
 
-    fn snapshot(&self, version: &str) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         Snapshot {
-            version: version.into(),
+            version: Arc::clone(&self.version),
             hosts: self.hosts.clone(),
             clusters: self.clusters.table.clone(),
             allow_any: self.index.scope.allow_any().unwrap_or(self.settings.allow_any),

@@ -15,7 +15,7 @@ use crate::{
     registry::{Service, full_host},
     route::{ClusterId, VirtualHost},
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// What is compiled of one host, and what it was compiled from.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ pub(super) fn compile(
     };
     let (clusters, depends, mut others) = clusters.finish();
     findings.append(&mut others);
-    let names = aliases(view, host);
+    let mut names = aliases(view, host);
+    names.extend(service.iter().flat_map(|service| &service.addresses).map(in_authority));
     Some(Unit { names, hosts, clusters, depends, findings, is_service: service.is_some() })
 }
 
@@ -148,4 +149,9 @@ fn aliases(view: View<'_>, host: &Arc<str>) -> Vec<Arc<str>> {
         }
     }
     names
+}
+
+/// Returns an address as it stands in an authority.
+fn in_authority(address: &IpAddr) -> Arc<str> {
+    if address.is_ipv6() { format!("[{address}]").into() } else { address.to_string().into() }
 }

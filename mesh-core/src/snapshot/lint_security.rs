@@ -367,12 +367,13 @@ fn is_strict(
         mutual_tls::mode(view, &target)
     };
     if service.instances.is_empty() {
-        return mode(&service.namespace, &BTreeMap::new(), port.target) == MtlsMode::Strict;
+        return mode(&service.namespace, &BTreeMap::new(), port.target_number()) == MtlsMode::Strict;
     }
     let of_subset = |instance: &&Instance| subset.is_none_or(|labels| carries(&instance.labels, labels));
     service.instances.iter().filter(of_subset).any(|instance| {
-        let listening = service.address(instance, port).port();
-        mode(&instance.namespace, &instance.labels, listening) == MtlsMode::Strict
+        service.address(instance, port).is_some_and(|address| {
+            mode(&instance.namespace, &instance.labels, address.port()) == MtlsMode::Strict
+        })
     })
 }
 

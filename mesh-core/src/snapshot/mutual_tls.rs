@@ -239,8 +239,8 @@ fn covers(service: &Service, ports: &[u16]) -> bool {
 fn workload_ports<'s>(service: &'s Service, numbers: &'s [u16]) -> impl Iterator<Item = u16> + use<'s> {
     let named = service.ports.iter().filter(|port| numbers.contains(&port.number));
     named.flat_map(|port| {
-        let of_instances = service.instances.iter().map(|instance| service.address(instance, port).port());
-        of_instances.chain([port.target])
+        let of_instances = service.instances.iter().filter_map(|instance| service.address(instance, port));
+        of_instances.map(|address| address.port()).chain([port.target_number()])
     })
 }
 

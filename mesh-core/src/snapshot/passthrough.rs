@@ -1,15 +1,15 @@
 //! A host that is dialled as it is named, past the endpoints that are known of it: `simple: PASSTHROUGH`.
 
 use super::clusters::TLS_MODE_LABEL;
-use crate::registry::{Instance, Port, Service, by_name};
-use std::{collections::BTreeMap, sync::Arc};
+use crate::registry::{Instance, Locality, Place, Service};
+use std::sync::Arc;
 
 /// Returns `service` itself as its one instance, or `None` if its name is a pattern.
 ///
 /// What is known of its instances still holds: if one speaks mutual TLS, or none is known, so does whoever answers; and
 /// if they share an account, it has that one.
 // spec: istio pilot/pkg/networking/core/cluster_tls.go applyUpstreamTLSSettings, for ORIGINAL_DST clusters
-pub(super) fn itself(service: &Service, port: &Port) -> Option<Instance> {
+pub(super) fn itself(service: &Service) -> Option<Instance> {
     let known = &service.instances;
     let is_meshed =
         |instance: &Instance| instance.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio");
@@ -18,9 +18,12 @@ pub(super) fn itself(service: &Service, port: &Port) -> Option<Instance> {
     let account = known.first().and_then(|first| first.service_account.clone());
     let shared = known.iter().all(|instance| instance.service_account == account);
     (!service.host.contains('*')).then(|| Instance {
-        ports: BTreeMap::from([(port.name.clone(), port.number)]),
+        place: Place::new(&service.host),
+        ports: service.ports.iter().map(|port| Some(port.number)).collect(),
         labels: Arc::new(label.into_iter().collect()),
+        locality: Locality::default(),
+        weight: 1,
+        namespace: Arc::clone(&service.namespace),
         service_account: account.filter(|_| shared),
-        ..by_name(&service.host, &service.namespace)
     })
 }

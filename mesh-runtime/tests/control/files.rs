@@ -36,6 +36,17 @@ async fn an_edit_is_in_force_soon_and_a_broken_one_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_name_among_the_endpoints_becomes_its_addresses() {
+    let directory = tempfile::tempdir().unwrap();
+    let (by_name, file) = (entry("localhost").replace("STATIC", "DNS"), directory.path().join("a.yaml"));
+    fs::write(&file, &by_name).unwrap();
+    let workload = started(settings(directory.path())).await;
+    eventually("the answer", || endpoints(&workload) == ["127.0.0.1:8080"]).await;
+    fs::write(&file, by_name.replace("localhost", "no-such-name.invalid")).unwrap();
+    eventually("the edit", || endpoints(&workload) == ["no-such-name.invalid:8080"]).await;
+}
+
+#[tokio::test]
 async fn files_that_are_not_there_make_a_start_pointless() {
     let directory = tempfile::tempdir().unwrap();
     for path in [directory.path().join("missing.yaml"), directory.path().to_owned()] {

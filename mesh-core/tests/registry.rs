@@ -1,0 +1,666 @@
+//! Which services and endpoints the objects of a configuration make, in whatever order they come.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use http::{HeaderMap, Method};
+use mesh_core::{
+    balance::Security,
+    config::{Changes, Options, Resource, load},
+    dice::{Dice as _, Seeded},
+    health::States,
+    identity::PeerRule,
+    registry::{Answers, Instance, Locality, Registry, Service},
+    route::Head,
+    snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
+};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+// ---- who belongs to a service
+
+#[test]
+fn an_entry_selects_the_workloads_of_its_namespace_that_carry_all_its_labels() {
+    let entry = entry("vm", "a.com", "resolution: STATIC, workloadSelector: {labels: {app: a, tier: web}}");
+    let mesh = mesh(&[
+        &entry,
+        &workload("one", "10.0.0.1", "app: a, tier: web, version: v1"),
+        &workload("two", "10.0.0.2", "app: a"),
+        &in_namespace("other", &workload("three", "10.0.0.3", "app: a, tier: web")),
+        &pod("four", "10.0.0.4", "app: a, tier: web", ""),
+    ]);
+    assert_eq!(addresses(&mesh, "a.com"), ["10.0.0.4:8080", "10.0.0.1:80"]);
+    assert_eq!(instance(&mesh, "a.com", "10.0.0.1").labels["version"], "v1");
+}
+
+#[test]
+fn an_entry_without_labels_in_its_selector_selects_everybody() {
+    let entry = entry("vm", "a.com", "resolution: STATIC, workloadSelector: {}");
+    let mesh = mesh(&[&entry, &workload("one", "10.0.0.1", ""), &workload("two", "10.0.0.2", "app: a")]);
+    assert_eq!(addresses(&mesh, "a.com"), ["10.0.0.1:80", "10.0.0.2:80"]);
+}
+
+#[test]
+fn the_labels_of_the_object_are_labels_of_the_workload_and_win() {
+    let workload = workload("one", "10.0.0.1", "app: a, version: v1")
+        .replace("name: one", "name: one, labels: {version: v2, zone: z}");
+    let mesh = mesh(&[&selecting_service("app: a, version: v2", "{port: 80}"), &workload]);
+    assert_eq!(labels(&instance(&mesh, SERVICE, "10.0.0.1")), "app=a,version=v2,zone=z");
+}
+
+#[test]
+fn a_service_selects_the_ready_pods_of_its_namespace() {
+    let not_ready = "conditions: [{type: Ready, status: 'False'}]";
+    let objects = [
+        &selecting_service("app: a", "{port: 80}"),
+        &pod("ready", "10.0.0.1", "app: a", "phase: Running, conditions: [{type: Ready, status: 'True'}]"),
+        &pod("bare", "10.0.0.2", "app: a", ""),
+        &pod("not-ready", "10.0.0.3", "app: a", not_ready),
+        &pod("done", "10.0.0.4", "app: a", "phase: Succeeded"),
+        &pod("ending", "10.0.0.5", "app: a", "").replace("metadata: {", "metadata: {deletionTimestamp: x, "),
+        &pod("other", "10.0.0.6", "app: b", ""),
+        &in_namespace("other", &pod("elsewhere", "10.0.0.7", "app: a", "")),
+        &pod("placeless", "", "app: a", ""),
+    ];
+    let objects = objects.map(String::as_str);
+    assert_eq!(addresses(&mesh(&objects), SERVICE), ["10.0.0.2:80", "10.0.0.1:80"]);
+    let all = objects[0].replace("selector:", "publishNotReadyAddresses: true, selector:");
+    let all = mesh(&[&[&all[..]], &objects[1..]].concat());
+    assert_eq!(addresses(&all, SERVICE).len(), 5);
+}
+
+#[test]
+fn a_pod_says_who_it_is() {
+    let ports = "{port: 80}";
+    let labels = "app: a, topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: b";
+    let plain = pod("one", "10.0.0.1", labels, "");
+    let named = plain.replace("containers:", "serviceAccountName: robot, containers:");
+    let older = plain.replace("containers:", "serviceAccount: older, containers:");
+    let dual = plain.replace("podIP: 10.0.0.1, ", "");
+    for (pod, account) in [(&plain, "default"), (&named, "robot"), (&older, "older"), (&dual, "default")] {
+        let mesh = mesh(&[&selecting_service("app: a", ports), pod]);
+        let instance = instance(&mesh, SERVICE, "10.0.0.1");
+        assert_eq!(instance.service_account.as_deref(), Some(account));
+        assert_eq!((&*instance.locality.region, &*instance.locality.zone), ("eu", "b"));
+        assert_eq!((&*instance.namespace, instance.weight), ("shop", 1));
+    }
+}
+
+#[test]
+fn a_service_without_a_selector_selects_nobody() {
+    let mesh = mesh(&[&service("{port: 80}"), &pod("one", "10.0.0.1", "app: a", "")]);
+    assert_eq!(addresses(&mesh, SERVICE), [""; 0]);
+}
+
+#[test]
+fn listed_endpoints_stand_for_the_pods_and_the_pods_tell_who_they_are() {
+    let subsets = "subsets: [{addresses: [{ip: 10.0.0.1}], notReadyAddresses: [{ip: 10.0.0.2}], ports: [{port: 8080}]}]";
+    let endpoints = format!("{{apiVersion: v1, kind: Endpoints, metadata: {{name: reviews}}, {subsets}}}");
+    let slice = slice(
+        "s",
+        "endpoints: [{addresses: [10.0.0.1], zone: b}, {addresses: [10.0.0.3], conditions: {ready: false}}], ports: [{port: 9090}]",
+    );
+    let one = pod("one", "10.0.0.1", "app: a, topology.kubernetes.io/region: eu", "");
+    let two = pod("two", "10.0.0.2", "app: a", "");
+    let vm = workload("vm", "10.0.0.9", "app: a");
+    let service = selecting_service("app: a", "{port: 80}");
+    let with_endpoints = mesh(&[&service, &endpoints, &one, &two, &vm]);
+    assert_eq!(addresses(&with_endpoints, SERVICE), ["10.0.0.1:8080", "10.0.0.9:80"]);
+    let with_slices = mesh(&[&service, &endpoints, &slice, &one, &two]);
+    assert_eq!(addresses(&with_slices, SERVICE), ["10.0.0.1:9090"], "slices are the better list");
+    let instance = instance(&with_slices, SERVICE, "10.0.0.1");
+    assert_eq!((&*instance.locality.region, &*instance.locality.zone), ("eu", "b"));
+    assert_eq!(labels(&instance), "app=a,topology.kubernetes.io/region=eu");
+    let all = mesh(&[&service.replace("selector:", "publishNotReadyAddresses: true, selector:"), &slice]);
+    assert_eq!(addresses(&all, SERVICE), ["10.0.0.1:9090", "10.0.0.3:9090"]);
+}
+
+#[test]
+fn slices_of_one_service_are_one_list_in_which_an_endpoint_may_move() {
+    let of = |name: &str, ips: &str| {
+        slice(name, &format!("endpoints: [{{addresses: [{ips}]}}], ports: [{{port: 80}}]"))
+    };
+    let mesh = mesh(&[
+        &service("{port: 80}"),
+        &of("s1", "10.0.0.1, 10.0.0.2"),
+        &of("s2", "10.0.0.2, 10.0.0.3"),
+        &of("s3", "10.0.0.4")
+            .replace("kubernetes.io/service-name: reviews", "kubernetes.io/service-name: other"),
+        &in_namespace("other", &of("s4", "10.0.0.5")),
+        &of("s5", "a.com").replace("IPv4", "FQDN"),
+    ]);
+    assert_eq!(addresses(&mesh, SERVICE), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+}
+
+#[test]
+fn an_older_slice_tells_its_locality_by_topology() {
+    let topology = "topology: {topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: c}, addresses: [10.0.0.1]";
+    for topology in [topology, &topology.replace("topology: {", "deprecatedTopology: {")] {
+        let slice = slice("s", &format!("endpoints: [{{{topology}}}], ports: [{{port: 80}}]"));
+        let mesh = mesh(&[&service("{port: 80}"), &slice]);
+        let instance = instance(&mesh, SERVICE, "10.0.0.1");
+        assert_eq!((&*instance.locality.region, &*instance.locality.zone), ("eu", "c"));
+    }
+}
+
+#[test]
+fn a_service_that_is_another_name_has_the_endpoints_behind_that_name() {
+    let external = |target: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: reviews}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 443, name: https, targetPort: 1}}]}}}}"
+        )
+    };
+    let outside = mesh(&[&external("api.example.com")]);
+    assert_eq!(addresses(&outside, SERVICE), ["api.example.com:443"]);
+    let inside = [
+        &external("ratings.shop.svc.cluster.local."),
+        &service("{port: 80, targetPort: 8080}").replace("name: reviews", "name: ratings"),
+        &slice("s", "endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 8080}]")
+            .replace("name: reviews", "name: ratings"),
+    ];
+    let inside = mesh(&inside.map(String::as_str));
+    assert_eq!(addresses(&inside, SERVICE), ["10.0.0.1:8080"]);
+    assert_eq!(inside.names().count(), 0);
+    let circle = mesh(&[&external("reviews.shop.svc.cluster.local")]);
+    assert_eq!(addresses(&circle, SERVICE), ["reviews.shop.svc.cluster.local:443"]);
+}
+
+#[test]
+fn an_unresolvable_workload_belongs_to_no_service_that_resolves_no_names() {
+    let (vm, gateway) = (
+        workload("vm", "vm.example.com", "app: a"),
+        "{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: far}, spec: {network: n, labels: {app: a}}}",
+    );
+    let entry = |resolution: &str| {
+        entry("e", "a.com", &format!("resolution: {resolution}, workloadSelector: {{labels: {{app: a}}}}"))
+    };
+    let service = selecting_service("app: a", "{port: 80}");
+    assert_eq!(addresses(&mesh(&[&service, &vm, gateway]), SERVICE), [""; 0]);
+    assert_eq!(addresses(&mesh(&[&entry("STATIC"), &vm, gateway]), "a.com"), [""; 0]);
+    assert_eq!(addresses(&mesh(&[&entry("DNS"), &vm, gateway]), "a.com"), ["vm.example.com:80"]);
+}
+
+#[test]
+fn an_endpoint_says_where_it_is_by_field_or_label() {
+    let labelled = workload("one", "10.0.0.1", "app: a, istio-locality: us.b.2");
+    let written = labelled.replace("spec: {", "spec: {locality: eu/a/1, weight: 7, serviceAccount: robot, ");
+    let service = selecting_service("app: a", "{port: 80}");
+    let selected = instance(&mesh(&[&service, &written]), SERVICE, "10.0.0.1");
+    assert_eq!((selected.locality, selected.weight), (Locality::parse("eu/a/1"), 7));
+    assert_eq!(selected.service_account.as_deref(), Some("robot"));
+    let selected = instance(&mesh(&[&service, &labelled]), SERVICE, "10.0.0.1");
+    assert_eq!((selected.locality, selected.weight), (Locality::parse("us/b/2"), 1));
+    let inline = "resolution: STATIC, endpoints: [{address: 10.0.0.1, locality: eu/a/1, weight: 0}]";
+    let inline = instance(&mesh(&[&entry("e", "a.com", inline)]), "a.com", "10.0.0.1");
+    assert_eq!((inline.locality, inline.weight), (Locality::parse("eu/a/1"), 1));
+}
+
+// ---- where an instance listens
+
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn where_an_instance_listens_is_this_table() {
+    let pod = pod("one", "10.0.0.1", "app: a", "");
+    let vm = |ports: &str| workload("one", "10.0.0.1", "app: a").replace("spec: {", &format!("spec: {{ports: {{{ports}}}, "));
+    let of_service = |port: &str| selecting_service("app: a", port);
+    let of_entry = |port: &str| entry("e", SERVICE, "resolution: STATIC, workloadSelector: {labels: {app: a}}").replace("{number: 80, name: http, protocol: HTTP}", port);
+    let inline = |ports: &str, of: &str| entry("e", SERVICE, &format!("resolution: STATIC, endpoints: [{{address: 10.0.0.1, ports: {{{ports}}}}}]")).replace("{number: 80, name: http, protocol: HTTP}", of);
+    let listed = |ports: &str| slice("s", &format!("endpoints: [{{addresses: [10.0.0.1]}}], ports: [{ports}]"));
+    let http = "{number: 80, name: http, protocol: HTTP, targetPort: 81}";
+    for (case, objects, address) in [
+        ("a Pod, by number", vec![of_service("{port: 80, name: http, targetPort: 81}"), pod.clone()], "10.0.0.1:81"),
+        ("a Pod, without a target", vec![of_service("{port: 80, name: http}"), pod.clone()], "10.0.0.1:80"),
+        ("a Pod, by name", vec![of_service("{port: 80, targetPort: http}"), pod.clone()], "10.0.0.1:8080"),
+        ("a Pod that has no such port", vec![of_service("{port: 80, targetPort: grpc}"), pod.clone()], ""),
+        ("a Pod, by the name the entry has for it", vec![of_entry(http), pod.clone()], "10.0.0.1:8080"),
+        ("a Pod, by the entry's target", vec![of_entry(&http.replace("name: http", "name: web")), pod], "10.0.0.1:81"),
+        ("an entry, by the name of the port", vec![of_service("{port: 80, name: http, targetPort: 81}"), vm("http: 82")], "10.0.0.1:82"),
+        ("an entry, by number", vec![of_service("{port: 80, name: http, targetPort: 81}"), vm("")], "10.0.0.1:81"),
+        ("an entry, by the name of the target", vec![of_service("{port: 80, name: http, targetPort: web}"), vm("web: 83, http: 1")], "10.0.0.1:83"),
+        ("an entry without that name", vec![of_service("{port: 80, name: http, targetPort: web}"), vm("http: 1")], ""),
+        ("an entry, for an entry", vec![of_entry(http), vm("http: 82")], "10.0.0.1:82"),
+        ("an entry that calls it otherwise", vec![of_entry(http), vm("web: 82")], "10.0.0.1:81"),
+        ("an endpoint, by name", vec![inline("http: 82", http)], "10.0.0.1:82"),
+        ("an endpoint, by target", vec![inline("", http)], "10.0.0.1:81"),
+        ("an endpoint, by its only port", vec![service("{port: 80, name: web}"), inline("http: 82", http)], "10.0.0.1:82"),
+        ("an endpoint, by the name of the target", vec![service("{port: 80, targetPort: http}, {port: 81, name: b}"), inline("http: 82", http)], "10.0.0.1:82"),
+        ("a list, by name", vec![service("{port: 80, name: http}"), listed("{port: 84, name: http}")], "10.0.0.1:84"),
+        ("a list of another port", vec![service("{port: 80, name: http}"), listed("{port: 84, name: grpc}")], ""),
+        ("a list of UDP", vec![service("{port: 80, name: http}"), listed("{port: 84, name: http, protocol: UDP}")], ""),
+    ] {
+        let objects: Vec<_> = objects.iter().map(String::as_str).collect();
+        let found = addresses(&mesh(&objects), SERVICE);
+        assert_eq!(found.first().map_or("", String::as_str), address, "{case}");
+    }
+}
+
+#[test]
+fn an_instance_may_serve_one_port_and_not_another() {
+    let service = selecting_service(
+        "app: a",
+        "{port: 80, name: a, targetPort: http}, {port: 81, name: b, targetPort: grpc}",
+    );
+    let mesh = mesh(&[&service, &pod("one", "10.0.0.1", "app: a", "")]);
+    let service = mesh.get(SERVICE).unwrap();
+    let [instance] = &service.instances[..] else { panic!() };
+    let at = |port: usize| service.address(instance, &service.ports[port]).map(|at| at.to_string());
+    assert_eq!((at(0), at(1)), (Some("10.0.0.1:8080".to_owned()), None));
+}
+
+// ---- what joins
+
+#[test]
+fn objects_of_one_host_are_one_service_and_the_first_rules_whatever_came_first() {
+    let host = "reviews.shop.svc.cluster.local";
+    let with = |name: &str, address: &str, created: &str| {
+        let spec =
+            format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{{address: {address}}}]");
+        entry(name, host, &spec)
+            .replace("number: 80", &format!("number: {}", name.len()))
+            .replace("metadata: {", &format!("metadata: {{creationTimestamp: {created}, "))
+    };
+    let young = with("a", "10.0.0.1", "'2024-01-02T00:00:00Z'");
+    let old = with("bb", "10.0.0.2", "'2024-01-01T00:00:00Z'");
+    let ageless = with("ccc", "10.0.0.2", "null");
+    let service = service("{port: 9080, name: http}").replace("clusterIP: None", "clusterIP: 10.9.9.9");
+    for (objects, port, count) in [
+        (vec![&young, &old], 2, 2),
+        (vec![&ageless, &young], 1, 2),
+        (vec![&ageless, &old], 2, 1),
+        (vec![&ageless, &young, &service, &old], 9080, 2),
+    ] {
+        let forth = loaded(&objects);
+        let mut back = forth.clone();
+        back.reverse();
+        let (forth, back) = (Registry::build(&forth, DOMAIN), Registry::build(&back, DOMAIN));
+        assert_eq!(shown(&forth), shown(&back));
+        let service = forth.get(host).unwrap();
+        assert_eq!((service.ports[0].number, service.instances.len()), (port, count));
+    }
+}
+
+#[test]
+fn a_service_says_by_annotation_who_sees_it_and_who_may_run_it() {
+    let annotations = "annotations: {networking.istio.io/exportTo: '., edge', alpha.istio.io/kubernetes-serviceaccounts: 'a,b', alpha.istio.io/canonical-serviceaccounts: 'spiffe://x/y'}";
+    let service = service("{port: 80}").replace("name: reviews", &format!("name: reviews, {annotations}"));
+    let mesh = mesh(&[&service]);
+    let service = mesh.get(SERVICE).unwrap();
+    assert_eq!(service.export_to, [".", "edge"]);
+    assert_eq!(service.service_accounts, ["a", "b"]);
+    assert_eq!(service.subject_alt_names, ["spiffe://x/y"]);
+}
+
+// ---- names
+
+#[test]
+fn a_name_is_an_endpoint_until_it_is_resolved_and_then_its_answers_are() {
+    let entry = |resolution: &str| entry("e", "api.example.com", &format!("resolution: {resolution}"));
+    for (resolution, resolved) in [
+        ("DNS", &["10.0.0.1:80", "10.0.0.2:80"][..]),
+        ("DNS_ROUND_ROBIN", &["10.0.0.2:80"]),
+        ("NONE", &["api.example.com:80"]),
+    ] {
+        let mut mesh = mesh(&[&entry(resolution)]);
+        assert_eq!(addresses(&mesh, "api.example.com"), ["api.example.com:80"], "{resolution}");
+        let wanted = usize::from(resolution != "NONE");
+        assert_eq!(mesh.names().count(), wanted, "{resolution}");
+        let changed = mesh.resolve(answers(&["10.0.0.2", "10.0.0.1"]));
+        assert_eq!(changed.len(), wanted, "{resolution}");
+        assert_eq!(addresses(&mesh, "api.example.com"), resolved, "{resolution}");
+        assert!(mesh.resolve(answers(&["10.0.0.2", "10.0.0.1"])).is_empty());
+    }
+}
+
+#[test]
+fn a_resolver_that_shuffles_changes_nothing_but_who_is_first() {
+    let entry = |resolution: &str| entry("e", "api.example.com", &format!("resolution: {resolution}"));
+    for (resolution, changes) in [("DNS", 0), ("DNS_ROUND_ROBIN", 1)] {
+        let mut mesh = mesh(&[&entry(resolution)]);
+        mesh.resolve(answers(&["10.0.0.1", "10.0.0.2"]));
+        assert_eq!(mesh.resolve(answers(&["10.0.0.2", "10.0.0.1"])).len(), changes, "{resolution}");
+    }
+}
+
+#[test]
+fn answers_stand_for_endpoints_with_their_labels_and_once_each() {
+    let spec = "resolution: DNS, endpoints: [{address: api.example.com, weight: 3, labels: {a: b}}, {address: 10.0.0.1}, {address: api.example.com}]";
+    let mut mesh = mesh(&[&entry("e", "a.com", spec)]);
+    assert_eq!(mesh.names().map(|name| &**name).collect::<Vec<_>>(), ["api.example.com"]);
+    mesh.resolve(answers(&["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(addresses(&mesh, "a.com"), ["10.0.0.1:80", "10.0.0.2:80"]);
+    let first = instance(&mesh, "a.com", "10.0.0.1");
+    assert_eq!((first.weight, labels(&first).as_str()), (3, "a=b"));
+}
+
+#[test]
+fn a_wildcard_is_no_name_to_resolve() {
+    let mesh = mesh(&[&entry("e", "'*.example.com'", "resolution: NONE")]);
+    assert_eq!((mesh.names().count(), addresses(&mesh, "*.example.com").len()), (0, 0));
+}
+
+// ---- changes
+
+/// What a change makes is what building it all makes; the seed is in the message.
+#[test]
+fn any_sequence_of_changes_makes_the_registry_that_is_built_of_the_result() {
+    for seed in 0..60 {
+        let mut dice = Seeded::new(seed);
+        let mut objects: BTreeMap<_, Arc<Resource>> = BTreeMap::new();
+        let mut registry = Registry::default();
+        for step in 0..80 {
+            let before = shown_by_host(&registry);
+            let changed = if dice.below(8) == 0 {
+                registry.resolve(some_answers(&mut dice))
+            } else {
+                let changes = some_changes(&mut dice, &mut objects);
+                registry.apply(&changes, DOMAIN)
+            };
+            let after = shown_by_host(&registry);
+            let mut whole = Registry::build(&objects.values().cloned().collect::<Vec<_>>(), DOMAIN);
+            whole.resolve(registry.answers().clone());
+            assert_eq!(shown(&registry), shown(&whole), "seed {seed}, step {step}");
+            let names = |registry: &Registry| registry.names().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&registry), names(&whole), "seed {seed}, step {step}");
+            let hosts = before.keys().chain(after.keys());
+            let differ: std::collections::BTreeSet<_> =
+                hosts.filter(|host| before.get(*host) != after.get(*host)).cloned().collect();
+            assert_eq!(changed, differ, "seed {seed}, step {step}");
+        }
+        registry.apply(&Changes { old: objects.into_values().collect(), new: Vec::new() }, DOMAIN);
+        assert_eq!((shown(&registry), registry.names().count()), (String::new(), 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_change_leaves_every_other_service_the_same_allocation() {
+    let one = |address: &str| loaded(&[&workload("one", address, "app: a")]).remove(0);
+    let (before, after) = (one("10.0.0.1"), one("10.0.0.2"));
+    let mut objects = loaded(&[
+        &selecting_service("app: a", "{port: 80}"),
+        &selecting_service("app: b", "{port: 80}").replace("name: reviews", "name: ratings"),
+    ]);
+    objects.push(Arc::clone(&before));
+    let mut registry = Registry::build(&objects, DOMAIN);
+    let ratings = Arc::clone(registry.get("ratings.shop.svc.cluster.local").unwrap());
+    let changed = registry.apply(&Changes { old: vec![before], new: vec![after] }, DOMAIN);
+    assert_eq!(changed, [SERVICE.into()].into());
+    assert_eq!(addresses(&registry, SERVICE), ["10.0.0.2:80"]);
+    assert!(Arc::ptr_eq(registry.get("ratings.shop.svc.cluster.local").unwrap(), &ratings));
+}
+
+/// One object of few that are likely to have to do with each other comes, goes or changes; sometimes several do.
+fn some_changes(dice: &mut Seeded, objects: &mut BTreeMap<String, Arc<Resource>>) -> Changes {
+    let mut changes = Changes::default();
+    for _ in 0..=dice.below(3) {
+        let resource = loaded(&[&some_object(dice)]).remove(0);
+        let name = resource.key.to_string();
+        if changes.iter().any(|changed| changed.key == resource.key) {
+            continue;
+        }
+        let known = if dice.below(3) == 0 {
+            objects.remove(&name)
+        } else {
+            changes.new.push(Arc::clone(&resource));
+            objects.insert(name, resource)
+        };
+        changes.old.extend(known);
+    }
+    changes
+}
+
+fn some_object(dice: &mut Seeded) -> String {
+    let name = one_of(dice, &["a", "b", "c"]);
+    let labels = one_of(dice, &["", "app: a", "app: a, v: '1'", "app: b, v: '1'", "app: b, v: '2'"]);
+    let host = one_of(dice, &["a.shop.svc.cluster.local", "b.shop.svc.cluster.local", "x.com", "'*.x.com'"]);
+    let ip = one_of(dice, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let object = match dice.below(9) {
+        0 | 1 => selecting_service(
+            labels,
+            one_of(dice, &["{port: 80, name: http}", "{port: 81, name: b, targetPort: http}"]),
+        ),
+        2 => {
+            let target = one_of(dice, &["a.shop.svc.cluster.local", "b.shop.svc.cluster.local", "x.com"]);
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: reviews}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 80}}]}}}}"
+            )
+        }
+        3 => slice(
+            "reviews",
+            &format!("endpoints: [{{addresses: [{ip}]}}], ports: [{{port: 80, name: http}}]"),
+        ),
+        4 => format!(
+            "{{apiVersion: v1, kind: Endpoints, metadata: {{name: reviews}}, subsets: [{{addresses: [{{ip: {ip}}}], ports: [{{port: 81, name: b}}]}}]}}"
+        ),
+        5 => pod("reviews", ip, labels, one_of(dice, &["", "phase: Pending"])),
+        6 => workload("reviews", one_of(dice, &[ip, "x.com"]), labels),
+        7 => entry(
+            "reviews",
+            host,
+            &format!(
+                "resolution: {}, workloadSelector: {{labels: {{{labels}}}}}",
+                one_of(dice, &["STATIC", "STATIC", "NONE"])
+            ),
+        ),
+        _ => entry(
+            "reviews",
+            host,
+            &format!("resolution: DNS, endpoints: [{{address: {}}}]", one_of(dice, &[ip, "x.com", "y.com"])),
+        ),
+    };
+    let created = one_of(dice, &["", "", "creationTimestamp: '2024-01-01T00:00:00Z', "]);
+    let object = object.replace("name: reviews", &format!("{created}name: {name}"));
+    let object = object.replace(
+        "kubernetes.io/service-name: reviews",
+        &format!("kubernetes.io/service-name: {}", one_of(dice, &["a", "b"])),
+    );
+    in_namespace(one_of(dice, &["shop", "shop", "shop", "away"]), &object)
+}
+
+fn some_answers(dice: &mut Seeded) -> Answers {
+    let mut answers = Answers::default();
+    for name in ["x.com", "y.com"] {
+        let addresses = ["10.0.0.1", "10.0.0.8", "10.0.0.9"].map(|ip| ip.parse().unwrap());
+        let (from, count) = (dice.below(3) as usize, dice.below(3) as usize);
+        answers.insert(&name.into(), &addresses[from..(from + count).min(3)]);
+    }
+    answers
+}
+
+fn one_of<'a>(dice: &mut Seeded, words: &[&'a str]) -> &'a str {
+    words[dice.below(words.len() as u64) as usize]
+}
+
+// ---- in a snapshot
+
+#[test]
+fn a_service_is_called_by_its_addresses_too() {
+    let objects = loaded(&[
+        &entry("e", "a.com", "resolution: STATIC, addresses: [10.1.1.1, 10.1.1.2/32, 'fd00::1']"),
+        &service("{port: 9080}")
+            .replace("clusterIP: None", "clusterIP: 10.2.2.2, clusterIPs: [10.2.2.2, 'fd00::2']"),
+    ]);
+    let snapshot = compiler().compile("1", &objects, &settings(), &States::default()).0;
+    for (authority, host) in [
+        ("10.1.1.1", Some("a.com:80")),
+        ("10.1.1.2:80", Some("a.com:80")),
+        ("[fd00::1]:80", Some("a.com:80")),
+        ("10.2.2.2:9080", Some("reviews.shop.svc.cluster.local:9080")),
+        ("[fd00::2]", Some("reviews.shop.svc.cluster.local:9080")),
+        ("10.1.1.1:81", None),
+        ("10.1.1.3", None),
+    ] {
+        let found = snapshot.virtual_host(&head(authority)).map(|(host, _)| host.name.to_string());
+        assert_eq!(found.as_deref(), host, "{authority}");
+    }
+}
+
+#[test]
+fn who_may_answer_is_whom_the_service_and_the_instance_name_together() {
+    let endpoint =
+        "endpoints: [{address: 10.0.0.1, serviceAccount: own, labels: {security.istio.io/tlsMode: istio}}]";
+    let of = |rest: &str| format!("resolution: STATIC, location: MESH_INTERNAL, {endpoint}{rest}");
+    let bare = "resolution: STATIC, location: MESH_INTERNAL, endpoints: [{address: 10.0.0.1, labels: {security.istio.io/tlsMode: istio}}]";
+    let annotated = service("{port: 80}").replace(
+        "name: reviews",
+        "name: reviews, annotations: {alpha.istio.io/kubernetes-serviceaccounts: allowed}",
+    );
+    let listed = ", subjectAltNames: ['spiffe://cluster.local/ns/shop/sa/listed']";
+    for (objects, peers) in [
+        (vec![entry("e", SERVICE, &of(""))], &["own"][..]),
+        (vec![entry("e", SERVICE, &of(listed))], &["listed", "own"]),
+        (vec![annotated.clone(), entry("e", SERVICE, &of(""))], &["allowed", "own"]),
+        (vec![annotated, entry("e", SERVICE, bare)], &["allowed"]),
+        (vec![entry("e", SERVICE, bare)], &[]),
+    ] {
+        let objects = loaded(&objects.iter().collect::<Vec<_>>());
+        let snapshot = compiler().compile("1", &objects, &settings(), &States::default()).0;
+        let cluster = snapshot.clusters().next().unwrap();
+        let Security::Mutual(mutual) = &cluster.endpoints.as_slice()[0].security else {
+            panic!("not mutual")
+        };
+        let found: Vec<_> = match &mutual.peers {
+            PeerRule::AnyOf(ids) => ids.iter().map(|id| id.as_str().rsplit('/').next().unwrap()).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(found, peers);
+    }
+}
+
+#[test]
+fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() {
+    let objects = loaded(&[&entry("e", "api.example.com", "resolution: DNS"), &service("{port: 80}")]);
+    let (mut compiler, states) = (compiler(), States::default());
+    let dialled = |snapshot: &Snapshot| {
+        let cluster = snapshot.clusters().find(|cluster| &*cluster.host == "api.example.com").unwrap();
+        cluster.endpoints.as_slice().iter().map(|it| it.address.to_string()).collect::<Vec<_>>()
+    };
+    let other = |snapshot: &Snapshot| {
+        Arc::clone(snapshot.clusters().find(|cluster| &*cluster.host == SERVICE).unwrap())
+    };
+    assert!(compiler.resolve(answers(&["10.0.0.9"]), &states).is_none(), "nothing was compiled yet");
+    let first = compiler.compile("1", &objects, &settings(), &states).0;
+    assert_eq!(dialled(&first), ["10.0.0.9:80"]);
+    let second = compiler.resolve(answers(&["10.0.0.2", "10.0.0.1"]), &states).unwrap();
+    assert_eq!(dialled(&second), ["10.0.0.1:80", "10.0.0.2:80"]);
+    assert_eq!(&**second.version(), "1");
+    assert!(Arc::ptr_eq(&other(&first), &other(&second)));
+    assert!(compiler.resolve(answers(&["10.0.0.1", "10.0.0.2"]), &states).is_none(), "they say the same");
+    assert_eq!(compiler.names().map(|name| &**name).collect::<Vec<_>>(), ["api.example.com"]);
+    let mut settings = settings();
+    settings.allow_any = false;
+    assert_eq!(dialled(&compiler.compile("2", &objects, &settings, &states).0).len(), 2);
+    let viewer = Viewer { namespace: "away".to_owned(), service: None, labels: BTreeMap::new() };
+    let mut compiler = compiler.for_viewer(&viewer);
+    assert_eq!(dialled(&compiler.compile("3", &objects, &settings, &states).0).len(), 2);
+}
+
+fn compiler() -> Compiler {
+    Compiler::new(Viewer { namespace: "shop".to_owned(), service: None, labels: BTreeMap::new() })
+}
+
+fn settings() -> MeshSettings {
+    MeshSettings::new("cluster.local".parse().unwrap())
+}
+
+fn head(authority: &str) -> Head<'_> {
+    static HEADERS: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+    Head { method: &Method::GET, scheme: "http", authority, path_and_query: "/", headers: &HEADERS }
+}
+
+// ---- objects
+
+const SERVICE: &str = "reviews.shop.svc.cluster.local";
+const DOMAIN: &str = "cluster.local";
+
+fn service(ports: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: reviews}}, spec: {{clusterIP: None, ports: [{ports}]}}}}"
+    )
+}
+
+fn selecting_service(labels: &str, ports: &str) -> String {
+    service(ports).replace("clusterIP: None", &format!("selector: {{{labels}}}"))
+}
+
+fn entry(name: &str, host: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: {name}}}, spec: {{hosts: [{host}], ports: [{{number: 80, name: http, protocol: HTTP}}], {spec}}}}}"
+    )
+}
+
+fn workload(name: &str, address: &str, labels: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {{name: {name}}}, spec: {{address: {address}, labels: {{{labels}}}}}}}"
+    )
+}
+
+/// A Pod of two containers, with much that is of no concern here.
+fn pod(name: &str, ip: &str, labels: &str, status: &str) -> String {
+    let ip = if ip.is_empty() { String::new() } else { format!("podIP: {ip}, podIPs: [{{ip: {ip}}}], ") };
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{{labels}}}}}, spec: {{nodeName: n, anything: [1], containers: [{{name: a, image: b, ports: [{{name: http, containerPort: 8080, hostPort: 1}}, {{name: dns, containerPort: 53, protocol: UDP}}]}}, {{name: c}}]}}, status: {{{ip}qosClass: Burstable, {status}}}}}"
+    )
+}
+
+fn slice(name: &str, body: &str) -> String {
+    format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}, labels: {{kubernetes.io/service-name: reviews}}}}, addressType: IPv4, {body}}}"
+    )
+}
+
+fn in_namespace(namespace: &str, object: &str) -> String {
+    object.replace("metadata: {", &format!("metadata: {{namespace: {namespace}, "))
+}
+
+fn answers(addresses: &[&str]) -> Answers {
+    let mut answers = Answers::default();
+    let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    answers.insert(&"api.example.com".into(), &addresses);
+    answers
+}
+
+fn mesh(objects: &[&str]) -> Registry {
+    let owned: Vec<_> = objects.iter().map(ToString::to_string).collect();
+    Registry::build(&loaded(&owned.iter().collect::<Vec<_>>()), DOMAIN)
+}
+
+fn loaded(objects: &[&String]) -> Vec<Arc<Resource>> {
+    let mut options = Options::default();
+    options.namespace = "shop".to_owned();
+    let load = |object: &&String| {
+        let mut loaded = load("mesh.yaml", object, &options);
+        let errors: Vec<_> = loaded.diagnostics.iter().filter(|finding| finding.is_error()).collect();
+        assert!(errors.is_empty(), "{object}: {errors:#?}");
+        Arc::new(loaded.resources.remove(0))
+    };
+    objects.iter().map(load).collect()
+}
+
+/// Where the first port of a service is served.
+fn addresses(mesh: &Registry, host: &str) -> Vec<String> {
+    let service = mesh.get(host).unwrap();
+    let address = |instance| service.address(instance, &service.ports[0]);
+    service.instances.iter().filter_map(address).map(|address| address.to_string()).collect()
+}
+
+fn instance(mesh: &Registry, host: &str, ip: &str) -> Instance {
+    let service = mesh.get(host).unwrap();
+    let is_there = |instance: &&Instance| {
+        service.address(instance, &service.ports[0]).is_some_and(|at| at.to_string().starts_with(ip))
+    };
+    service.instances.iter().find(is_there).unwrap().clone()
+}
+
+fn labels(instance: &Instance) -> String {
+    let labels: Vec<_> = instance.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.join(",")
+}
+
+fn shown(registry: &Registry) -> String {
+    let mut text = String::new();
+    for service in registry.services() {
+        writeln!(text, "{service:?}").unwrap();
+    }
+    text
+}
+
+fn shown_by_host(registry: &Registry) -> BTreeMap<Arc<str>, Service> {
+    registry.services().map(|service| (Arc::clone(&service.host), Service::clone(service))).collect()
+}
