@@ -7,7 +7,7 @@ use super::{
     view::{Typed, View, carries},
 };
 use crate::{
-    balance::{Endpoint, EndpointSet, Mutual, Security},
+    balance::{Endpoint, EndpointSet, Mutual, Security, SetPolicy},
     config::{
         Code, Diagnostic, Level, Origin,
         istio::{ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
@@ -97,8 +97,14 @@ impl<'a> Clusters<'a> {
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
             port: plan.port.number,
-            endpoints: EndpointSet::new(endpoints)
-                .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
+            endpoints: EndpointSet::build(
+                endpoints,
+                &SetPolicy {
+                    policy: blocks.balance(),
+                    min_health_percent: outlier.map_or(0, |outlier| outlier.min_health_percent),
+                    ..SetPolicy::default()
+                },
+            ),
             balance: blocks.balance(),
             limits: blocks.limits(),
             connect_timeout: blocks.connect_timeout(self.view.settings),
