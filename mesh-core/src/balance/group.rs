@@ -39,7 +39,10 @@ impl Group {
         let table = HashTable::new(policy, || table::shares(endpoints, &numbers, 1.0));
         Self {
             bounds: if is_even { Box::default() } else { bounds(&weights) },
-            schedule: if is_even { Box::default() } else { policy.schedule(&weights) },
+            schedule: match policy {
+                Policy::RoundRobin if !is_even => schedule(&weights).unwrap_or_default(),
+                _ => Box::default(),
+            },
             ..Self::of(members, &weights, table)
         }
     }
@@ -100,17 +103,13 @@ impl Group {
     /// Returns the next member in turn, by weight unless all are equal, ejected or not.
     pub(super) fn next(&self, dice: &mut impl Dice) -> usize {
         let turn = self.turn(dice);
-        if self.is_even() {
-            return self.number((turn % self.size as u64) as usize);
-        }
-        let slot = match self.schedule.get(turn.checked_rem(self.schedule.len() as u64).unwrap_or(0) as usize)
-        {
-            Some(&slot) => slot as usize,
+        self.number(match (self.is_even(), self.schedule.len() as u64) {
+            (true, _) => (turn % self.size as u64) as usize,
             // Steps of the golden ratio around a circle visit every arc in proportion to its length, and as evenly
             // spread as any fixed step can.
-            None => self.at(turn.wrapping_mul(GOLDEN_RATIO)),
-        };
-        self.number(slot)
+            (false, 0) => self.at(turn.wrapping_mul(GOLDEN_RATIO)),
+            (false, round) => self.schedule[(turn % round) as usize] as usize,
+        })
     }
 
     fn number(&self, slot: usize) -> usize {
@@ -139,15 +138,6 @@ impl Group {
             let _ = self.cursor.compare_exchange(0, start, Relaxed, Relaxed);
         }
         self.cursor.fetch_add(1, Relaxed)
-    }
-}
-
-impl Policy {
-    fn schedule(self, weights: &[u32]) -> Box<[u32]> {
-        match self {
-            Self::RoundRobin => schedule(weights).unwrap_or_default(),
-            _ => Box::default(),
-        }
     }
 }
 

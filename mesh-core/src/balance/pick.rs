@@ -55,14 +55,12 @@ pub fn pick(set: &EndpointSet, wish: &Wish<'_>, now: Time, dice: &mut impl Dice)
     if let Some(slow_start) = set.slow_start() {
         slow_start.on_pick(set.as_slice(), now);
     }
-    let mut index = choose(set, wish, 0, now, dice)?;
-    for redraw in 1..=REDRAWS_MAX {
-        if !wish.avoid.is_some_and(|tried| tried.contains(index)) {
-            break;
-        }
-        index = choose(set, wish, redraw, now, dice)?;
+    let pick = Pick { set, wish, now };
+    let first = pick.choose(0, dice)?;
+    match wish.avoid {
+        Some(tried) if tried.contains(first) => pick.another(tried, dice),
+        _ => Some(first),
     }
-    Some(index)
 }
 
 impl Policy {
@@ -78,39 +76,66 @@ impl Policy {
     }
 }
 
-fn choose(set: &EndpointSet, wish: &Wish<'_>, redraw: u32, now: Time, dice: &mut impl Dice) -> Option<usize> {
-    match set.order() {
-        Order::Alike(group) => Draw { set, group, is_panic: None, now }.run(wish.hash, redraw, dice),
-        Order::Priorities(priorities) => by_priority(set, priorities, wish, redraw, now, dice),
-    }
+/// One pick, of one or several draws.
+#[derive(Clone, Copy)]
+struct Pick<'a> {
+    set: &'a EndpointSet,
+    wish: &'a Wish<'a>,
+    now: Time,
 }
 
-/// Where nobody is left in the priority that was chosen, the count is out of date: once more, with a new one.
-fn by_priority(
-    set: &EndpointSet,
-    priorities: &Priorities,
-    wish: &Wish<'_>,
-    redraw: u32,
-    now: Time,
-    dice: &mut impl Dice,
-) -> Option<usize> {
-    let hash = wish.hash.or_else(|| set.policy().is_hash().then(|| dice.roll()));
-    let mut once = || {
-        let (point, left) = match hash {
-            Some(hash) if set.policy().is_hash() => ((hash % 100) as u32 + 1, NONE_LEFT),
-            _ => {
-                let left = wish.leave.map_or(NONE_LEFT, |tried| priorities.left_behind(tried));
-                (dice.below(100) as u32 + 1, left)
+impl Pick<'_> {
+    #[inline]
+    fn choose(&self, redraw: u32, dice: &mut impl Dice) -> Option<usize> {
+        match self.set.order() {
+            Order::Alike(group) => self.draw(group, None).run(self.wish.hash, redraw, dice),
+            Order::Priorities(priorities) => self.by_priority(priorities, redraw, dice),
+        }
+    }
+
+    #[cold]
+    fn another(&self, tried: &Tried, dice: &mut impl Dice) -> Option<usize> {
+        let mut index = self.choose(1, dice)?;
+        for redraw in 2..=REDRAWS_MAX {
+            if !tried.contains(index) {
+                break;
             }
-        };
-        let Choice { group, is_panic } = priorities.choose(point, left, set.min_health_percent())?;
-        Draw { set, group, is_panic: Some(is_panic), now }.run(hash, redraw, dice)
-    };
-    priorities.count_if_due(set.as_slice(), now);
-    once().or_else(|| {
-        priorities.count(set.as_slice(), now);
-        once()
-    })
+            index = self.choose(redraw, dice)?;
+        }
+        Some(index)
+    }
+
+    /// Where nobody is left in the priority that was chosen, the count is out of date: once more, with a new one.
+    // Out of line: it would make every pick from a set without priorities longer by some 20 instructions.
+    #[inline(never)]
+    fn by_priority(&self, priorities: &Priorities, redraw: u32, dice: &mut impl Dice) -> Option<usize> {
+        let is_hash = self.set.policy().is_hash();
+        let hash = is_hash.then(|| self.wish.hash.unwrap_or_else(|| dice.roll()));
+        priorities.count_if_due(self.set.as_slice(), self.now);
+        self.by_count(priorities, hash, redraw, dice).or_else(|| {
+            priorities.count(self.set.as_slice(), self.now);
+            self.by_count(priorities, hash, redraw, dice)
+        })
+    }
+
+    /// A hash decides on the priority too.
+    fn by_count(
+        &self,
+        priorities: &Priorities,
+        hash: Option<u64>,
+        redraw: u32,
+        dice: &mut impl Dice,
+    ) -> Option<usize> {
+        let left = self.wish.leave.filter(|_| hash.is_none());
+        let left = left.map_or(NONE_LEFT, |tried| priorities.left_behind(tried));
+        let point = hash.map_or_else(|| dice.below(100), |hash| hash % 100) as u32 + 1;
+        let Choice { group, is_panic } = priorities.choose(point, left, self.set.min_health_percent())?;
+        self.draw(group, Some(is_panic)).run(hash, redraw, dice)
+    }
+
+    fn draw<'a>(&'a self, group: &'a Group, is_panic: Option<bool>) -> Draw<'a> {
+        Draw { set: self.set, group, is_panic, now: self.now }
+    }
 }
 
 /// One draw from one group.
@@ -124,6 +149,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
+    #[inline]
     fn run(&self, hash: Option<u64>, redraw: u32, dice: &mut impl Dice) -> Option<usize> {
         if self.group.len() == 0 {
             return None;
@@ -166,11 +192,21 @@ impl Draw<'_> {
     }
 
     /// Draws until an endpoint is found that is not ejected, and warm enough; or, in a panic, whatever is drawn.
-    ///
-    /// Whether there is a panic matters only once an ejected endpoint is drawn, so a healthy cluster never counts.
+    #[inline]
     fn usable<D: Dice>(&self, dice: &mut D, draw: impl Fn(&Group, &mut D) -> usize) -> Option<usize> {
         let first = draw(self.group, dice);
-        if self.takes(first, dice) || (self.is_ejected(first) && self.is_panic()) {
+        if self.takes(first, dice) { Some(first) } else { self.usable_but(first, dice, draw) }
+    }
+
+    /// Whether there is a panic matters only once an ejected endpoint is drawn, so a healthy cluster never counts.
+    #[cold]
+    fn usable_but<D: Dice>(
+        &self,
+        first: usize,
+        dice: &mut D,
+        draw: impl Fn(&Group, &mut D) -> usize,
+    ) -> Option<usize> {
+        if self.is_ejected(first) && self.is_panic() {
             return Some(first);
         }
         for _ in 1..DRAWS_MAX {

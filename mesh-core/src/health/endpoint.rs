@@ -156,6 +156,25 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_joins_once() {
+        let state = EndpointState::default();
+        let second = |second: u64| Time::from_nanos(second * 1_000_000_000);
+        assert_eq!(state.joined(second(5)), second(5));
+        assert_eq!(state.on_join(second(5)), second(5));
+        assert_eq!(state.on_join(second(9)), second(5));
+        assert_eq!(state.joined(second(9)), second(5));
+    }
+
+    #[test]
+    fn the_head_of_an_answer_says_how_long_it_took() {
+        let state = Arc::new(EndpointState::default());
+        let request = state.begin(Time::from_nanos(1_000));
+        request.on_head(Time::from_nanos(5_000));
+        drop(request);
+        assert_eq!(state.cost(Time::from_nanos(5_000)), 4_000.0);
+    }
+
+    #[test]
     fn an_ejection_ends_by_the_clock_and_never_early() {
         let state = EndpointState::default();
         let until = Time::from_nanos(1_500_001);
