@@ -6,7 +6,10 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
 use mesh::core::{
-    balance::{Endpoint, EndpointSet, Policy, Security, Tried, pick},
+    balance::{
+        Endpoint, EndpointSet, Failover, LocalityPolicy, Nearness, Policy, Security, SetPolicy, TableSize,
+        WarmUp, Wish, pick,
+    },
     config::{self, Options, Resource},
     dice::Seeded,
     health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
@@ -16,9 +19,17 @@ use mesh::core::{
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer, compile},
     time::Time,
 };
-use std::{collections::BTreeMap, hint::black_box, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-criterion_group!(benches, routes, picks, retries, answers, compilations);
+criterion_group!(benches, routes, picks, shared_picks, retries, answers, compilations);
 criterion_main!(benches);
 
 fn routes(criterion: &mut Criterion) {
@@ -45,13 +56,69 @@ fn routes(criterion: &mut Criterion) {
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for policy in [Policy::LeastRequest, Policy::RoundRobin, Policy::Random] {
-        for (name, set) in [("3", set(3, |_| 1)), ("1000", set(1_000, |_| 1)), ("1000 weighted", weighted())]
-        {
-            let mut dice = Seeded::new(1);
+        for (name, endpoints) in [("3", 3), ("1000", 1_000)] {
+            let set = set(policy, endpoints, |_| 1);
             group.bench_function(BenchmarkId::new(format!("{policy:?}"), name), |bencher| {
-                bencher.iter(|| pick(black_box(&set), policy, &Tried::default(), Time::ZERO, &mut dice));
+                bencher.iter(picking(&set));
             });
         }
+        let set = set(policy, 1_000, |index| 1 + index % 7);
+        group.bench_function(BenchmarkId::new(format!("{policy:?}"), "1000 weighted"), |bencher| {
+            bencher.iter(picking(&set));
+        });
+    }
+    for (name, policy) in [
+        ("RingHash", Policy::RingHash { minimum_size: 1_024 }),
+        ("Maglev", Policy::Maglev { table_size: TableSize::DEFAULT }),
+        ("PeakEwma", Policy::PeakEwma),
+    ] {
+        for endpoints in [3, 100, 10_000] {
+            let set = set(policy, endpoints, |_| 1);
+            group.bench_function(BenchmarkId::new(name, endpoints), |bencher| bencher.iter(picking(&set)));
+        }
+    }
+    for endpoints in [3, 100, 10_000] {
+        let (set, warming) = (near_and_far(endpoints), warming(endpoints));
+        group.bench_function(BenchmarkId::new("priorities", endpoints), |bencher| {
+            bencher.iter(picking(&set));
+        });
+        group.bench_function(BenchmarkId::new("warming up", endpoints), |bencher| {
+            bencher.iter(picking(&warming));
+        });
+    }
+}
+
+/// The same with a second thread that picks from the same set all the time.
+fn shared_picks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick beside another thread");
+    for policy in [Policy::LeastRequest, Policy::RoundRobin, Policy::RingHash { minimum_size: 1_024 }] {
+        for endpoints in [3, 100, 10_000] {
+            let set = set(policy, endpoints, |_| 1);
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut pick = picking(&set);
+                    while !done.load(Ordering::Relaxed) {
+                        black_box(pick());
+                    }
+                });
+                let id = BenchmarkId::new(format!("{policy:?}"), endpoints);
+                group.bench_function(id, |bencher| bencher.iter(picking(&set)));
+                done.store(true, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+/// Each time with another hash, a little later.
+fn picking(set: &EndpointSet) -> impl FnMut() -> Option<usize> {
+    let mut dice = Seeded::new(1);
+    let (mut hash, mut nanos) = (0_u64, 1_000_000_000);
+    move || {
+        hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        nanos += 1_000;
+        let wish = Wish { hash: Some(hash), ..Wish::default() };
+        pick(black_box(set), &wish, Time::from_nanos(nanos), &mut dice)
     }
 }
 
@@ -78,7 +145,8 @@ fn retries(criterion: &mut Criterion) {
 }
 
 fn answers(criterion: &mut Criterion) {
-    let (set, cluster, policy) = (set(10, |_| 1), ClusterState::default(), OutlierPolicy::default());
+    let set = EndpointSet::new(endpoints(10, |_| 1));
+    let (cluster, policy) = (ClusterState::default(), OutlierPolicy::default());
     criterion.bench_function("outlier/begin and answer", |bencher| {
         bencher.iter(|| {
             let in_flight = set.as_slice()[3].state.begin(black_box(Time::ZERO));
@@ -124,20 +192,37 @@ fn success() -> Outcome {
     }
 }
 
-fn weighted() -> EndpointSet {
-    set(1_000, |index| 1 + index % 7)
+/// One in three in the caller's own region.
+fn near_and_far(count: u32) -> EndpointSet {
+    let mut endpoints = endpoints(count, |_| 1);
+    for (index, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint.locality = Locality::parse(["near", "far", "farther"][index % 3]);
+    }
+    let regions = vec![("near".to_owned(), "far".to_owned())];
+    let policy = LocalityPolicy::Failover(Failover { regions, labels: Vec::new() });
+    let nearness = Nearness { locality: &Locality::parse("near"), labels: &BTreeMap::new(), policy: &policy };
+    EndpointSet::build(endpoints, &SetPolicy { nearness: Some(nearness), ..SetPolicy::default() })
 }
 
-fn set(endpoints: u32, weight: impl Fn(u32) -> u32) -> EndpointSet {
+fn warming(count: u32) -> EndpointSet {
+    let warm_up = Some(WarmUp::new(Duration::from_secs(3_600)));
+    EndpointSet::build(endpoints(count, |_| 1), &SetPolicy { warm_up, ..SetPolicy::default() })
+}
+
+fn set(policy: Policy, count: u32, weight: impl Fn(u32) -> u32) -> EndpointSet {
+    EndpointSet::build(endpoints(count, weight), &SetPolicy { policy, ..SetPolicy::default() })
+}
+
+fn endpoints(count: u32, weight: impl Fn(u32) -> u32) -> Vec<Endpoint> {
     let endpoint = |index: u32| Endpoint {
-        address: Address::Name("payment".into(), 80),
+        address: Address::new(&format!("10.{}.{}.1", index / 250, index % 250), 80),
         labels: Arc::default(),
         locality: Locality::default(),
         weight: weight(index),
         security: Security::Plaintext,
         state: Arc::default(),
     };
-    EndpointSet::new((0..endpoints).map(endpoint).collect())
+    (0..count).map(endpoint).collect()
 }
 
 fn compiled(resources: &[Arc<Resource>], states: &States) -> Snapshot {

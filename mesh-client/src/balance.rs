@@ -10,7 +10,7 @@ use crate::{
 };
 use http::{Request, Response};
 use mesh_core::{
-    balance::{self, Tried},
+    balance::{self, Wish},
     time::Time,
 };
 use mesh_runtime::ThreadDice;
@@ -37,10 +37,13 @@ impl<'a> Step<&'a Path<'_>> for Balance {
 
 fn choose(path: &Path<'_>, now: Time) -> Option<(usize, u32)> {
     let cluster = path.cluster;
-    let fresh = Tried::default();
     path.journal.on_attempt(|tried| {
-        let tried = if path.retry.avoid_previous_hosts { tried } else { &fresh };
-        balance::pick(&cluster.endpoints, cluster.balance, tried, now, &mut ThreadDice)
+        let wish = Wish {
+            hash: path.affinity.hash,
+            avoid: path.retry.avoid_previous_hosts.then_some(tried),
+            leave: path.retry.leave_localities.then_some(tried),
+        };
+        balance::pick(&cluster.endpoints, &wish, now, &mut ThreadDice)
     })
 }
 

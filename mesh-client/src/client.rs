@@ -2,6 +2,7 @@
 
 use crate::{
     Error, ResponseBody,
+    affinity::SourceAddress,
     balance::Balance,
     body::{BoxError, RequestBody},
     breaker::Breaker,
@@ -20,7 +21,7 @@ use crate::{
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::Body;
-use mesh_runtime::Workload;
+use mesh_runtime::{ThreadDice, Workload};
 use std::{
     fmt,
     pin::Pin,
@@ -154,7 +155,8 @@ impl MeshClientBuilder {
         let below = Timeout { inner: Retry { inner: Breaker { inner: Balance { inner: endpoint } } } };
         let outside = Timeout { inner: Outside { plans: Arc::clone(&plans) } };
         let mirrors = Mirrors::new(below.clone(), workload.clock());
-        let route = Route { plans: Arc::clone(&plans), workload, below, mirrors, outside };
+        let source = SourceAddress::draw(&mut ThreadDice);
+        let route = Route { plans: Arc::clone(&plans), workload, below, mirrors, outside, source };
         let stack = Trace { inner: route };
         MeshClient { shared: Arc::new(Shared { plans, stack, maintained: AtomicBool::new(false) }) }
     }

@@ -27,6 +27,7 @@ mod retry;
 
 mod breaker;
 
+mod affinity;
 mod balance;
 
 mod endpoint;

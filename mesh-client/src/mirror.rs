@@ -4,6 +4,7 @@
 // spec: envoy config.route.v3.RouteAction.RequestMirrorPolicy
 
 use crate::{
+    affinity::Affinity,
     body::{RequestBody, tee},
     journal::Journal,
     path::Path,
@@ -85,6 +86,7 @@ impl Mirrors {
             cluster: origin.plan.snapshot().cluster(id),
             retry: &NEVER,
             authority: origin.authority.clone(),
+            affinity: Affinity::default(),
             journal: Journal::default(),
             clock: self.clock,
             bounds: Bounds { timeout: Some(timeout), deadline: None },

@@ -3,6 +3,7 @@
 //! It borrows from the plan that the call loaded once; no step asks a second time.
 
 use crate::{
+    affinity::Affinity,
     breaker::Limited,
     journal::Journal,
     plan::Plan,
@@ -28,6 +29,7 @@ pub(crate) struct Path<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) retry: &'a RetryPolicy,
     pub(crate) authority: Authority,
+    pub(crate) affinity: Affinity,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
     pub(crate) bounds: Bounds,

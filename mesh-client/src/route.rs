@@ -6,6 +6,7 @@ mod call;
 
 use crate::{
     Error,
+    affinity::{Affinity, SourceAddress},
     balance::Balance,
     body::{RequestBody, ResponseBody},
     breaker::Breaker,
@@ -44,6 +45,7 @@ pub(crate) struct Route {
     pub(crate) below: Below,
     pub(crate) mirrors: Mirrors,
     pub(crate) outside: Timeout<Outside>,
+    pub(crate) source: SourceAddress,
 }
 
 /// A route that forwards, and which of its destinations was drawn.
@@ -111,6 +113,7 @@ impl Route {
             Ok(response) => response,
             Err(error) => return Err(record.end_with(error.settle(account, call.grpc))),
         };
+        path.affinity.on_answer(response.headers_mut());
         for (operations, values) in on_answer {
             operations.apply(response.headers_mut(), values);
         }
@@ -131,12 +134,14 @@ impl Route {
         let caller = call.context.deadline();
         let timeout = call.timeout(forward.timeout);
         let until = deadline::shorten(caller.unwrap_or(Time::MAX), started, timeout);
+        let cluster = plan.snapshot().cluster(id);
         Path {
             plan,
             id,
-            cluster: plan.snapshot().cluster(id),
+            cluster,
             retry: &forward.retry,
             authority: call.authority.clone(),
+            affinity: Affinity::of(cluster.hash.as_deref(), &call.request, self.source, &mut ThreadDice),
             journal,
             clock,
             bounds: Bounds { timeout, deadline: caller.map(|deadline| clock.instant(deadline)) },

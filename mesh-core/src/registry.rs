@@ -14,7 +14,7 @@ mod service;
 
 pub use address::{Address, Place};
 pub use answers::Answers;
-pub use locality::Locality;
+pub use locality::{LOCALITY_LABEL, Locality};
 pub use service::{Instance, Port, Service, full_host};
 
 use crate::config::{Changes, Resource};

@@ -37,7 +37,7 @@ use cluster_table::ClusterTable;
 
 use crate::{
     authorize::Authorizer,
-    balance::{EndpointSet, HashPolicy, LocalityPolicy, Policy, Warmup},
+    balance::{EndpointSet, HashSource, LocalityPolicy, Policy, WarmUp},
     config::{
         Diagnostic, Origin, Resource,
         istio::{
@@ -60,7 +60,7 @@ pub struct Viewer {
     pub namespace: String,
     /// Its service, if it is one.
     pub service: Option<String>,
-    /// Its labels.
+    /// Its labels. They tell its locality, too ([`Locality::of_labels`](crate::registry::Locality::of_labels)).
     pub labels: BTreeMap<String, String>,
 }
 
@@ -168,14 +168,12 @@ pub struct Cluster {
     pub subset: Arc<str>,
     /// The service port.
     pub port: u16,
-    /// Whom to send to.
+    /// Whom to send to, and how they are chosen.
     pub endpoints: EndpointSet,
-    /// How to choose among them.
-    pub balance: Policy,
-    /// What of a request decides instead, if a DestinationRule asks for it.
-    pub hash: Option<Arc<HashPolicy>>,
+    /// What of a request is hashed for that, if a DestinationRule asks for it.
+    pub hash: Option<Arc<HashSource>>,
     /// How the share of a new endpoint grows, if a DestinationRule asks for it.
-    pub warmup: Option<Warmup>,
+    pub warm_up: Option<WarmUp>,
     /// Which localities get the requests; `None` is all alike.
     pub locality: Option<Arc<LocalityPolicy>>,
     /// The circuit breakers.
@@ -214,9 +212,8 @@ impl Cluster {
             subset: "".into(),
             port: 0,
             endpoints: EndpointSet::default(),
-            balance: Policy::default(),
             hash: None,
-            warmup: None,
+            warm_up: None,
             locality: None,
             limits: Limits::default(),
             connect_timeout: Duration::ZERO,

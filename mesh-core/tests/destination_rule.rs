@@ -4,7 +4,7 @@
 
 use mesh_core::{
     balance::{
-        Failover, HashCookie, HashKey, HashTable, LocalityPolicy, Policy, PriorityLabel, Security, Warmup,
+        Cookie, Failover, HashSource, LocalityPolicy, Policy, PriorityLabel, Security, TableSize, WarmUp,
     },
     config::{
         self, At, Code, Diagnostic, Level, Location, Mark, Origin, Resource, ResourceKey, Spec,
@@ -197,8 +197,8 @@ fn a_tls_block_that_takes_mutual_tls_away_is_noted_once_and_says_what_happens() 
 #[test]
 fn without_a_rule_a_cluster_has_istios_defaults() {
     let cluster = Mesh::of(SERVICE).cluster(80);
-    assert_eq!(cluster.balance, Policy::LeastRequest);
-    assert_eq!((&cluster.hash, cluster.warmup, &cluster.locality), (&None, None, &None));
+    assert_eq!(cluster.endpoints.policy(), Policy::LeastRequest);
+    assert_eq!((&cluster.hash, cluster.warm_up, &cluster.locality), (&None, None, &None));
     assert_eq!(cluster.limits, mesh_core::health::Limits::default());
     assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
     assert_eq!(cluster.idle_timeout, Duration::from_secs(3600));
@@ -210,41 +210,44 @@ fn without_a_rule_a_cluster_has_istios_defaults() {
 
 #[test]
 fn what_is_hashed_and_how_it_is_laid_out_reaches_the_cluster() {
-    let cookie = |ttl: Option<u64>, path: Option<&str>| {
-        HashKey::Cookie(HashCookie {
+    let cookie = |ttl: Option<u64>, path: &str| {
+        HashSource::Cookie(Cookie {
             name: "user".to_owned(),
-            path: path.map(str::to_owned),
+            path: path.to_owned(),
             ttl: ttl.map(Duration::from_secs),
-            attributes: if path.is_some() { vec![("SameSite".into(), "Strict".into())] } else { Vec::new() },
+            attributes: if !path.is_empty() {
+                vec![("SameSite".into(), "Strict".into())]
+            } else {
+                Vec::new()
+            },
         })
     };
-    let ring = |minimum_size| HashTable::Ring { minimum_size };
-    let maglev = |table_size| HashTable::Maglev { table_size };
-    for (text, key, table) in [
-        ("httpHeaderName: X-User", HashKey::Header("x-user".parse().unwrap()), ring(1024)),
-        ("httpCookie: {name: user}", cookie(None, None), ring(1024)),
-        ("httpCookie: {name: user, ttl: 0s}", cookie(Some(0), None), ring(1024)),
+    let ring = |minimum_size| Policy::RingHash { minimum_size };
+    let maglev = |slots| Policy::Maglev { table_size: TableSize::new(slots).unwrap() };
+    for (text, source, policy) in [
+        ("httpHeaderName: X-User", HashSource::Header("x-user".parse().unwrap()), ring(1024)),
+        ("httpCookie: {name: user}", cookie(None, ""), ring(1024)),
+        ("httpCookie: {name: user, ttl: 0s}", cookie(Some(0), ""), ring(1024)),
         (
             "httpCookie: {name: user, ttl: 60s, path: /, attributes: [{name: SameSite, value: Strict}]}",
-            cookie(Some(60), Some("/")),
+            cookie(Some(60), "/"),
             ring(1024),
         ),
-        ("httpQueryParameterName: user", HashKey::QueryParameter("user".into()), ring(1024)),
-        ("useSourceIp: true", HashKey::SourceAddress, ring(1024)),
-        ("useSourceIp: true, ringHash: {}", HashKey::SourceAddress, ring(1024)),
-        ("useSourceIp: true, ringHash: {minimumRingSize: 7}", HashKey::SourceAddress, ring(7)),
-        ("useSourceIp: true, ringHash: {minimumRingSize: 0}", HashKey::SourceAddress, ring(1024)),
-        ("useSourceIp: true, minimumRingSize: 9", HashKey::SourceAddress, ring(9)),
-        ("useSourceIp: true, maglev: {}", HashKey::SourceAddress, maglev(65_537)),
-        ("useSourceIp: true, maglev: {tableSize: 11}", HashKey::SourceAddress, maglev(11)),
+        ("httpQueryParameterName: user", HashSource::QueryParameter("user".into()), ring(1024)),
+        ("useSourceIp: true", HashSource::SourceAddress, ring(1024)),
+        ("useSourceIp: true, ringHash: {}", HashSource::SourceAddress, ring(1024)),
+        ("useSourceIp: true, ringHash: {minimumRingSize: 7}", HashSource::SourceAddress, ring(7)),
+        ("useSourceIp: true, ringHash: {minimumRingSize: 0}", HashSource::SourceAddress, ring(1024)),
+        ("useSourceIp: true, minimumRingSize: 9", HashSource::SourceAddress, ring(9)),
+        ("useSourceIp: true, maglev: {}", HashSource::SourceAddress, maglev(65_537)),
+        ("useSourceIp: true, maglev: {tableSize: 11}", HashSource::SourceAddress, maglev(11)),
     ] {
         let cluster = Mesh::ruled(&format!("loadBalancer: {{consistentHash: {{{text}}}}}")).cluster(80);
         let hash = cluster.hash.as_ref().unwrap();
-        assert_eq!((&hash.key, hash.table), (&key, table), "{text}");
-        assert_eq!(cluster.balance, Policy::Random, "a request without the key goes anywhere");
+        assert_eq!((&**hash, cluster.endpoints.policy()), (&source, policy), "{text}");
     }
     let off = Mesh::ruled("loadBalancer: {consistentHash: {useSourceIp: false}}").cluster(80);
-    assert_eq!((&off.hash, off.balance), (&None, Policy::LeastRequest));
+    assert_eq!((&off.hash, off.endpoints.policy()), (&None, Policy::LeastRequest));
 }
 
 #[test]
@@ -256,8 +259,12 @@ fn how_new_endpoints_warm_up_reaches_the_cluster() {
         ("warmup: {duration: 60s}, warmupDurationSecs: 1s", 10.0, 1.0),
     ] {
         let cluster = Mesh::ruled(&format!("loadBalancer: {{simple: ROUND_ROBIN, {text}}}")).cluster(80);
-        let warmup = Warmup { duration: Duration::from_secs(60), minimum_percent, aggression };
-        assert_eq!((cluster.warmup, cluster.balance), (Some(warmup), Policy::RoundRobin), "{text}");
+        let warmup = WarmUp { duration: Duration::from_secs(60), minimum_percent, aggression };
+        assert_eq!(
+            (cluster.warm_up, cluster.endpoints.policy()),
+            (Some(warmup), Policy::RoundRobin),
+            "{text}"
+        );
     }
 }
 
@@ -417,7 +424,7 @@ fn a_rule_is_for_whom_it_is_exported_to_and_for_whom_it_selects() {
             let labels = BTreeMap::from([("app".to_owned(), "checkout".to_owned())]);
             let viewer = Viewer { namespace: namespace.to_owned(), service: None, labels };
             let mesh = Mesh::seen(&format!("{SERVICE}{rule}"), &viewer, &settings(), &States::default());
-            mesh.cluster(80).balance == Policy::Random
+            mesh.cluster(80).endpoints.policy() == Policy::Random
         };
         assert_eq!((applies("default"), applies("shop")), (own, other), "{scope}");
     }
@@ -445,7 +452,7 @@ fn a_rule_that_selects_the_workload_stands_apart_from_older_ones_and_younger_one
     for (subset, exists) in [("old", false), ("selects", true), ("young", true)] {
         let text = format!("{SERVICE}{}{rules}", to(subset));
         let mesh = Mesh::seen(&text, &viewer, &settings(), &States::default());
-        assert_eq!(mesh.cluster(80).balance, Policy::Random);
+        assert_eq!(mesh.cluster(80).endpoints.policy(), Policy::Random);
         let found = mesh.snapshot.clusters().any(|it| *it.subset == *subset);
         assert_eq!(found, exists, "{subset}");
     }
@@ -502,7 +509,7 @@ spec:
     let summary = |name: &str| {
         let cluster = mesh.named(name);
         (
-            cluster.balance,
+            cluster.endpoints.policy(),
             cluster.limits.connections_max,
             cluster.limits.retries_max,
             cluster.outlier.map(|outlier| outlier.consecutive_5xx),

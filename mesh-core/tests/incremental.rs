@@ -136,7 +136,7 @@ fn shown(snapshot: &Snapshot) -> String {
                         let endpoints = it.endpoints.as_slice().iter();
                         endpoints.map(|it| format!("{} {:?}", it.address, it.security)).collect::<Vec<_>>()
                     });
-                    let policy = cluster.map(|it| (it.balance, it.limits, it.tls, &it.rule));
+                    let policy = cluster.map(|it| (it.endpoints.policy(), it.limits, it.tls, &it.rule));
                     writeln!(text, "{} {} {endpoints:?} {policy:?}", route.name, target.name)
                 }
                 Decision::Answer { route, .. } => writeln!(text, "{}", route.name),

@@ -144,7 +144,10 @@ fn a_config_map_without_settings_changes_nothing_and_another_one_is_left_out() {
 fn the_defaults_of_istio_1_3_balance_in_turn_retry_503_and_call_in_plaintext() {
     let today = Mesh::of("", &[MESHED]);
     let then = Mesh::of("compat: istio-1.3", &[MESHED]);
-    assert_eq!((today.cluster().balance, then.cluster().balance), (Policy::LeastRequest, Policy::RoundRobin));
+    assert_eq!(
+        (today.cluster().endpoints.policy(), then.cluster().endpoints.policy()),
+        (Policy::LeastRequest, Policy::RoundRobin)
+    );
     assert_eq!((today.cluster().limits.retries_max, then.cluster().limits.retries_max), (u32::MAX, 1024));
 
     assert!(matches!(today.cluster().endpoints.as_slice()[0].security, Security::Mutual(_)));
@@ -169,7 +172,7 @@ fn what_is_written_beside_the_profile_beats_it() {
     let mesh = Mesh::of(config, &[MESHED, policy]);
     assert!(matches!(mesh.cluster().endpoints.as_slice()[0].security, Security::Mutual(_)));
     assert_eq!(mesh.forward().retry.on.to_string(), "5xx");
-    assert_eq!(mesh.cluster().balance, Policy::RoundRobin);
+    assert_eq!(mesh.cluster().endpoints.policy(), Policy::RoundRobin);
 }
 
 #[test]

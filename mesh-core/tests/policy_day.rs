@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use mesh_core::{
-    balance::{Endpoint, EndpointSet, Policy, Security, Tried, pick},
+    balance::{Endpoint, EndpointSet, Security, Tried, Wish, pick},
     dice::{Dice, Seeded},
     health::{Limits, OutlierPolicy, Overflow, States},
     registry::{Address, Locality},
@@ -149,8 +149,9 @@ impl Day {
         self.budget.deposit(now);
         self.tally.requests += 1;
         loop {
-            let index = pick(&self.set, Policy::LeastRequest, &tried, now, &mut self.dice)
-                .unwrap_or_else(|| panic!("seed {}: nothing to pick at {now:?}", self.seed));
+            let index =
+                pick(&self.set, &Wish { avoid: Some(&tried), ..Wish::default() }, now, &mut self.dice)
+                    .unwrap_or_else(|| panic!("seed {}: nothing to pick at {now:?}", self.seed));
             tried.on_attempt(index);
             self.tally.attempts += 1;
             self.tally.attempts_at[index] += 1;

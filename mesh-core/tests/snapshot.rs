@@ -231,7 +231,7 @@ fn a_later_layer_replaces_whole_blocks_and_a_port_entry_resets_the_rest() {
         "#,
     ]);
     let (v1, v2) = (mesh.named("|v1|"), mesh.named("|v2|"));
-    assert_eq!(v1.balance, Policy::RoundRobin, "inherited");
+    assert_eq!(v1.endpoints.policy(), Policy::RoundRobin, "inherited");
     assert_eq!(
         (v1.limits.retries_max, v1.limits.connections_max),
         (5, u32::MAX),
@@ -239,7 +239,7 @@ fn a_later_layer_replaces_whole_blocks_and_a_port_entry_resets_the_rest() {
     );
     assert_eq!(v1.connect_timeout, Duration::from_secs(10));
     assert_eq!(v1.outlier.unwrap().consecutive_5xx, 3);
-    assert_eq!(v2.balance, Policy::Random);
+    assert_eq!(v2.endpoints.policy(), Policy::Random);
     assert_eq!(
         (v2.limits.connections_max, v2.outlier),
         (u32::MAX, None),
@@ -261,8 +261,9 @@ fn the_rule_of_the_callers_namespace_beats_the_services_and_the_root_namespaces(
         rule("default", full, "ROUND_ROBIN"),
         rule("istio-system", "\"*.local\"", "RANDOM"),
     );
-    let balance =
-        |objects: &[&str]| Mesh::of(objects).seen_from("shop").cluster("http://payment.default/").balance;
+    let balance = |objects: &[&str]| {
+        Mesh::of(objects).seen_from("shop").cluster("http://payment.default/").endpoints.policy()
+    };
     assert_eq!(balance(&[PAYMENT, &own, &service, &root]), Policy::Random);
     assert_eq!(balance(&[PAYMENT, &service, &root]), Policy::RoundRobin);
     assert_eq!(balance(&[PAYMENT, &root]), Policy::Random);

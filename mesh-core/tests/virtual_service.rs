@@ -143,7 +143,6 @@ fn what_works_and_is_probably_not_meant_is_noted_at_its_field() {
         // fields
         ("corsPolicy: {allowOrigins: [{exact: a}]}", Code::NO_EFFECT, Warning, ".corsPolicy"),
         ("websocketUpgrade: true", Code::NO_EFFECT, Warning, ".websocketUpgrade"),
-        ("retries: {attempts: 1, retryRemoteLocalities: true}", Code::NO_EFFECT, Warning, ".retries.retryRemoteLocalities"),
         ("match: [{uri: {exact: /a}, statPrefix: x}]", Code::NO_EFFECT, Warning, ".match[0].statPrefix"),
         ("match: [{}]", Code::SCHEMA_WARNING, Warning, ".match[0]"),
         ("match: [{gateways: [edge.ns.svc.cluster.local, mesh]}]", Code::SCHEMA_WARNING, Warning, ".match[0].gateways[0]"),

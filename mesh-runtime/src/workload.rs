@@ -14,6 +14,7 @@ use crate::{
 use mesh_core::{
     config::{Diagnostic, istio::MtlsMode},
     identity::TrustDomain,
+    registry::LOCALITY_LABEL,
     snapshot::{Snapshot, Viewer},
 };
 use std::{
@@ -256,11 +257,11 @@ impl Registration {
 }
 
 fn viewer(settings: &Settings) -> Viewer {
-    Viewer {
-        namespace: settings.namespace.clone(),
-        service: Some(settings.service.clone()),
-        labels: settings.labels.clone(),
+    let mut labels = settings.labels.clone();
+    if !settings.locality.is_empty() {
+        labels.insert(LOCALITY_LABEL.to_owned(), settings.locality.clone());
     }
+    Viewer { namespace: settings.namespace.clone(), service: Some(settings.service.clone()), labels }
 }
 
 /// Without a control endpoint to say so, the trust domain is the one set, else the certificate's, else Istio's default.

@@ -4,6 +4,7 @@ use super::EndpointBody;
 use crate::{Error, path::Path};
 use http::Response;
 use mesh_core::{
+    balance::Policy,
     health::{Change, InFlight},
     retry::Outcome,
 };
@@ -25,12 +26,23 @@ impl<'a> Watched<'a> {
     pub(super) fn on_end(mut self, answer: &Result<Response<EndpointBody>, Error>) -> Option<InFlight> {
         let in_flight = self.in_flight.take();
         match answer {
-            Ok(response) => self.report(&in_flight, Outcome::of_head(response.status(), response.headers())),
+            Ok(response) => {
+                self.time(&in_flight, response);
+                self.report(&in_flight, Outcome::of_head(response.status(), response.headers()));
+            }
             // That an idle connection was closed is no failure of who closed it.
             Err(error) if error.is_stale() => {}
             Err(error) => self.report(&in_flight, error.outcome()),
         }
         in_flight
+    }
+
+    /// A failure that comes fast must not make its endpoint look fast.
+    fn time(&self, in_flight: &Option<InFlight>, response: &Response<EndpointBody>) {
+        let is_timed = self.path.cluster.endpoints.policy() == Policy::PeakEwma;
+        if let (true, Some(in_flight)) = (is_timed && !response.status().is_server_error(), in_flight) {
+            in_flight.on_head(self.path.clock.now());
+        }
     }
 
     fn report(&self, in_flight: &Option<InFlight>, outcome: Outcome) {

@@ -145,7 +145,7 @@ impl Bed {
     async fn mesh(&self, settings: &str) -> Mesh {
         let shown = |path: &Path| path.display().to_string();
         let mut settings = settings.to_owned();
-        if !settings.contains("caCertificates") {
+        if !settings.contains("caCertificates") && !settings.contains("insecureSkipVerify") {
             settings += ", caCertificates: CA";
         }
         for (name, file) in [

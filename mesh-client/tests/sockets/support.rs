@@ -12,6 +12,7 @@ use mesh_client::{MeshClient, Protocol};
 use mesh_core::{
     config::{Level, Options, load},
     identity::TrustDomain,
+    registry::LOCALITY_LABEL,
     snapshot::{MeshSettings, Viewer},
 };
 use mesh_runtime::{
@@ -70,9 +71,18 @@ impl Mesh {
     }
 
     pub(crate) fn apply_with(&self, yaml: &str, allow_any: bool) {
+        self.compile(yaml, allow_any, BTreeMap::new());
+    }
+
+    /// Puts this configuration in force, for a caller in that locality.
+    pub(crate) fn apply_seen_from(&self, locality: &str, yaml: &str) {
+        self.compile(yaml, true, BTreeMap::from([(LOCALITY_LABEL.to_owned(), locality.to_owned())]));
+    }
+
+    fn compile(&self, yaml: &str, allow_any: bool, labels: BTreeMap<String, String>) {
         let loaded = load("test.yaml", yaml, &Options::default());
         let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-        let viewer = Viewer { namespace: "default".to_owned(), service: None, labels: BTreeMap::new() };
+        let viewer = Viewer { namespace: "default".to_owned(), service: None, labels };
         let mut settings = MeshSettings::new("cluster.local".parse::<TrustDomain>().unwrap());
         settings.allow_any = allow_any;
         let version = self.versions.fetch_add(1, SeqCst).to_string();

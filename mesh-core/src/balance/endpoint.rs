@@ -94,3 +94,10 @@ pub struct Endpoint {
     /// What outlives a reload: requests in flight, ejection.
     pub state: Arc<EndpointState>,
 }
+
+impl Endpoint {
+    /// Returns its weight; none counts as 1.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.max(1)
+    }
+}

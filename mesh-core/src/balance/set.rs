@@ -1,29 +1,74 @@
 //! The immutable set a cluster balances over.
 
-use super::Endpoint;
-use crate::{dice::Dice, health::is_panic, time::Time};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use super::{
+    Endpoint, Nearness, Policy, WarmUp, group::Group, locality::Part, priority::Priorities,
+    slow_start::SlowStart,
+};
+use crate::{health, time::Time};
 
 /// The endpoints of one cluster; never changes once built.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EndpointSet {
     endpoints: Box<[Endpoint]>,
-    /// (exclusive) upper bounds of each endpoint's slots among `0..total weight`; empty if all weights are equal.
-    bounds: Box<[u64]>,
+    policy: Policy,
     min_health_percent: u8,
-    /// Where round robin stands; 0 is nowhere yet.
-    cursor: AtomicU64,
+    slow_start: Option<SlowStart>,
+    order: Order,
+}
+
+/// Who comes first.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Nobody.
+    Alike(Group),
+    /// Some before others.
+    Priorities(Priorities),
+}
+
+/// How a set chooses among its endpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetPolicy<'a> {
+    /// How an endpoint is chosen.
+    pub policy: Policy,
+    /// Below this percentage of healthy endpoints all are used (`minHealthPercent`). Default 0: never.
+    pub min_health_percent: u8,
+    /// How an endpoint that joins warms up; of effect with round robin and least request.
+    pub warm_up: Option<WarmUp>,
+    /// What the places of caller and endpoints mean; nothing if `None`.
+    pub nearness: Option<Nearness<'a>>,
 }
 
 impl EndpointSet {
-    /// Returns the set of `endpoints`. It never panics: if all are ejected, none is picked.
+    /// Returns the set of `endpoints`, balanced by [`Policy::default`]. It never panics: if all are ejected, none is
+    /// picked.
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
-        let bounds = if is_even(&endpoints) { Box::default() } else { bounds(&endpoints) };
+        Self::build(endpoints, &SetPolicy::default())
+    }
+
+    /// Returns the set of `endpoints` that chooses by `policy`. It holds only those that can be chosen.
+    pub fn build(mut endpoints: Vec<Endpoint>, policy: &SetPolicy<'_>) -> Self {
+        let Some(nearness) = &policy.nearness else { return Self::arranged(endpoints, policy, Vec::new()) };
+        nearness.retain(&mut endpoints);
+        let arranged = nearness.arrange(&endpoints);
+        Self::arranged(endpoints, policy, arranged)
+    }
+
+    /// Returns the set of `endpoints` that are `arranged` in priorities and parts of them; all alike if there are none.
+    pub(super) fn arranged(
+        endpoints: Vec<Endpoint>,
+        policy: &SetPolicy<'_>,
+        arranged: Vec<Vec<Part>>,
+    ) -> Self {
+        let is_alike = arranged.iter().flatten().count() <= 1;
         Self {
+            order: match is_alike {
+                true => Order::Alike(Group::new(&endpoints, None, policy.policy)),
+                false => Order::Priorities(Priorities::new(&endpoints, arranged, policy.policy)),
+            },
             endpoints: endpoints.into_boxed_slice(),
-            bounds,
-            min_health_percent: 0,
-            cursor: AtomicU64::new(0),
+            policy: policy.policy,
+            min_health_percent: policy.min_health_percent,
+            slow_start: policy.warm_up.filter(|_| policy.policy.warms_up()).map(SlowStart::new),
         }
     }
 
@@ -48,75 +93,51 @@ impl EndpointSet {
         self.endpoints.is_empty()
     }
 
+    /// Returns how it chooses.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Returns the priority of endpoint number `index`, 0 being the first to be used.
+    pub fn priority(&self, index: usize) -> u32 {
+        match &self.order {
+            Order::Alike(_) => 0,
+            Order::Priorities(priorities) => priorities.of(index),
+        }
+    }
+
     /// Returns how many are not ejected.
     pub fn healthy(&self, now: Time) -> usize {
         self.endpoints.iter().filter(|endpoint| !endpoint.state.is_ejected(now)).count()
     }
 
-    /// Returns whether so few are healthy that ejections are ignored.
+    /// Returns whether so few are healthy that ejections are ignored, in a set without priorities.
+    ///
+    /// Five sevenths are always enough, whatever the minimum says.
+    // spec: envoy source/extensions/load_balancing_policies/common/load_balancer_impl.cc recalculatePerPriorityPanic
     pub fn is_panic(&self, now: Time) -> bool {
-        self.min_health_percent > 0 && is_panic(self.healthy(now), self.len(), self.min_health_percent)
-    }
-
-    /// Returns whether every endpoint has the same weight.
-    pub(super) fn is_even(&self) -> bool {
-        self.bounds.is_empty()
-    }
-
-    /// Draws any endpoint, by weight unless all are equal, ejected or not. The set must not be empty.
-    pub(super) fn draw(&self, dice: &mut impl Dice) -> usize {
-        self.at(dice.roll())
-    }
-
-    /// Draws any endpoint, whatever its weight.
-    pub(super) fn draw_unweighted(&self, dice: &mut impl Dice) -> usize {
-        dice.below(self.len() as u64) as usize
-    }
-
-    /// Returns the next endpoint in turn, by weight unless all are equal, ejected or not.
-    pub(super) fn next(&self, dice: &mut impl Dice) -> usize {
-        let turn = self.turn(dice);
-        match self.is_even() {
-            true => (turn % self.len() as u64) as usize,
-            // Steps of the golden ratio around a circle visit every arc in proportion to its length, and as evenly
-            // spread as any fixed step can: what Envoy's schedule (EDF) does with a heap and a lock.
-            false => self.at(turn.wrapping_mul(GOLDEN_RATIO)),
+        if self.min_health_percent == 0 {
+            return false;
         }
+        let (healthy, total) = (self.healthy(now), self.len());
+        health::is_panic(healthy, total, self.min_health_percent) && 7 * healthy < 5 * total
     }
 
-    /// Returns the endpoint whose share of the circle holds `point`.
-    fn at(&self, point: u64) -> usize {
-        let scale = |size: u64| ((u128::from(point) * u128::from(size)) >> 64) as u64;
-        match self.bounds.last() {
-            None => scale(self.len() as u64) as usize,
-            Some(&total) => {
-                let slot = scale(total);
-                self.bounds.partition_point(|&bound| bound <= slot)
-            }
-        }
+    pub(super) fn min_health_percent(&self) -> u8 {
+        self.min_health_percent
     }
 
-    /// Returns a turn that nobody else has; the first one is drawn, so that many processes do not start in step.
-    fn turn(&self, dice: &mut impl Dice) -> u64 {
-        if self.cursor.load(Relaxed) == 0 {
-            let start = (dice.roll() >> 1).max(1);
-            let _ = self.cursor.compare_exchange(0, start, Relaxed, Relaxed);
-        }
-        self.cursor.fetch_add(1, Relaxed)
+    pub(super) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    pub(super) fn slow_start(&self) -> Option<&SlowStart> {
+        self.slow_start.as_ref()
     }
 }
 
-fn is_even(endpoints: &[Endpoint]) -> bool {
-    endpoints.windows(2).all(|pair| pair[0].weight.max(1) == pair[1].weight.max(1))
+impl Default for EndpointSet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
-
-fn bounds(endpoints: &[Endpoint]) -> Box<[u64]> {
-    let sum = |total: &mut u64, endpoint: &Endpoint| {
-        *total += u64::from(endpoint.weight.max(1));
-        Some(*total)
-    };
-    endpoints.iter().scan(0, sum).collect()
-}
-
-/// 2^64 divided by the golden ratio.
-const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;

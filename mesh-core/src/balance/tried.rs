@@ -23,8 +23,13 @@ impl Tried {
 
     /// Returns whether endpoint number `index` was tried.
     pub fn contains(&self, index: usize) -> bool {
+        self.iter().any(|tried| tried == index)
+    }
+
+    /// Returns the endpoints that were tried, in order, one as often as it was.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
         let first = &self.first[..self.count.min(INLINE)];
-        first.iter().chain(&self.rest).any(|&tried| tried as usize == index)
+        first.iter().chain(&self.rest).map(|&tried| tried as usize)
     }
 
     /// Returns whether none was tried.

@@ -36,9 +36,9 @@ pub use authorization_policy::{
 };
 pub use common::{Destination, HeaderOperations, Headers, StringMatch, WorkloadSelector};
 pub use destination_rule::{
-    ClientTls, ClientTlsMode, ConnectionPool, DefaultTrafficPolicy, DestinationRule, H2UpgradePolicy,
-    Http2KeepAlive, LoadBalancer, LocalitySetting, OutlierDetection, PortPolicy, RetryBudget, SimpleLb,
-    Subset, TcpKeepalive, TrafficPolicy,
+    ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, DefaultTrafficPolicy, DestinationRule,
+    H2UpgradePolicy, Http2KeepAlive, LoadBalancer, LocalitySetting, OutlierDetection, PortPolicy,
+    RetryBudget, SimpleLb, Subset, TcpKeepalive, TrafficPolicy,
 };
 pub use endpoints::{EndpointAddress, EndpointList, EndpointSubset, Pod};
 pub(crate) use endpoints::{REGION_LABEL, SERVICE_LABEL, ZONE_LABEL};

@@ -3,7 +3,7 @@
 //! When it is ejected is the business of `outlier`.
 
 use super::outlier::Failures;
-use crate::time::Time;
+use crate::{balance::peak_ewma::PeakEwma, time::Time};
 use std::sync::{
     Arc,
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -19,6 +19,9 @@ pub struct EndpointState {
     /// By how much the next ejection is longer than the first: Envoy's `ejectTimeBackoff`. Written under the lock that
     /// judges ejections.
     pub(super) growth: AtomicU32,
+    /// When it joined a set whose endpoints warm up; 0 is never.
+    joined: AtomicU64,
+    latency: PeakEwma,
 }
 
 /// Until when an endpoint is ejected, and how often it has been: one word, so that both change at once.
@@ -32,6 +35,7 @@ pub(super) struct Standing(u64);
 #[must_use = "dropping it ends the count"]
 pub struct InFlight {
     state: Arc<EndpointState>,
+    begun: Time,
     /// The standing when it began; `None` if the endpoint was ejected then, and got the request nevertheless.
     admitted: Option<Standing>,
 }
@@ -46,7 +50,27 @@ impl EndpointState {
     pub fn begin(self: &Arc<Self>, now: Time) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         let standing = self.standing();
-        InFlight { state: Arc::clone(self), admitted: (!standing.is_ejected(now)).then_some(standing) }
+        let admitted = (!standing.is_ejected(now)).then_some(standing);
+        InFlight { state: Arc::clone(self), begun: now, admitted }
+    }
+
+    /// It joins a set whose endpoints warm up, unless it has before; returns when it joined.
+    pub(crate) fn on_join(&self, now: Time) -> Time {
+        let joined = self.joined.compare_exchange(0, now.as_nanos().max(1), Relaxed, Relaxed);
+        joined.map_or_else(Time::from_nanos, |_| now)
+    }
+
+    /// Returns when it joined a set whose endpoints warm up, now if never.
+    pub(crate) fn joined(&self, now: Time) -> Time {
+        match self.joined.load(Relaxed) {
+            0 => now,
+            joined => Time::from_nanos(joined),
+        }
+    }
+
+    /// Returns what one more request to it would cost, in any unit: what its answers take, times those in flight.
+    pub(crate) fn cost(&self, now: Time) -> f64 {
+        self.latency.cost(self.in_flight(), now)
     }
 
     /// Returns until when it is ejected, if it is.
@@ -95,6 +119,11 @@ impl InFlight {
         &self.state
     }
 
+    /// The head of its answer has come: notes how long that took, for the policies that go by it.
+    pub fn on_head(&self, now: Time) {
+        self.state.latency.on_latency(now.since(self.begun), now);
+    }
+
     /// Returns the standing it was admitted under, if its answer still says something: an answer to a request from
     /// before an ejection, or from within one, is no verdict on the endpoint that is back.
     pub(super) fn standing(&self) -> Option<Standing> {
@@ -124,6 +153,25 @@ mod tests {
         assert_eq!(state.in_flight(), 2);
         drop((one, two));
         assert_eq!(state.in_flight(), 0);
+    }
+
+    #[test]
+    fn an_endpoint_joins_once() {
+        let state = EndpointState::default();
+        let second = |second: u64| Time::from_nanos(second * 1_000_000_000);
+        assert_eq!(state.joined(second(5)), second(5));
+        assert_eq!(state.on_join(second(5)), second(5));
+        assert_eq!(state.on_join(second(9)), second(5));
+        assert_eq!(state.joined(second(9)), second(5));
+    }
+
+    #[test]
+    fn the_head_of_an_answer_says_how_long_it_took() {
+        let state = Arc::new(EndpointState::default());
+        let request = state.begin(Time::from_nanos(1_000));
+        request.on_head(Time::from_nanos(5_000));
+        drop(request);
+        assert_eq!(state.cost(Time::from_nanos(5_000)), 4_000.0);
     }
 
     #[test]

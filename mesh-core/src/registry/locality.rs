@@ -48,7 +48,10 @@ impl Locality {
 }
 
 /// The whole locality in one label, the better one first.
-const LOCALITY_LABELS: [&str; 2] = ["topology.istio.io/locality", "istio-locality"];
+const LOCALITY_LABELS: [&str; 2] = [LOCALITY_LABEL, "istio-locality"];
+
+/// The label that tells the whole locality of a workload, `region/zone/subzone`.
+pub const LOCALITY_LABEL: &str = "topology.istio.io/locality";
 
 #[cfg(test)]
 mod tests {

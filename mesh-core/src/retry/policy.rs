@@ -20,6 +20,8 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
     /// Whether hosts already tried are avoided. Default true.
     pub avoid_previous_hosts: bool,
+    /// Whether localities already tried twice are left for others (`retryRemoteLocalities`). Default false.
+    pub leave_localities: bool,
 }
 
 /// An attempt that ended, as the decision sees it.
@@ -135,6 +137,7 @@ impl Default for RetryPolicy {
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous_hosts: true,
+            leave_localities: false,
         }
     }
 }

@@ -12,14 +12,14 @@ use super::{
     view::{Typed, View, carries},
 };
 use crate::{
-    balance::{ClientFiles, Endpoint, EndpointSet, Mutual, Security, TlsOrigination},
+    balance::{ClientFiles, Endpoint, EndpointSet, Mutual, Nearness, Security, SetPolicy, TlsOrigination},
     config::{
         Code, Diagnostic, Level, Origin,
         istio::{ClientTls, ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
     },
     health::States,
     identity::{PeerRule, SpiffeId},
-    registry::{Instance, Port, Service},
+    registry::{Instance, Locality, Port, Service},
     route::ClusterId,
 };
 use std::{
@@ -260,6 +260,18 @@ impl<'a, 's> Clusters<'a, 's> {
             instances.iter().filter_map(|instance| self.endpoint(plan, instance, &name)).collect();
         self.note_mutual_tls_lost(plan, &instances);
         let outlier = blocks.outlier();
+        let (viewer, locality) = (self.view.viewer, blocks.locality(self.view.settings));
+        let here = Locality::of_labels(&viewer.labels);
+        let set_policy = SetPolicy {
+            policy: blocks.balance(self.view.settings),
+            min_health_percent: outlier.map_or(0, |outlier| outlier.min_health_percent),
+            warm_up: blocks.warm_up(),
+            nearness: locality.as_deref().map(|policy| Nearness {
+                locality: &here,
+                labels: &viewer.labels,
+                policy,
+            }),
+        };
         Cluster {
             tls: plan.tls(&endpoints),
             rule: plan
@@ -269,12 +281,10 @@ impl<'a, 's> Clusters<'a, 's> {
             namespace: Arc::clone(&service.namespace),
             subset: plan.subset.map_or("", |subset| &subset.name.value).into(),
             port: plan.port.number,
-            endpoints: EndpointSet::new(endpoints)
-                .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
-            balance: blocks.balance(self.view.settings),
+            endpoints: EndpointSet::build(endpoints, &set_policy),
             hash: blocks.hash(),
-            warmup: blocks.warmup(),
-            locality: blocks.locality(self.view.settings),
+            warm_up: blocks.warm_up(),
+            locality,
             limits: blocks.limits(self.view.settings),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),

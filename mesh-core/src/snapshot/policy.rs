@@ -3,7 +3,7 @@
 
 use super::{ConnectionPolicy, MeshSettings};
 use crate::{
-    balance::{HashPolicy, LocalityPolicy, Policy, Warmup},
+    balance::{HashSource, LocalityPolicy, Policy, WarmUp},
     config::{
         At, Code, Diagnostic, Location, Mark, Origin, Resource,
         istio::{
@@ -111,8 +111,7 @@ impl<'a> Blocks<'a> {
     pub(super) fn balance(&self, settings: &MeshSettings) -> Policy {
         match self.load_balancer.as_deref() {
             None => settings.balance,
-            // What is hashed may be missing from a request.
-            Some(LoadBalancer { hash: Some(_), .. }) => Policy::Random,
+            Some(LoadBalancer { hash: Some(hash), .. }) => hash.policy,
             Some(LoadBalancer { simple: SimpleLb::Random, .. }) => Policy::Random,
             Some(LoadBalancer { simple: SimpleLb::RoundRobin, .. }) => Policy::RoundRobin,
             Some(LoadBalancer { simple: SimpleLb::LeastRequest | SimpleLb::Passthrough, .. }) => {
@@ -126,12 +125,12 @@ impl<'a> Blocks<'a> {
         self.load_balancer.as_deref().is_some_and(|balancer| balancer.simple == SimpleLb::Passthrough)
     }
 
-    pub(super) fn hash(&self) -> Option<Arc<HashPolicy>> {
-        self.load_balancer.as_deref()?.hash.clone()
+    pub(super) fn hash(&self) -> Option<Arc<HashSource>> {
+        Some(Arc::clone(&self.load_balancer.as_deref()?.hash.as_ref()?.source))
     }
 
-    pub(super) fn warmup(&self) -> Option<Warmup> {
-        self.load_balancer.as_deref()?.warmup
+    pub(super) fn warm_up(&self) -> Option<WarmUp> {
+        self.load_balancer.as_deref()?.warm_up
     }
 
     /// The setting of the rule replaces that of the mesh whole.

@@ -123,6 +123,7 @@ pub(super) fn retry(written: Option<&HttpRetry>, settings: &MeshSettings, hashed
         per_try_timeout: written.per_try_timeout.filter(|timeout| !timeout.is_zero()),
         backoff: written.backoff.filter(|base| !base.is_zero()).map_or(default.backoff, Backoff::from_base),
         avoid_previous_hosts: written.ignore_previous_hosts.unwrap_or(default.avoid_previous_hosts),
+        leave_localities: written.remote_localities.unwrap_or(default.leave_localities),
         on: on.cloned().unwrap_or(default.on),
     }
 }

@@ -113,7 +113,7 @@ fn summary(cluster: &Cluster) -> Value {
     };
     json!({
         "name": &*cluster.name,
-        "balance": format!("{:?}", cluster.balance),
+        "balance": format!("{:?}", cluster.endpoints.policy()),
         "connectTimeoutMs": cluster.connect_timeout.as_millis() as u64,
         "idleTimeoutMs": cluster.idle_timeout.as_millis() as u64,
         "limits": {

@@ -11,7 +11,7 @@ mod read;
 
 pub use client_tls::{ClientTls, ClientTlsMode};
 pub use connection_pool::{ConnectionPool, H2UpgradePolicy, Http2KeepAlive, TcpKeepalive};
-pub use load_balancer::{LoadBalancer, SimpleLb};
+pub use load_balancer::{ConsistentHash, LoadBalancer, SimpleLb};
 pub use locality::LocalitySetting;
 pub use outlier_detection::OutlierDetection;
 

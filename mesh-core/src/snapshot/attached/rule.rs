@@ -231,6 +231,7 @@ fn timeout_and_retry(rule: &AttachedRule, default: &RetryPolicy) -> (Option<Dura
         per_try_timeout: backend,
         backoff: lasting(retry.backoff).map_or(default.backoff, Backoff::from_base),
         avoid_previous_hosts: default.avoid_previous_hosts,
+        leave_localities: default.leave_localities,
     };
     (request, policy)
 }

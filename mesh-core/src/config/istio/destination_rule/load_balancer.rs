@@ -2,7 +2,7 @@
 
 use super::LocalitySetting;
 use crate::{
-    balance::{HashCookie, HashKey, HashPolicy, HashTable, Warmup},
+    balance::{Cookie, HashSource, Policy, TableSize, WarmUp},
     config::{
         decode::{Decoder, Fields, choice, decimal, duration, flag, lasting, name, number, text},
         diagnostic::{Code, Diagnostic},
@@ -20,11 +20,20 @@ pub struct LoadBalancer {
     /// `simple`.
     pub simple: SimpleLb,
     /// `consistentHash`, in place of `simple`.
-    pub hash: Option<Arc<HashPolicy>>,
+    pub hash: Option<ConsistentHash>,
     /// `localityLbSetting`.
     pub locality: Option<At<LocalitySetting>>,
     /// `warmup`, or the deprecated `warmupDurationSecs`.
-    pub warmup: Option<Warmup>,
+    pub warm_up: Option<WarmUp>,
+}
+
+/// `loadBalancer.consistentHash`: requests with the same hash go to the same endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsistentHash {
+    /// What is hashed. A request without it goes to any endpoint.
+    pub source: Arc<HashSource>,
+    /// [`Policy::RingHash`] or [`Policy::Maglev`].
+    pub policy: Policy,
 }
 
 /// `loadBalancer.simple`.
@@ -51,8 +60,8 @@ impl LoadBalancer {
         let locality = fields.get("localityLbSetting", |decoder, node| {
             Some(At { value: LocalitySetting::read(decoder, node)?, at: node.at })
         });
-        let warmup = read_either_warmup(&mut fields);
-        if warmup.is_some() && (hash.is_some() || !simple.warms_up()) {
+        let warm_up = read_either_warm_up(&mut fields);
+        if warm_up.is_some() && (hash.is_some() || !simple.warms_up()) {
             let message = "new endpoints are warmed up only by LEAST_REQUEST and ROUND_ROBIN: here they get their \
                            full share at once";
             let name = if fields.has("warmup") { "warmup" } else { "warmupDurationSecs" };
@@ -63,7 +72,7 @@ impl LoadBalancer {
             "how many callers each zone has is not known here; localityLbSetting prefers the own zone",
         )]);
         fields.finish();
-        Some(Self { simple, hash: hash.flatten(), locality, warmup })
+        Some(Self { simple, hash: hash.flatten(), locality, warm_up })
     }
 }
 
@@ -93,10 +102,10 @@ const SIMPLE: &[(&str, SimpleLb)] = &[
 ];
 
 /// Reads `consistentHash`; without a key there is nothing to hash.
-fn read_hash<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<Arc<HashPolicy>>> {
+fn read_hash<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<ConsistentHash>> {
     let mut fields = decoder.fields(node)?;
-    let key = read_key(&mut fields);
-    let table = read_table(&mut fields);
+    let source = read_source(&mut fields);
+    let policy = read_table(&mut fields);
     if !KEYS.iter().any(|name| fields.has(name)) {
         let message = "there is no key to hash: each request is sent to any endpoint";
         let help = format!("write one of {}", KEYS.join(", "));
@@ -104,14 +113,14 @@ fn read_hash<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<Arc
         fields.decoder.find(at, Diagnostic::warning(Code::INEFFECTIVE_POLICY, message).help(help));
     }
     fields.finish();
-    Some(key.map(|key| Arc::new(HashPolicy { key, table })))
+    Some(source.map(|source| ConsistentHash { source: Arc::new(source), policy }))
 }
 
-fn read_key(fields: &mut Fields<'_, '_>) -> Option<HashKey> {
-    let header = fields.get("httpHeaderName", read_header).map(HashKey::Header);
-    let cookie = fields.get("httpCookie", read_cookie).map(HashKey::Cookie);
-    let query = fields.get("httpQueryParameterName", name).map(HashKey::QueryParameter);
-    let source = fields.get("useSourceIp", flag).and_then(|used| used.then_some(HashKey::SourceAddress));
+fn read_source(fields: &mut Fields<'_, '_>) -> Option<HashSource> {
+    let header = fields.get("httpHeaderName", read_header).map(HashSource::Header);
+    let cookie = fields.get("httpCookie", read_cookie).map(HashSource::Cookie);
+    let query = fields.get("httpQueryParameterName", name).map(HashSource::QueryParameter);
+    let source = fields.get("useSourceIp", flag).and_then(|used| used.then_some(HashSource::SourceAddress));
     exclude(fields, KEYS);
     if source.is_some() {
         let message =
@@ -129,14 +138,14 @@ fn read_header(decoder: &mut Decoder<'_>, node: &Node) -> Option<HeaderName> {
     HeaderName::try_from(header_name(decoder, &written, node.at)?).ok()
 }
 
-fn read_cookie<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<HashCookie> {
+fn read_cookie<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Cookie> {
     let mut fields = decoder.fields(node)?;
     let name = fields.require("name", name);
-    let path = fields.get("path", text).filter(|path| !path.is_empty());
+    let path = fields.get("path", text).unwrap_or_default();
     let ttl = fields.get("ttl", duration);
     let attributes = fields.list("attributes", read_attribute);
     fields.finish();
-    Some(HashCookie { name: name?, path, ttl, attributes })
+    Some(Cookie { name: name?, path, ttl, attributes })
 }
 
 fn read_attribute<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(String, String)> {
@@ -147,78 +156,70 @@ fn read_attribute<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(Stri
     Some((name?, value))
 }
 
-fn read_table(fields: &mut Fields<'_, '_>) -> HashTable {
+fn read_table(fields: &mut Fields<'_, '_>) -> Policy {
     let deprecated = fields.get("minimumRingSize", ring_size);
     let ring = fields.get("ringHash", |decoder, node| {
         let mut fields = decoder.fields(node)?;
         let size = fields.get("minimumRingSize", ring_size);
         fields.finish();
-        Some(size.map_or_else(HashTable::default, ring_of))
+        Some(ring_of(size.unwrap_or(0)))
     });
     let maglev = fields.get("maglev", |decoder, node| {
         let mut fields = decoder.fields(node)?;
-        let table_size = fields.get("tableSize", maglev_size).unwrap_or(MAGLEV_SIZE);
+        let table_size = fields.get("tableSize", maglev_size).unwrap_or_default();
         fields.finish();
-        Some(HashTable::Maglev { table_size })
+        Some(Policy::Maglev { table_size })
     });
     exclude(fields, &["minimumRingSize", "ringHash", "maglev"]);
     if deprecated.is_some() {
         let finding = Diagnostic::warning(Code::DEPRECATED, "minimumRingSize is deprecated here");
         fields.find("minimumRingSize", finding.help("write it under `ringHash`"));
     }
-    maglev.or(ring).or(deprecated.map(ring_of)).unwrap_or_default()
+    maglev.or(ring).unwrap_or_else(|| ring_of(deprecated.unwrap_or(0)))
 }
 
 /// Zero is the default, as under Istio.
-fn ring_of(minimum_size: u32) -> HashTable {
-    if minimum_size == 0 { HashTable::default() } else { HashTable::Ring { minimum_size } }
+fn ring_of(minimum_size: u64) -> Policy {
+    Policy::RingHash { minimum_size: if minimum_size == 0 { RING_SIZE } else { minimum_size } }
 }
 
-fn ring_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<u32> {
-    number(decoder, node, 0, RING_SIZE_MAX)
+fn ring_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<u64> {
+    number(decoder, node, 0, RING_SIZE_MAX).map(u64::from)
 }
 
-fn maglev_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<u32> {
-    let size = number(decoder, node, 1, MAGLEV_SIZE_MAX)?;
-    if !is_prime(size) {
-        let finding = Diagnostic::error(Code::SCHEMA, format!("{size} is not a prime number"));
-        decoder.find(node.at, finding.help(format!("write a prime, such as the default {MAGLEV_SIZE}")));
-        return None;
+fn maglev_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<TableSize> {
+    let slots = number(decoder, node, 1, MAGLEV_SIZE_MAX)?;
+    let size = TableSize::new(slots.into());
+    if size.is_none() {
+        let finding = Diagnostic::error(Code::SCHEMA, format!("{slots} is not a prime number"));
+        let default = TableSize::DEFAULT.get();
+        decoder.find(node.at, finding.help(format!("write a prime, such as the default {default}")));
     }
-    Some(size)
-}
-
-// spec: istio pkg/config/validation isPrime, which takes 1 for one too
-fn is_prime(number: u32) -> bool {
-    let mut factors = (3..).step_by(2).take_while(|factor| factor * factor <= number);
-    number < 4 || number % 2 == 1 && factors.all(|factor| !number.is_multiple_of(factor))
+    size
 }
 
 /// Reads `warmup`, else `warmupDurationSecs`.
-fn read_either_warmup(fields: &mut Fields<'_, '_>) -> Option<Warmup> {
-    let warmup = fields.get("warmup", read_warmup);
+fn read_either_warm_up(fields: &mut Fields<'_, '_>) -> Option<WarmUp> {
+    let warm_up = fields.get("warmup", read_warm_up);
     let deprecated = fields.get("warmupDurationSecs", lasting);
     if deprecated.is_some() {
         let finding = Diagnostic::warning(Code::DEPRECATED, "warmupDurationSecs is deprecated");
         fields.find("warmupDurationSecs", finding.help("write `warmup: {duration: …}`"));
     }
-    warmup.or(deprecated.map(|duration| Warmup {
-        duration,
-        minimum_percent: WARMUP_PERCENT,
-        aggression: WARMUP_AGGRESSION,
-    }))
+    warm_up.or(deprecated.map(WarmUp::new))
 }
 
-fn read_warmup<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Warmup> {
+fn read_warm_up<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<WarmUp> {
     let mut fields = decoder.fields(node)?;
     let duration = fields.require("duration", lasting);
     let minimum_percent = fields.get("minimumPercent", |decoder, node| decimal(decoder, node, 0.0, 100.0));
     let aggression = fields.get("aggression", |decoder, node| decimal(decoder, node, 1.0, f64::MAX));
     fields.finish();
-    Some(Warmup {
-        duration: duration?,
-        minimum_percent: minimum_percent.unwrap_or(WARMUP_PERCENT),
-        aggression: aggression.unwrap_or(WARMUP_AGGRESSION),
+    let default = WarmUp::new(duration?);
+    Some(WarmUp {
+        minimum_percent: minimum_percent.unwrap_or(default.minimum_percent),
+        aggression: aggression.unwrap_or(default.aggression),
+        ..default
     })
 }
 
@@ -233,22 +234,7 @@ fn exclude(fields: &mut Fields<'_, '_>, names: &[&'static str]) {
 /// Envoy's bound: a larger ring costs memory and spreads no better.
 // spec: envoy config/cluster/v3/cluster.proto RingHashLbConfig.minimum_ring_size
 const RING_SIZE_MAX: u32 = 8_388_608;
-// spec: istio networking/v1alpha3/destination_rule.proto MagLev.table_size
-const MAGLEV_SIZE: u32 = 65_537;
+// spec: istio pilot/pkg/networking/core/cluster_traffic_policy.go ApplyRingHashLoadBalancer
+const RING_SIZE: u64 = 1024;
 // spec: istio pkg/config/validation validateLoadBalancer: less than 5000011
 const MAGLEV_SIZE_MAX: u32 = 5_000_010;
-// spec: envoy config/cluster/v3/cluster.proto SlowStartConfig
-const WARMUP_PERCENT: f64 = 10.0;
-const WARMUP_AGGRESSION: f64 = 1.0;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn primes_are_those_of_istio() {
-        let primes: Vec<_> = (1..30).filter(|&number| is_prime(number)).collect();
-        assert_eq!(primes, [1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
-        assert!(is_prime(65_537) && is_prime(4_999_999) && !is_prime(65_536) && !is_prime(4_999_997));
-    }
-}

@@ -173,7 +173,8 @@ fn read_region(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
 fn read_label(decoder: &mut Decoder<'_>, node: &Node) -> Option<PriorityLabel> {
     let written = name(decoder, node)?;
     let (name, value) = match written.split_once('=') {
-        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        // spec: istio pilot/pkg/networking/core/loadbalancer priorityLabelOverrides: with two `=` there is no value
+        Some((name, value)) => (name.to_owned(), (!value.contains('=')).then(|| value.to_owned())),
         None => (written, None),
     };
     Some(PriorityLabel { name, value })

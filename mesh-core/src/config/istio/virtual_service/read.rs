@@ -279,11 +279,6 @@ impl HttpRetry {
             ignore_previous_hosts: fields.get("retryIgnorePreviousHosts", flag),
             remote_localities: fields.get("retryRemoteLocalities", flag),
         };
-        if read.remote_localities == Some(true) {
-            let message =
-                "`retryRemoteLocalities` has no effect here: this version does not weigh localities";
-            fields.find("retryRemoteLocalities", Diagnostic::warning(Code::NO_EFFECT, message));
-        }
         for name in ["perTryTimeout", "retryOn", "retryRemoteLocalities"] {
             if read.attempts == Some(0) && fields.has(name) {
                 let finding = Diagnostic::error(Code::SCHEMA, format!("`{name}` is set, but attempts is 0"))

@@ -1,72 +1,7 @@
-//! What a DestinationRule says of balancing beyond the choice itself: what is hashed, how a new endpoint warms up, which
-//! localities come first. It chooses nothing.
+//! What the configuration says of localities. It sorts nothing.
 
 use crate::registry::Locality;
-use http::HeaderName;
-use std::{fmt, str::FromStr, time::Duration};
-
-/// Requests with the same key go to the same endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HashPolicy {
-    /// What is hashed. A request without it goes to any endpoint.
-    pub key: HashKey,
-    /// How hashes are laid out over the endpoints.
-    pub table: HashTable,
-}
-
-/// What of a request is hashed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HashKey {
-    /// The value of a header.
-    Header(HeaderName),
-    /// The value of a cookie.
-    Cookie(HashCookie),
-    /// The first value of a query parameter.
-    QueryParameter(String),
-    /// The address of the caller. Inside a process that is the process itself: the same for every request.
-    SourceAddress,
-}
-
-/// A cookie whose value is hashed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HashCookie {
-    /// Its name.
-    pub name: String,
-    /// The path it is set for.
-    pub path: Option<String>,
-    /// How long it lasts. A caller without the cookie is given one if this is set; zero lasts as long as the session.
-    pub ttl: Option<Duration>,
-    /// Further attributes, name and value, set with it.
-    pub attributes: Vec<(String, String)>,
-}
-
-/// How hashes are laid out over endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HashTable {
-    /// A ring of at least that many points.
-    Ring {
-        /// At most 8,388,608. Default 1024.
-        minimum_size: u32,
-    },
-    /// A table of Maglev.
-    Maglev {
-        /// A prime below 5,000,011. Default 65,537.
-        table_size: u32,
-    },
-}
-
-/// How the share of a new endpoint grows. It applies to `LEAST_REQUEST` and `ROUND_ROBIN`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Warmup {
-    /// How long an endpoint is new.
-    pub duration: Duration,
-    /// With which percentage of its share it begins, 0 to 100. Default 10.
-    pub minimum_percent: f64,
-    /// At least 1, the default: the share grows linearly. Above it grows faster at first.
-    pub aggression: f64,
-}
+use std::{fmt, str::FromStr};
 
 /// Which localities get the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,16 +113,6 @@ impl fmt::Display for LocalityPattern {
         Ok(())
     }
 }
-
-/// A ring of at least 1024 points.
-impl Default for HashTable {
-    fn default() -> Self {
-        Self::Ring { minimum_size: RING_SIZE }
-    }
-}
-
-// spec: istio pilot/pkg/networking/core/cluster_traffic_policy.go ApplyRingHashLoadBalancer
-const RING_SIZE: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
