@@ -5,7 +5,7 @@
 //! asked.
 // spec: envoy configuration/http/http_filters/local_rate_limit_filter
 
-use crate::time::Time;
+use crate::{config::duration, time::Time};
 use std::{
     str::FromStr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -95,19 +95,10 @@ impl FromStr for RateLimit {
     }
 }
 
-/// Reads `s`, `10s`, `100ms`, `m`, `h`.
+/// Reads a duration, or the unit of one: `s`, `10s`, `100ms`.
 fn read_interval(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u32 = if number.is_empty() { 1 } else { number.parse().ok()? };
-    let unit = match unit {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3_600),
-        _ => return None,
-    };
-    Some(unit * number)
+    let one = if text.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
+    duration::parse(&format!("{one}{text}")).ok()
 }
 
 /// The tokens of one [`RateLimit`]. One word and no lock; it begins full.
