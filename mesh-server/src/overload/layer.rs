@@ -256,3 +256,6 @@ impl<B: Body<Data = Bytes>> Body for Held<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,10 +222,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_adaptive_limit_rises_and_admits_who_waits() {
+    async fn an_adaptive_limit_rises_while_nobody_is_slowed_down() {
         let max = RequestsMax::Adaptive(Default::default());
         let limiter = Limiter::new(max, QueueLimits::default(), Clock::start());
-        for _ in 0..20 {
+        for _ in 0..30 {
             let running: Vec<_> = (0..3).map(|_| admitted(&limiter)).collect();
             tokio::time::advance(Duration::from_millis(20)).await;
             running.into_iter().for_each(|permit| permit.on_end(true));

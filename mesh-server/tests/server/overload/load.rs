@@ -181,10 +181,10 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { in_time, too_late, refused, answered_in, refused_in, .. } = self;
         let [p50, p99] = [50, 99].map(|percent| at(answered_in, percent));
-        let refused_p99 = at(refused_in, 99);
+        let [refused_p50, refused_p99] = [50, 99].map(|percent| at(refused_in, percent));
         write!(
             f,
-            "{in_time} in time (p50 {p50:.1?}, p99 {p99:.1?}), {too_late} too late, {refused} refused (p99 {refused_p99:.1?})"
+            "{in_time} in time (p50 {p50:.1?}, p99 {p99:.1?}), {too_late} too late, {refused} refused (p50 {refused_p50:.1?}, p99 {refused_p99:.1?})"
         )
     }
 }
