@@ -177,11 +177,12 @@ fn poll_place(
     let place = ready!(wait.poll(cx));
     *waiting = None;
     match (place, ending) {
-        (Ok(permit), Some(ending)) => ending.in_flight.on_place(permit),
-        (Ok(_), None) => {}
-        (Err(_), _) => return Poll::Ready(Err(Reply::Overloaded)),
+        (Ok(permit), Some(ending)) => {
+            ending.in_flight.on_place(permit);
+            Poll::Ready(Ok(()))
+        }
+        _ => Poll::Ready(Err(Reply::Overloaded)),
     }
-    Poll::Ready(Ok(()))
 }
 
 /// Polls the handler; the mesh answers for it if it panics or is overdue.

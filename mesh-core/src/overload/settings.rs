@@ -9,7 +9,6 @@ use std::time::Duration;
 /// use mesh_core::overload::{Overload, RateLimit, RequestsMax};
 ///
 /// let mut overload = Overload::default();
-/// assert!(!overload.limits_anything());
 /// overload.requests_max = Some(RequestsMax::Fixed(200));
 /// overload.rate.server = Some(RateLimit::per_second(1_000)?);
 /// overload.rate.prefixes.push(("/reports/".to_owned(), "5/s".parse()?));
@@ -29,7 +28,7 @@ pub struct Overload {
 /// How many requests may run at one time. A request runs until the last byte of its answer is out, or it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestsMax {
-    /// This many.
+    /// This many. 0 is a server that answers nobody.
     Fixed(u32),
     /// As many as do not slow each other down, found out by measuring.
     Adaptive(AdaptiveLimit),
@@ -81,20 +80,6 @@ pub struct AdaptiveLimit {
     /// shows 60 s, but of a measurement that leaves three requests running where ours leaves half.
     // spec: draft-cardwell-iccrg-bbr-congestion-control-02 4.3.4, ProbeRTT
     pub probe_interval: Duration,
-}
-
-impl Overload {
-    /// Returns whether anything is limited at all.
-    pub fn limits_anything(&self) -> bool {
-        self.requests_max.is_some() || self.rate.limits_anything()
-    }
-}
-
-impl RateLimits {
-    /// Returns whether anything is limited at all.
-    pub fn limits_anything(&self) -> bool {
-        self.server.is_some() || !self.prefixes.is_empty()
-    }
 }
 
 impl Default for QueueLimits {

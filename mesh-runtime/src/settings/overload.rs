@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn nothing_is_limited_that_no_variable_limits() {
         assert_eq!(read(|_| None), Ok(Overload::default()));
-        assert!(!Overload::default().limits_anything());
+        assert_eq!(Overload::default().requests_max, None);
+        assert_eq!(Overload::default().rate, RateLimits::default());
     }
 
     #[test]
