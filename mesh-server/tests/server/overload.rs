@@ -167,14 +167,9 @@ async fn a_caller_that_goes_away_frees_its_place_whether_it_runs_or_waits() {
     for http in [1, 2] {
         let door = Door::new();
         let server = one_at_a_time(&door, one_place).await;
-        let wait = async || {
-            let stream = server.tcp().await;
-            let mut client = if http == 1 { http1(stream).await } else { http2(stream).await };
-            tokio::spawn(async move { client.get("/wait").await })
-        };
-        let running = wait().await;
+        let running = wait(&server, http).await;
         door.on_arrival(1).await;
-        let (waiting, last) = (wait().await, wait().await);
+        let (waiting, last) = (wait(&server, http).await, wait(&server, http).await);
         waiting.abort();
         running.abort();
         // Nobody opened: one of the others has the place of who went away.
@@ -183,6 +178,13 @@ async fn a_caller_that_goes_away_frees_its_place_whether_it_runs_or_waits() {
         assert_eq!(soon(last).await.unwrap().unwrap(), done());
         soon(admitted(&server)).await;
     }
+}
+
+/// A call that may be given up, in HTTP/1.1 or HTTP/2.
+async fn wait(server: &Running, http: u8) -> JoinHandle<hyper::Result<(StatusCode, String)>> {
+    let stream = server.tcp().await;
+    let mut client = if http == 1 { http1(stream).await } else { http2(stream).await };
+    tokio::spawn(async move { client.get("/wait").await })
 }
 
 #[tokio::test]
