@@ -1,5 +1,5 @@
 //! What the decisions of the core cost: finding a route, picking an endpoint, paying into the retry budget, deciding a
-//! retry, and compiling a configuration.
+//! retry, taking a place, and compiling a configuration.
 
 #![allow(clippy::expect_used, reason = "a bench has nobody to return an error to")]
 
@@ -13,6 +13,7 @@ use mesh::core::{
     config::{self, Options, Resource},
     dice::Seeded,
     health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
+    overload::{AdaptiveLimit, Entry, Gate, Gradient, QueueLimits, RateLimit, TokenBucket},
     registry::{Address, Locality},
     retry::{Attempt, Budget, Ceiling, Outcome, RetryPolicy},
     route::{Decision, Head},
@@ -29,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-criterion_group!(benches, routes, picks, shared_picks, retries, answers, compilations);
+criterion_group!(benches, routes, picks, shared_picks, retries, answers, overload, compilations);
 criterion_main!(benches);
 
 fn routes(criterion: &mut Criterion) {
@@ -153,6 +154,27 @@ fn answers(criterion: &mut Criterion) {
             cluster.on_answer(&in_flight, Verdict::Status(200), &policy, &set, Time::ZERO)
         });
     });
+}
+
+fn overload(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("overload");
+    let gate = Gate::<()>::new(QueueLimits::default());
+    group.bench_function("enter and leave", |bencher| {
+        bencher.iter(|| {
+            assert_eq!(gate.enter(black_box(8), Time::ZERO, Time::MAX, || ()), Entry::Admitted);
+            gate.leave(black_box(Duration::from_millis(1)), true);
+            gate.admit_next(8, Time::ZERO)
+        });
+    });
+    let gradient = Gradient::new(AdaptiveLimit::default(), Time::ZERO);
+    let mut dice = Seeded::new(1);
+    group.bench_function("measure", |bencher| {
+        bencher.iter(|| gradient.on_answer(black_box(Time::ZERO), Time::from_nanos(1), true, 3, &mut dice));
+    });
+    if let Ok(limit) = RateLimit::per_second(u32::MAX) {
+        let bucket = TokenBucket::new(limit, Time::ZERO);
+        group.bench_function("take a token", |bencher| bencher.iter(|| bucket.take(black_box(Time::ZERO))));
+    }
 }
 
 fn compilations(criterion: &mut Criterion) {

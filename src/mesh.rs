@@ -245,6 +245,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Changes how a server of this workload protects itself from more requests than it can answer. Default: it does not.
+    pub fn overload(mut self, change: impl FnOnce(&mut mesh_core::overload::Overload)) -> Self {
+        change(&mut self.settings.overload);
+        self
+    }
+
     /// Takes the identity from PEM files, which are polled for change, instead of from the control endpoint: the chain
     /// (leaf first) and its PKCS#8 key. Trusted roots are added with [`Self::bundle`].
     pub fn identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {

@@ -30,6 +30,8 @@ pub mod identity;
 
 pub mod authorize;
 
+pub mod overload;
+
 pub mod explain;
 
 pub mod analyze;

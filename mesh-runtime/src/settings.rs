@@ -2,13 +2,17 @@
 //!
 //! Reads variables and judges what they say together; it opens no file and no socket.
 
+mod overload;
 mod read;
 
 use crate::{
     control::{JoinToken, http::Endpoint},
     identity::IdentityFiles,
 };
-use mesh_core::identity::{SpiffeId, TrustDomain};
+use mesh_core::{
+    identity::{SpiffeId, TrustDomain},
+    overload::Overload,
+};
 use read::{
     check_account, check_labels, check_locality, check_part, error, parts, read_admin, read_identity,
     read_labels, read_port,
@@ -58,6 +62,9 @@ pub struct Settings {
     pub config: Vec<PathBuf>,
     /// `MESH_CERT`, `MESH_KEY`, `MESH_BUNDLES`: identity from files.
     pub identity_files: Option<IdentityFiles>,
+    /// `MESH_REQUESTS_MAX` (a number, or `adaptive`), `MESH_WAITING_MAX`, `MESH_WAIT_MAX` (`500ms`), `MESH_RATE_LIMIT`
+    /// (`1000/s, /reports/=5/s`): how a server of this workload protects itself. Default: nothing is limited.
+    pub overload: Overload,
     /// Trust domain; from the control endpoint or the certificate where not set. Default `cluster.local`.
     pub trust_domain: Option<String>,
 }
@@ -127,6 +134,7 @@ impl Settings {
         settings.config =
             text("MESH_CONFIG").iter().flat_map(|list| parts(list)).map(PathBuf::from).collect();
         settings.identity_files = read_identity(text("MESH_CERT"), text("MESH_KEY"), text("MESH_BUNDLES"))?;
+        settings.overload = overload::read(text)?;
         settings.check()?;
         Ok(settings)
     }

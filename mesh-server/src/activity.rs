@@ -1,5 +1,6 @@
 //! What a connection is busy with, told by its requests and read by whoever waits for it; and their record.
 
+use crate::overload::Permit;
 use mesh_core::{
     event::{Flag, Flags},
     time::Time,
@@ -44,6 +45,7 @@ impl Activity {
             status: 0,
             head: Flags::NONE,
             broken: Some(Flag::DC),
+            permit: None,
         }
     }
 
@@ -85,9 +87,16 @@ pub(crate) struct InFlight {
     head: Flags,
     /// Why it is not whole, if it ends here.
     broken: Option<Flag>,
+    /// Its place, where places are limited.
+    permit: Option<Permit>,
 }
 
 impl InFlight {
+    /// It runs, in this place.
+    pub(crate) fn on_place(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
     /// The head of the answer is there. A body that nobody asks for (HEAD, 304) is none.
     pub(crate) fn on_answer(&mut self, status: http::StatusCode, flags: Flags) {
         (self.status, self.head, self.broken) = (status.as_u16(), flags, None);
@@ -112,5 +121,8 @@ impl Drop for InFlight {
         activity.metrics.on_answer(self.status, flags, now.since(self.since));
         activity.idle_since.store(now.as_nanos(), Relaxed);
         activity.in_flight.fetch_sub(1, Relaxed);
+        if let Some(permit) = self.permit.take() {
+            permit.on_end(self.broken.is_none());
+        }
     }
 }

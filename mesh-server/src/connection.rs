@@ -12,11 +12,12 @@ use crate::{
     inbound::Inbound,
     limits::Limits,
     normalise::Normalise,
+    overload::{Limiter, RateLimiter},
     protocol::{self, Conversation},
     stream::Stream,
     turned_away::{Log, TurnedAway},
 };
-use mesh_core::config::istio::MtlsMode;
+use mesh_core::{config::istio::MtlsMode, overload::Overload};
 use mesh_runtime::{Workload, identity::Side, room::Room};
 use std::{
     net::SocketAddr,
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) workload: Workload,
     pub(crate) limits: Limits,
     pub(crate) normalise: Normalise,
+    pub(crate) rate_limiter: RateLimiter,
+    /// Who runs and who waits; none where as many run as come.
+    pub(crate) limiter: Option<Arc<Limiter>>,
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
     pub(crate) log: Log,
@@ -56,9 +60,18 @@ pub(crate) struct Notice {
 }
 
 impl Shared {
-    pub(crate) fn new(workload: Workload, limits: Limits, normalise: Normalise, port: u16) -> Arc<Self> {
+    pub(crate) fn new(
+        workload: Workload,
+        limits: Limits,
+        normalise: Normalise,
+        overload: &Overload,
+        port: u16,
+    ) -> Arc<Self> {
+        let clock = workload.clock();
         Arc::new(Self {
-            log: Log::new(workload.clock()),
+            log: Log::new(clock),
+            rate_limiter: RateLimiter::new(&overload.rate, clock),
+            limiter: overload.requests_max.map(|max| Limiter::new(max, overload.queue, clock)),
             // A silent connection has earned nothing: it makes room whatever its age.
             silent: Room::new(limits.silent_max, Duration::ZERO),
             handshakes: Room::new(limits.handshakes_max, limits.handshake_patience),

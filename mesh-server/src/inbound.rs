@@ -12,6 +12,7 @@ use crate::{
     handler::{Call, Handler},
     hygiene::StripSpoofable,
     normalise::Normalise,
+    overload::{Entered, RateLimiter, Waiting},
     peer::{Identify, Peer},
     provenance,
     reply::Reply,
@@ -30,8 +31,8 @@ use std::{
 };
 
 /// The steps before the handler, in their order. The deadline is read before its header may be stripped, and policy
-/// judges what is left: the handler's very bytes.
-type Steps = (Identify, HeadersMax, Normalise, ReadContext, StripSpoofable, Authorize);
+/// judges what is left: the handler's very bytes. What policy forbids uses up nobody's rate.
+type Steps = (Identify, HeadersMax, Normalise, ReadContext, StripSpoofable, Authorize, RateLimiter);
 
 /// A handler behind the steps, for the requests of one admitted connection.
 pub(crate) struct Inbound<H> {
@@ -60,6 +61,7 @@ impl<H> Inbound<H> {
             ReadContext::new(shared.workload.clock()),
             StripSpoofable,
             Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),
+            shared.rate_limiter.clone(),
         );
         Self { handler, steps, shared, activity }
     }
@@ -79,27 +81,41 @@ impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Inb
         if self.activity.is_forbidden() {
             return Answer { kind: Kind::Forbidden, ending: None };
         }
-        let ending = Ending {
+        let mut ending = Ending {
             in_flight: self.activity.on_request(),
             shared: Arc::clone(&self.shared),
             http1: request.version() < Version::HTTP_2,
             grpc: is_grpc(request.headers()),
         };
-        Answer { kind: self.kind(request, ending.grpc), ending: Some(ending) }
+        Answer { kind: self.kind(request, &mut ending), ending: Some(ending) }
     }
 }
 
 impl<H: Handler> Inbound<H> {
-    fn kind(&self, request: Request<hyper::body::Incoming>, grpc: bool) -> Kind<H> {
+    fn kind(&self, request: Request<hyper::body::Incoming>, ending: &mut Ending) -> Kind<H> {
         let (mut head, body) = request.into_parts();
         if let Err(reply) = self.steps.on_request(&mut head) {
             return Kind::Reply { reply };
         }
         let context = head.extensions.get::<Context>().cloned().unwrap_or_default();
+        let waiting = match self.shared.limiter.as_ref().map(|limiter| limiter.enter(context.deadline())) {
+            None => None,
+            Some(Entered::Admitted(permit)) => {
+                ending.in_flight.on_place(permit);
+                None
+            }
+            Some(Entered::Waiting(waiting)) => Some(waiting),
+            Some(Entered::Refused) => return Kind::Reply { reply: Reply::Overloaded },
+        };
         let overdue = Overdue::new(&context, self.shared.workload.clock());
-        let body = RequestBody::new(body, (!grpc).then_some(self.shared.limits.body_gap));
+        let body = RequestBody::new(body, (!ending.grpc).then_some(self.shared.limits.body_gap));
         let call = Call::new(self.handler.clone(), Request::from_parts(head, body));
-        Kind::Handler { call: Scoped::new(call, context), overdue, verified: self.steps.0.0.is_some() }
+        Kind::Handler {
+            waiting,
+            call: Scoped::new(call, context),
+            overdue,
+            verified: self.steps.0.0.is_some(),
+        }
     }
 }
 
@@ -130,7 +146,7 @@ pin_project! {
     enum Kind<H: Handler> {
         Forbidden,
         Reply { reply: Reply },
-        Handler { #[pin] call: Scoped<Call<H>>, overdue: Overdue, verified: bool },
+        Handler { waiting: Option<Waiting>, #[pin] call: Scoped<Call<H>>, overdue: Overdue, verified: bool },
     }
 }
 
@@ -142,8 +158,11 @@ impl<H: Handler> Future for Answer<H> {
         let answer = match this.kind.project() {
             KindProjected::Forbidden => return Poll::Ready(Err(Forbidden)),
             KindProjected::Reply { reply } => Err(*reply),
-            KindProjected::Handler { call, overdue, verified } => {
-                let polled = poll_handler(call, overdue, *verified, cx);
+            KindProjected::Handler { waiting, call, overdue, verified } => {
+                let polled = match ready!(poll_place(waiting, this.ending, cx)) {
+                    Ok(()) => poll_handler(call, overdue, *verified, cx),
+                    Err(reply) => Poll::Ready(Err(reply)),
+                };
                 stall::note(&polled);
                 ready!(polled)
             }
@@ -151,6 +170,24 @@ impl<H: Handler> Future for Answer<H> {
         // hyper polls no future again that was ready.
         let Some(ending) = this.ending.take() else { return Poll::Pending };
         Poll::Ready(Ok(ending.begin(answer)))
+    }
+}
+
+/// Waits for a place, if this request must.
+fn poll_place(
+    waiting: &mut Option<Waiting>,
+    ending: &mut Option<Ending>,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<(), Reply>> {
+    let Some(wait) = waiting else { return Poll::Ready(Ok(())) };
+    let place = ready!(wait.poll(cx));
+    *waiting = None;
+    match (place, ending) {
+        (Ok(permit), Some(ending)) => {
+            ending.in_flight.on_place(permit);
+            Poll::Ready(Ok(()))
+        }
+        _ => Poll::Ready(Err(Reply::Overloaded)),
     }
 }
 

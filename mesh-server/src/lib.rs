@@ -3,8 +3,9 @@
 //! The way of a connection: `accept` (the loop) → `connection` (its life) → `entrance` (a room: who waits is bounded;
 //! `sniff`: TLS or not; handshake, admission) → `stream` (no wait without end) → `protocol` (hyper) → `inbound` (its
 //! requests) → its end. The way of a
-//! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` → the handler. Each of these
-//! is a [`Step`], and usable alone as a Tower layer ([`StepLayer`], [`ContextLayer`]).
+//! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` → `overload` (how often) → a
+//! place (how many at a time) → the handler. Each of these is a [`Step`], and usable alone as a Tower layer
+//! ([`StepLayer`], [`ContextLayer`], [`RequestsMaxLayer`]).
 
 mod accept;
 mod activity;
@@ -19,6 +20,7 @@ mod hygiene;
 mod inbound;
 mod limits;
 mod normalise;
+mod overload;
 mod peer;
 mod protocol;
 mod provenance;
@@ -36,6 +38,7 @@ pub use context::{ContextLayer, ContextService, ReadContext, Scoped, ScopedAnswe
 pub use hygiene::StripSpoofable;
 pub use limits::Limits;
 pub use normalise::Normalise;
+pub use overload::{Held, RateLimiter, RequestsMaxFuture, RequestsMaxLayer, RequestsMaxService};
 #[cfg(feature = "axum")]
 pub use peer::NoPeer;
 pub use peer::Peer;

@@ -1,7 +1,7 @@
 //! Answers that the mesh gives in the handler's place, byte for byte as Envoy words them.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
     event::{Flag, Flags},
@@ -25,6 +25,13 @@ pub enum Reply {
     TooManyHeaders,
     /// Policy forbids the request.
     Denied,
+    /// As many requests run as may, and no place would come in time.
+    Overloaded,
+    /// Requests come more often than they may.
+    RateLimited {
+        /// Whether gRPC callers are told RESOURCE_EXHAUSTED instead of UNAVAILABLE.
+        as_resource_exhausted: bool,
+    },
     /// The caller's deadline passed while the handler ran.
     DeadlinePassed,
     /// The handler panicked.
@@ -38,6 +45,8 @@ impl Reply {
             Self::BadPath | Self::BadHost => StatusCode::BAD_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Denied => StatusCode::FORBIDDEN,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::DeadlinePassed => StatusCode::GATEWAY_TIMEOUT,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -51,6 +60,12 @@ impl Reply {
             Self::TooManyHeaders => "too many headers",
             // spec: istio local replies, "authz deny": 19 bytes, no newline
             Self::Denied => "RBAC: access denied",
+            // spec: istio local replies, "breaker": what a sidecar says over its Sidecar.inboundConnectionPool
+            Self::Overloaded => {
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+            }
+            // spec: envoy source/extensions/filters/http/local_ratelimit/local_ratelimit.cc
+            Self::RateLimited { .. } => "local_rate_limited",
             Self::DeadlinePassed => "upstream request timeout",
             Self::Panicked => "internal error",
         }
@@ -65,9 +80,14 @@ impl Reply {
         match self {
             Self::DeadlinePassed => 4,
             Self::Panicked => 13,
-            Self::BadPath | Self::BadHost | Self::TooManyHeaders | Self::Denied => {
-                grpc::status_of_http(self.status())
-            }
+            // spec: envoy api LocalRateLimit.rate_limited_as_resource_exhausted
+            Self::RateLimited { as_resource_exhausted: true } => 8,
+            Self::BadPath
+            | Self::BadHost
+            | Self::TooManyHeaders
+            | Self::Denied
+            | Self::Overloaded
+            | Self::RateLimited { .. } => grpc::status_of_http(self.status()),
         }
     }
 
@@ -75,6 +95,8 @@ impl Reply {
     pub(crate) fn flags(self) -> Flags {
         match self {
             Self::DeadlinePassed => Flag::UT.into(),
+            Self::Overloaded => Flag::UO.into(),
+            Self::RateLimited { .. } => Flag::RL.into(),
             Self::BadPath | Self::BadHost | Self::TooManyHeaders | Self::Denied | Self::Panicked => {
                 Flags::NONE
             }
@@ -94,9 +116,15 @@ impl Reply {
             *response.status_mut() = self.status();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
+        if self == Self::Overloaded {
+            response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
+        }
         response
     }
 }
+
+// spec: envoy configuration/http/http_filters/router_filter#x-envoy-overloaded
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 pin_project! {
     /// The body of a handler's answer, or the text of a [`Reply`].

@@ -3,7 +3,7 @@
 use crate::{accept::Reception, body::RequestBody, connection::Shared, limits::Limits, normalise::Normalise};
 use bytes::Bytes;
 use http::{Request, Response};
-use mesh_core::config::istio::MtlsMode;
+use mesh_core::{config::istio::MtlsMode, overload::Overload};
 use mesh_runtime::{Workload, workload::Registration};
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
@@ -39,6 +39,7 @@ pub struct Server {
     address: SocketAddr,
     limits: Limits,
     normalise: Normalise,
+    overload: Overload,
 }
 
 /// Why a server does not serve.
@@ -74,6 +75,7 @@ impl Server {
             address: bound,
             limits: Limits::default(),
             normalise: Normalise::default(),
+            overload: workload.settings().overload.clone(),
         })
     }
 
@@ -91,6 +93,13 @@ impl Server {
     /// Sets how paths and hosts are spelled before policy and handler see them.
     pub fn normalise(mut self, normalise: Normalise) -> Self {
         self.normalise = normalise;
+        self
+    }
+
+    /// Changes how it protects itself from more requests than it can answer; as the workload's settings say at first:
+    /// `.overload(|overload| overload.requests_max = Some(RequestsMax::Fixed(200)))`.
+    pub fn overload(mut self, change: impl FnOnce(&mut Overload)) -> Self {
+        change(&mut self.overload);
         self
     }
 
@@ -115,8 +124,8 @@ impl Server {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { workload, listener, address, limits, normalise } = self;
-        let shared = Shared::new(workload.clone(), limits, normalise, address.port());
+        let Self { workload, listener, address, limits, normalise, overload } = self;
+        let shared = Shared::new(workload.clone(), limits, normalise, &overload, address.port());
         require_identity(&shared)?;
         tracing::info!(%address, mode = ?shared.mode(), "serving");
 

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use http::{Request, Response};
-use mesh_core::config::istio::MtlsMode;
+use mesh_core::{config::istio::MtlsMode, overload::RequestsMax};
 use mesh_runtime::{Settings, Workload};
 use mesh_server::{RequestBody, Server};
 use std::{convert::Infallible, net::SocketAddr};
@@ -45,7 +45,11 @@ async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
             }
         }
     });
-    let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
+    let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap().overload(|overload| {
+        overload.requests_max = Some(RequestsMax::Fixed(1));
+        overload.queue.waiting_max = 0;
+        overload.rate.prefixes.push(("/seldom".to_owned(), "1/h".parse().unwrap()));
+    });
     let address = server.local_addr();
     tokio::spawn(server.serve(service, std::future::pending()));
     let connect = || async { http1(tokio::net::TcpStream::connect(address).await.unwrap()).await };
@@ -67,8 +71,14 @@ async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
     let mut client = connect().await;
     let call = tokio::spawn(async move { client.get("/wait").await });
     door.on_arrival(1).await;
+    assert_eq!(connect().await.get("/").await.unwrap().0, 503);
+    recorded(admin, &[total, "response_code=\"503\"", "response_flags=\"UO\"", "} 1"]).await;
     call.abort();
     recorded(admin, &[total, "response_code=\"0\"", "response_flags=\"DC\"", "} 1"]).await;
+    let mut client = connect().await;
+    assert_eq!(client.get("/seldom").await.unwrap().0, 200);
+    assert_eq!(client.get("/seldom").await.unwrap().0, 429);
+    recorded(admin, &[total, "response_code=\"429\"", "response_flags=\"RL\"", "} 1"]).await;
 
     set_mode(&workload, MtlsMode::Strict);
     assert_eq!(exchange(address, b"GET / HTTP/1.1\r\n\r\n").await, "");
