@@ -195,16 +195,17 @@ impl WorkloadEntry {
                     Some((key.text.clone(), decode::port(decoder, node)?))
                 }))
             });
-        let read = |address| Self {
-            address,
-            ports: ports.unwrap_or_default().into_iter().collect(),
-            labels: fields.get("labels", decode::labels).unwrap_or_default(),
-            locality: fields.get("locality", text).unwrap_or_default(),
-            weight: fields.get("weight", count),
-            service_account: fields.get("serviceAccount", name),
-        };
-        let read = read(address?);
+        let labels = fields.get("labels", decode::labels).unwrap_or_default();
+        let locality = fields.get("locality", text).unwrap_or_default();
+        let weight = fields.get("weight", count);
+        let service_account = fields.get("serviceAccount", name);
         fields.no_effect(&[("network", "every endpoint is dialled directly")]);
+        let Some(address) = address else {
+            fields.finish();
+            return None;
+        };
+        let ports = ports.unwrap_or_default().into_iter().collect();
+        let read = Self { address, ports, labels, locality, weight, service_account };
         let at = read.address.at;
         let dialled = read.dialled();
         if let Err(reason) = dialled {

@@ -168,11 +168,7 @@ fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
 impl OutlierDetection {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let deprecated = fields.get("consecutiveErrors", count);
-        if deprecated.is_some() {
-            let finding = Diagnostic::warning(Code::DEPRECATED, "consecutiveErrors is deprecated");
-            fields.find("consecutiveErrors", finding.help("write consecutive5xxErrors"));
-        }
+        let deprecated = fields.deprecated("consecutiveErrors", "consecutive5xxErrors", count);
         let read = Self {
             at: node.at,
             consecutive_5xx: fields.get("consecutive5xxErrors", count).or(deprecated),

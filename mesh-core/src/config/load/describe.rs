@@ -1,0 +1,69 @@
+//! The schema of a kind: its readers, run over a blank.
+
+use super::{
+    kinds::api_versions,
+    malformed,
+    metadata::Metadata,
+    object::{check_envelope, read_spec},
+};
+use crate::config::{
+    decode::{Blank, Decoder},
+    resource::{Kind, ResourceKey},
+    schema::{Field, Schema, Shape},
+};
+
+impl Schema {
+    /// Returns what the readers of `kind` say of it.
+    pub fn of(kind: Kind) -> Self {
+        let fields = match described(kind).0 {
+            Shape::Object(fields) => fields,
+            _ => Vec::new(),
+        };
+        let fields = fields.into_iter().filter(|field| field.name != malformed::MARKER);
+        Self {
+            kind,
+            api_versions: api_versions(kind),
+            fields: fields.map(|field| in_full(field, kind)).collect(),
+        }
+    }
+}
+
+/// Runs everything that reads an object of `kind`; see [`Decoder::described`].
+fn described(kind: Kind) -> (Shape, Vec<String>) {
+    let blank = Blank::new();
+    let mut decoder = Decoder::describing(&blank);
+    let node = blank.node();
+    check_envelope(&mut decoder, node, kind);
+    decoder.within("metadata", |decoder| Metadata::read_fields(decoder, node, kind, "default"));
+    let key = ResourceKey::new(kind.as_str(), "default", "default");
+    read_spec(&mut decoder, node, node, kind, &key);
+    decoder.described()
+}
+
+/// Adds what the loader asks of the envelope before any reader runs.
+fn in_full(field: Field, kind: Kind) -> Field {
+    let choice = |names: &[&str]| Shape::Choice(names.iter().map(|name| (*name).to_owned()).collect());
+    match field.name.as_str() {
+        "apiVersion" => Field::read("apiVersion", choice(api_versions(kind))).required(),
+        "kind" => Field::read("kind", choice(&[kind.as_str()])).required(),
+        // Without it, the fields that it must have would be missing.
+        "metadata" | "spec" => {
+            let required =
+                matches!(&field.shape, Shape::Object(fields) if fields.iter().any(|field| field.required));
+            Field { required, ..field }
+        }
+        _ => field,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reader_names_all_its_fields_before_it_gives_up() {
+        for kind in Kind::ALL {
+            assert_eq!(described(kind).1, [""; 0], "{kind}");
+        }
+    }
+}

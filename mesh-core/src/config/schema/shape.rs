@@ -1,0 +1,178 @@
+//! The shape of a value: what its reader takes.
+
+use std::{fmt, time::Duration};
+
+/// What may stand in a place.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Shape {
+    /// Whatever; nobody looks at it, or not by way of a reader.
+    Any,
+    /// A mapping with known fields, in the order in which they are read.
+    Object(Vec<Field>),
+    /// A list.
+    List(Box<Shape>),
+    /// A mapping whose keys are free.
+    Map(Box<Shape>),
+    /// A text.
+    Text,
+    /// A text that is not empty.
+    Name,
+    /// A text that is what these words say.
+    Parsed(String),
+    /// Bytes in base64.
+    Base64,
+    /// True or false.
+    Flag,
+    /// A whole number.
+    Number {
+        /// The smallest allowed.
+        least: i64,
+        /// The largest allowed.
+        most: i64,
+    },
+    /// A number that may have a fraction.
+    Decimal {
+        /// The smallest allowed.
+        least: f64,
+        /// The largest allowed.
+        most: f64,
+    },
+    /// A duration.
+    Duration {
+        /// The shortest allowed.
+        least: Duration,
+    },
+    /// One of these names.
+    Choice(Vec<String>),
+}
+
+/// A field of a mapping.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its name, in camelCase; snake_case is read too.
+    pub name: String,
+    /// What may stand in it.
+    pub shape: Shape,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What becomes of it.
+    pub support: Support,
+    /// What to write instead of a field that Istio has deprecated.
+    pub deprecated: Option<String>,
+}
+
+/// What becomes of a field that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Support {
+    /// It is known, and is somebody else's: Kubernetes', most of the time.
+    PassedOver,
+    /// It is obeyed.
+    Obeyed,
+    /// A warning says that it has no effect, and why.
+    NoEffect(String),
+    /// An error says why it must not be left out.
+    Refused(String),
+}
+
+impl Field {
+    pub(crate) fn new(name: &str, support: Support) -> Self {
+        Self { name: name.to_owned(), shape: Shape::Any, required: false, support, deprecated: None }
+    }
+
+    /// Returns the field `name` in which a reader read a `shape`.
+    pub(crate) fn read(name: &str, shape: Shape) -> Self {
+        Self { shape, ..Self::new(name, Support::Obeyed) }
+    }
+
+    pub(crate) fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    pub(crate) fn deprecated(self, instead: &str) -> Self {
+        Self { deprecated: Some(instead.to_owned()), ..self }
+    }
+
+    /// Adds what another reader, or the same one later, says of this field.
+    fn merge(&mut self, other: Self) {
+        self.shape.merge(other.shape);
+        self.required |= other.required;
+        self.deprecated = self.deprecated.take().or(other.deprecated);
+        if self.support == Support::PassedOver {
+            self.support = other.support;
+        }
+    }
+}
+
+impl Shape {
+    /// Adds what another reader, or the same one later, says of the same place. A reader of numbers reads a text first:
+    /// whoever knows more is right.
+    pub(crate) fn merge(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Object(fields), Self::Object(others)) => {
+                for other in others {
+                    match fields.iter_mut().find(|field| field.name == other.name) {
+                        Some(field) => field.merge(other),
+                        None => fields.push(other),
+                    }
+                }
+            }
+            (Self::List(item), Self::List(other)) | (Self::Map(item), Self::Map(other)) => item.merge(*other),
+            (known @ (Self::Any | Self::Text), other) => {
+                if !matches!(other, Self::Any) {
+                    *known = other;
+                }
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// Returns the fields of a mapping: its own, or those of its items or values, with what their paths begin with.
+    pub fn within(&self) -> Option<(String, &[Field])> {
+        match self {
+            Self::Object(fields) => Some((String::new(), fields)),
+            Self::List(item) => item.within().map(|(path, fields)| (format!("[]{path}"), fields)),
+            Self::Map(value) => value.within().map(|(path, fields)| (format!("{{}}{path}"), fields)),
+            _ => None,
+        }
+    }
+}
+
+/// Adds `fields` and those within them to `found`, each with its path behind `prefix`.
+pub(super) fn collect<'s>(prefix: &str, fields: &'s [Field], found: &mut Vec<(String, &'s Field)>) {
+    for field in fields {
+        let path = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
+        found.push((path.clone(), field));
+        if let Some((steps, fields)) = field.shape.within() {
+            collect(&(path + &steps), fields, found);
+        }
+    }
+}
+
+/// In words, as the documentation has them.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("anything"),
+            Self::Object(_) => f.write_str("object"),
+            Self::List(item) => write!(f, "list of {item}"),
+            Self::Map(value) => write!(f, "mapping to {value}"),
+            Self::Text => f.write_str("text"),
+            Self::Name => f.write_str("text, not empty"),
+            Self::Parsed(expected) => f.write_str(expected),
+            Self::Base64 => f.write_str("base64"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Number { least, most } if *most >= u32::MAX.into() => {
+                write!(f, "whole number, from {least}")
+            }
+            Self::Number { least, most } => write!(f, "whole number, {least} to {most}"),
+            Self::Decimal { least, most } if *most >= f64::MAX => write!(f, "number, from {least}"),
+            Self::Decimal { least, most } => write!(f, "number, {least} to {most}"),
+            Self::Duration { least } if least.is_zero() => f.write_str("duration"),
+            Self::Duration { least } => write!(f, "duration, at least {least:?}"),
+            Self::Choice(names) => f.write_str(&names.join(" | ")),
+        }
+    }
+}
