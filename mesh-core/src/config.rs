@@ -19,4 +19,4 @@ pub use accept::{Accepted, LastGood, SourceFile};
 pub use change::Changes;
 pub use diagnostic::{Code, Diagnostic, Level, Location};
 pub use load::{Loaded, Options, load};
-pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec};
+pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec, UnknownKind};
