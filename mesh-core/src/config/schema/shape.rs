@@ -172,7 +172,8 @@ impl fmt::Display for Shape {
             Self::Decimal { least, most } => write!(f, "number, {least} to {most}"),
             Self::Duration { least } if least.is_zero() => f.write_str("duration"),
             Self::Duration { least } => write!(f, "duration, at least {least:?}"),
-            Self::Choice(names) => f.write_str(&names.join(" | ")),
+            Self::Choice(names) if names.len() == 1 => f.write_str(&names.join("")),
+            Self::Choice(names) => write!(f, "one of {}", names.join(", ")),
         }
     }
 }
