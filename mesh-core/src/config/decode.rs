@@ -42,6 +42,8 @@ pub(crate) struct Decoder<'n> {
     path: Vec<Step<'n>>,
     findings: Vec<Diagnostic>,
     suppressed: usize,
+    /// Where the first of those is that are only counted.
+    suppressed_at: Mark,
     failed: bool,
     /// What the readers say of themselves, if that is all they are run for.
     describer: Option<Box<Describer<'n>>>,
@@ -56,6 +58,7 @@ impl<'n> Decoder<'n> {
             path: Vec::new(),
             findings: Vec::new(),
             suppressed: 0,
+            suppressed_at: Mark::default(),
             failed: false,
             describer: None,
         }
@@ -65,7 +68,8 @@ impl<'n> Decoder<'n> {
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, bool) {
         if self.suppressed > 0 {
             let message = format!("{} more findings about this object are not listed", self.suppressed);
-            self.findings.push(Diagnostic::new(Code::TOO_LARGE, Level::Info, message));
+            let at = Location::new(self.file, self.suppressed_at);
+            self.findings.push(Diagnostic::new(Code::TOO_LARGE, Level::Info, message).at(at));
         }
         (self.findings, !self.failed)
     }
@@ -77,6 +81,9 @@ impl<'n> Decoder<'n> {
         }
         self.failed |= finding.is_error();
         if self.is_full() {
+            if self.suppressed == 0 {
+                self.suppressed_at = at;
+            }
             self.suppressed += 1;
         } else {
             let path = self.path();
