@@ -49,6 +49,7 @@ impl Example {
             Shape::Object(fields) => self.fields(fields),
             Shape::List(item) => (0..=self.dice.below(2)).map(|_| self.value(item)).collect(),
             Shape::Map(value) => json!({"80": self.value(value)}),
+            Shape::Document(inner) => self.value(inner).to_string().into(),
             Shape::Text => self.one_of(&[json!("a"), json!(""), json!(1.5), json!(true)]),
             Shape::Name => self.one_of(&[json!("a"), json!("*"), json!(7)]),
             Shape::Base64 => json!("YQ=="),

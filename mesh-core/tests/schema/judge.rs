@@ -61,7 +61,7 @@ impl Judge<'_> {
             }
             "$ref" if says == "#" => return self.judge(self.root, value),
             "if" | "then" | "$schema" | "$id" | "title" | "description" | "deprecated"
-            | "contentEncoding" => true,
+            | "contentEncoding" | "contentMediaType" | "contentSchema" => true,
             _ => panic!("{keyword} is not known here"),
         };
         if fits { Ok(()) } else { Err(format!("{keyword}: {says}, not {value}")) }

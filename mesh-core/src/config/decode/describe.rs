@@ -81,6 +81,11 @@ impl<'n> Decoder<'n> {
         }
     }
 
+    /// Returns the value under `key`, which a blank has too.
+    pub(crate) fn child(&self, node: &'n Node, key: &str) -> Option<&'n Node> {
+        node.get(key).or_else(|| self.blank().map(Blank::node))
+    }
+
     /// Returns the blank that readers are run over, if they are run to say what they read.
     pub(super) fn blank(&self) -> Option<&'n Blank> {
         self.describer.as_ref().map(|describer| describer.blank)
@@ -98,8 +103,20 @@ impl<'n> Decoder<'n> {
         Some(())
     }
 
-    pub(super) fn describe_field(&mut self, field: Field) {
-        self.describe(|| Shape::Object(vec![field]));
+    /// Says that the mapping that stands here has a field.
+    pub(super) fn describe_field(&mut self, field: impl FnOnce() -> Field) {
+        self.describe(|| Shape::Object(vec![field()]));
+    }
+
+    /// Runs `read` over what stands here as a text that holds a document.
+    #[allow(dead_code, reason = "for readers of documents within documents")]
+    pub(super) fn describe_document<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.describe_begin();
+        let value = read(self);
+        let inner = self.describer.as_mut().and_then(|describer| describer.places.pop());
+        let shape = inner.and_then(|inner| inner.shape).unwrap_or(Shape::Any);
+        self.describe(|| Shape::Document(Box::new(shape)));
+        value
     }
 
     /// Says that every field of a mapping has been named.
@@ -157,3 +174,84 @@ impl Place {
 
 /// Istio's messages nest a dozen deep; a reader that reads itself must end somewhere.
 const DEPTH_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        decode::{choice, count, labels, name, text},
+        schema::Support,
+    };
+
+    #[test]
+    fn a_reader_run_over_a_blank_leaves_what_it_reads_and_finds_nothing_wrong() {
+        fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<String> {
+            let mut fields = decoder.fields(node)?;
+            let host = fields.require("host", name);
+            fields.list("items", |decoder, node| {
+                let mut fields = decoder.fields(node)?;
+                fields.get("weight", count);
+                fields.finish();
+                Some(())
+            });
+            fields.get("old", text);
+            fields.deprecated("old", "host");
+            fields.get("mode", |decoder, node| choice(decoder, node, &[("A", 1), ("B", 2)]));
+            fields.no_effect(&[("tunnel", "there is none")]);
+            fields.unsupported(&[("guard", "nobody would guard it")]);
+            fields.take("uid");
+            fields.get("doc", |decoder, node| decoder.describe_document(|decoder| labels(decoder, node)));
+            fields.decoder.within("host", |decoder| decoder.refuse(node.at, "only to complain"));
+            fields.finish();
+            host
+        }
+        let weight = Field::read("weight", Shape::Number { least: 0, most: u32::MAX.into() });
+        let blank = Blank::new();
+        let mut decoder = Decoder::describing(&blank);
+        read(&mut decoder, blank.node());
+        let (shape, unfinished) = decoder.described();
+        assert_eq!(
+            shape,
+            Shape::Object(vec![
+                Field::read("host", Shape::Name).required(),
+                Field::read("items", Shape::List(Box::new(Shape::Object(vec![weight])))),
+                Field::read("old", Shape::Text).deprecated("host"),
+                Field::read("mode", Shape::Choice(vec!["A".to_owned(), "B".to_owned()])),
+                Field::new("tunnel", Support::NoEffect("there is none".to_owned())),
+                Field::new("guard", Support::Refused("nobody would guard it".to_owned())),
+                Field::new("uid", Support::PassedOver),
+                Field::read("doc", Shape::Document(Box::new(Shape::Map(Box::new(Shape::Text))))),
+            ])
+        );
+        assert_eq!(unfinished, [""; 0]);
+    }
+
+    #[test]
+    fn a_reader_that_gives_up_before_it_has_named_its_fields_is_found_out() {
+        fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
+            let mut fields = decoder.fields(node)?;
+            fields.require("first", name)?;
+            fields.get("second", name);
+            fields.finish();
+            Some(())
+        }
+        let blank = Blank::new();
+        let mut decoder = Decoder::describing(&blank);
+        decoder.within("spec", |decoder| read(decoder, blank.node()));
+        assert_eq!(decoder.described().1, ["spec"]);
+    }
+
+    #[test]
+    fn a_reader_that_reads_itself_comes_to_an_end() {
+        fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
+            let mut fields = decoder.fields(node)?;
+            fields.get("inner", read);
+            fields.finish();
+            Some(())
+        }
+        let blank = Blank::new();
+        let mut decoder = Decoder::describing(&blank);
+        read(&mut decoder, blank.node());
+        assert!(matches!(decoder.described().0, Shape::Object(fields) if fields.len() == 1));
+    }
+}

@@ -48,7 +48,7 @@ impl<'n> Fields<'_, 'n> {
     fn seek(&mut self, name: &'static str, field: impl FnOnce() -> Field) -> Option<&'n Node> {
         self.known.push(name);
         if let Some(blank) = self.decoder.blank() {
-            self.decoder.describe_field(field());
+            self.decoder.describe_field(field);
             return Some(blank.node());
         }
         let (_, node) = self.entries.iter().find(|(key, _)| is_called(&key.text, name))?;
@@ -77,19 +77,6 @@ impl<'n> Fields<'_, 'n> {
         let at = self.place_of(name);
         self.decoder.within(name, |decoder| decoder.refuse(at, format!("`{name}` is required")));
         None
-    }
-
-    /// Reads field `name`, which Istio has deprecated, and says to write `instead`.
-    pub(crate) fn deprecated<T>(
-        &mut self,
-        name: &'static str,
-        instead: &str,
-        read: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<T>,
-    ) -> Option<T> {
-        let node = self.seek(name, || Field::new(name, Support::Obeyed).deprecated(instead))?;
-        let finding = Diagnostic::warning(Code::DEPRECATED, format!("`{name}` is deprecated"));
-        self.find(name, finding.help(format!("write {instead}")));
-        self.decoder.within(name, |decoder| read(decoder, node))
     }
 
     /// Reads the items of list `name`; none if it is absent.
@@ -129,6 +116,15 @@ impl<'n> Fields<'_, 'n> {
     /// Adds the finding that Istio's webhook would refuse field `name`.
     pub(crate) fn refuse(&mut self, name: &'static str, message: impl Into<String>) {
         self.find(name, Diagnostic::error(Code::SCHEMA, message));
+    }
+
+    /// Warns of field `name`, which is read, if it is there: Istio has deprecated it, and `instead` is what to write.
+    pub(crate) fn deprecated(&mut self, name: &'static str, instead: &str) {
+        self.decoder.describe_field(|| Field::new(name, Support::PassedOver).deprecated(instead));
+        if self.has(name) {
+            let finding = Diagnostic::warning(Code::DEPRECATED, format!("`{name}` is deprecated"));
+            self.find(name, finding.help(format!("write `{instead}`")));
+        }
     }
 
     /// Warns of each of the fields `names` that is there: it has no effect in this mesh, because of `why`.

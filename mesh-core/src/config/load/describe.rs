@@ -34,7 +34,7 @@ fn described(kind: Kind) -> (Shape, Vec<String>) {
     let mut decoder = Decoder::describing(&blank);
     let node = blank.node();
     check_envelope(&mut decoder, node, kind);
-    decoder.within("metadata", |decoder| Metadata::read_fields(decoder, node, kind, "default"));
+    Metadata::read(&mut decoder, node, kind, "default");
     let key = ResourceKey::new(kind.as_str(), "default", "default");
     read_spec(&mut decoder, node, node, kind, &key);
     decoder.described()

@@ -22,41 +22,34 @@ impl Metadata {
         kind: Kind,
         default_namespace: &str,
     ) -> Self {
-        let Some(node) = object.get("metadata").filter(|node| !node.is_null()) else {
+        let Some(node) = decoder.child(object, "metadata").filter(|node| !node.is_null()) else {
             decoder.within("metadata", |decoder| decoder.refuse(object.at, "`metadata.name` is required"));
             return Self { key: None, meta: Meta::default() };
         };
-        decoder.within("metadata", |decoder| Self::read_fields(decoder, node, kind, default_namespace))
-    }
-
-    /// Reads `node`, which stands under `metadata`.
-    pub(super) fn read_fields<'n>(
-        decoder: &mut Decoder<'n>,
-        node: &'n Node,
-        kind: Kind,
-        default_namespace: &str,
-    ) -> Self {
-        let Some(mut fields) = decoder.fields(node) else {
-            return Self { key: None, meta: Meta::default() };
-        };
-        let name = fields.require("name", object_name);
-        if kind == Kind::MeshPolicy && name.as_deref().is_some_and(|name| name != "default") {
-            // spec: istio 1.3.0 pkg/config/validation ValidateAuthenticationPolicy
-            fields.refuse("name", "the one MeshPolicy of the mesh must be named `default`");
-        }
-        let namespace = namespace(&mut fields, kind, default_namespace);
-        let meta = Meta {
-            labels: fields.get("labels", labels).unwrap_or_default(),
-            annotations: fields.get("annotations", labels).unwrap_or_default(),
-            created: fields.get("creationTimestamp", text),
-        };
-        for name in KUBERNETES_FIELDS {
-            fields.take(name);
-        }
-        fields.finish();
-        let key =
-            name.zip(namespace).map(|(name, namespace)| ResourceKey::new(kind.as_str(), &namespace, &name));
-        Self { key, meta }
+        decoder.within("metadata", |decoder| {
+            let Some(mut fields) = decoder.fields(node) else {
+                return Self { key: None, meta: Meta::default() };
+            };
+            let name = fields.require("name", object_name);
+            if kind == Kind::MeshPolicy && name.as_deref().is_some_and(|name| name != "default") {
+                // spec: istio 1.3.0 pkg/config/validation ValidateAuthenticationPolicy
+                fields.refuse("name", "the one MeshPolicy of the mesh must be named `default`");
+            }
+            let namespace = namespace(&mut fields, kind, default_namespace);
+            let meta = Meta {
+                labels: fields.get("labels", labels).unwrap_or_default(),
+                annotations: fields.get("annotations", labels).unwrap_or_default(),
+                created: fields.get("creationTimestamp", text),
+            };
+            for name in KUBERNETES_FIELDS {
+                fields.take(name);
+            }
+            fields.finish();
+            let key = name
+                .zip(namespace)
+                .map(|(name, namespace)| ResourceKey::new(kind.as_str(), &namespace, &name));
+            Self { key, meta }
+        })
     }
 }
 

@@ -205,7 +205,7 @@ pub(super) fn read_spec<'n>(
         }
         _ => {}
     }
-    let spec = node.get("spec").unwrap_or(absent);
+    let spec = decoder.child(node, "spec").unwrap_or(absent);
     decoder.within("spec", |decoder| match kind {
         Kind::VirtualService => VirtualService::read(decoder, spec).map(Spec::VirtualService),
         Kind::DestinationRule => DestinationRule::read(decoder, spec).map(Spec::DestinationRule),

@@ -94,7 +94,7 @@ fn of_field(field: &Field) -> Value {
         Support::Obeyed => said.extend(in_words(&field.shape)),
     }
     if let Some(instead) = &field.deprecated {
-        said.push(format!("deprecated: write {instead}"));
+        said.push(format!("deprecated: write `{instead}`"));
         schema.insert("deprecated".to_owned(), true.into());
     }
     if !said.is_empty() {
@@ -118,6 +118,10 @@ fn of_shape(shape: &Shape, nullable: bool) -> Map<String, Value> {
         Shape::Choice(names) => return of_choice(names, nullable),
         Shape::List(item) => (&["array"], json!({"items": of_shape(item, false)})),
         Shape::Map(value) => (&["object"], json!({"additionalProperties": of_shape(value, true)})),
+        Shape::Document(inner) => (
+            &["string"],
+            json!({"contentMediaType": "application/yaml", "contentSchema": of_shape(inner, true)}),
+        ),
         Shape::Text => (SCALAR, json!({})),
         Shape::Name | Shape::Parsed(_) => (SCALAR, json!({"minLength": 1})),
         Shape::Base64 => (&["string"], json!({"contentEncoding": "base64"})),

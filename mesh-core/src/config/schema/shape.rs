@@ -14,6 +14,8 @@ pub enum Shape {
     List(Box<Shape>),
     /// A mapping whose keys are free.
     Map(Box<Shape>),
+    /// A text that holds a YAML document of its own.
+    Document(Box<Shape>),
     /// A text.
     Text,
     /// A text that is not empty.
@@ -119,7 +121,9 @@ impl Shape {
                     }
                 }
             }
-            (Self::List(item), Self::List(other)) | (Self::Map(item), Self::Map(other)) => item.merge(*other),
+            (Self::List(item), Self::List(other))
+            | (Self::Map(item), Self::Map(other))
+            | (Self::Document(item), Self::Document(other)) => item.merge(*other),
             (known @ (Self::Any | Self::Text), other) => {
                 if !matches!(other, Self::Any) {
                     *known = other;
@@ -135,6 +139,7 @@ impl Shape {
             Self::Object(fields) => Some((String::new(), fields)),
             Self::List(item) => item.within().map(|(path, fields)| (format!("[]{path}"), fields)),
             Self::Map(value) => value.within().map(|(path, fields)| (format!("{{}}{path}"), fields)),
+            Self::Document(inner) => inner.within(),
             _ => None,
         }
     }
@@ -159,6 +164,7 @@ impl fmt::Display for Shape {
             Self::Object(_) => f.write_str("object"),
             Self::List(item) => write!(f, "list of {item}"),
             Self::Map(value) => write!(f, "mapping to {value}"),
+            Self::Document(inner) => write!(f, "text that holds YAML: {inner}"),
             Self::Text => f.write_str("text"),
             Self::Name => f.write_str("text, not empty"),
             Self::Parsed(expected) => f.write_str(expected),

@@ -168,7 +168,8 @@ fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
 impl OutlierDetection {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let deprecated = fields.deprecated("consecutiveErrors", "consecutive5xxErrors", count);
+        let deprecated = fields.get("consecutiveErrors", count);
+        fields.deprecated("consecutiveErrors", "consecutive5xxErrors");
         let read = Self {
             at: node.at,
             consecutive_5xx: fields.get("consecutive5xxErrors", count).or(deprecated),
