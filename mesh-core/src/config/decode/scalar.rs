@@ -126,6 +126,7 @@ pub(crate) fn duration(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duratio
 }
 
 /// Reads a duration of at least a millisecond.
+// spec: istio pkg/config/validation ValidateDuration
 pub(crate) fn lasting(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration> {
     decoder.describe(|| Shape::Duration { least: LASTING_MIN });
     let duration = duration(decoder, node)?;
@@ -198,8 +199,7 @@ fn integer(text: &str) -> Option<i64> {
     }
 }
 
-/// What Istio takes for no time at all is less than that.
-// spec: istio pkg/config/validation ValidateDuration
+/// Istio takes less for no time at all.
 const LASTING_MIN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
