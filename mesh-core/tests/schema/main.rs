@@ -33,8 +33,8 @@ fn a_field_says_whether_it_is_obeyed_has_no_effect_or_is_refused() {
     };
     let (obeyed, _) = support(Kind::VirtualService, "spec.http[].match[].headers{}.regex");
     assert_eq!(obeyed, Support::Obeyed);
-    let (ignored, _) = support(Kind::VirtualService, "spec.http[].match[].statPrefix");
-    assert_eq!(ignored, Support::NoEffect("routes are told apart by their name".to_owned()));
+    let (ignored, _) = support(Kind::Policy, "spec.peerIsOptional");
+    assert_eq!(ignored, Support::NoEffect("the mode alone decides; write `mode: PERMISSIVE`".to_owned()));
     let (refused, _) = support(Kind::Policy, "spec.targets[].subset");
     assert_eq!(refused, Support::Refused("likewise".to_owned()));
     let (_, deprecated) =
@@ -67,8 +67,12 @@ fn values_have_the_types_and_bounds_of_their_readers() {
     let rule = Schema::of(Kind::DestinationRule).to_json_schema();
     let tls = &rule["properties"]["spec"]["properties"]["trafficPolicy"]["properties"]["tls"]["properties"];
     assert_eq!(tls["mode"]["enum"], json!(["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", null]));
-    assert_eq!(route["delegate"]["type"], "null");
-    assert!(route["delegate"]["description"].as_str().unwrap().starts_with("refused: "));
+    let policy = Schema::of(Kind::Policy).to_json_schema();
+    let labels = &policy["properties"]["spec"]["properties"]["targets"]["items"]["properties"]["labels"];
+    assert_eq!(
+        *labels,
+        json!({"type": "null", "description": "refused: the policy would reach other workloads"})
+    );
 }
 
 #[test]
