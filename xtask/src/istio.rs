@@ -8,7 +8,7 @@ use crate::{
 };
 use mesh_core::config::{
     Kind,
-    schema::{Field, Schema, Shape, Support},
+    schema::{Field, Object, Schema, Shape, Support},
 };
 use std::{collections::BTreeSet, path::Path};
 
@@ -125,6 +125,7 @@ impl Section {
             coverage: &self.coverage,
             described: Vec::new(),
             rows: String::new(),
+            open: Vec::new(),
             others: Vec::new(),
         };
         table.add_fields("", &self.fields);
@@ -145,8 +146,10 @@ impl Proof {
 struct Table<'s> {
     coverage: &'s Coverage,
     /// The mappings that stand in it already, and where: the second one refers to the first.
-    described: Vec<(&'s [Field], String)>,
+    described: Vec<(&'s Object, String)>,
     rows: String,
+    /// The mappings that may hold more than what is read of them.
+    open: Vec<String>,
     /// Fields that are known, and not the mesh's.
     others: Vec<String>,
 }
@@ -159,20 +162,22 @@ impl<'s> Table<'s> {
     }
 
     fn add(&mut self, path: &str, field: &'s Field) {
-        let within = field.shape.within().filter(|(_, fields)| !fields.is_empty());
+        let within = field.shape.within().filter(|(_, object)| !object.fields.is_empty());
         match within {
             _ if field.support == Support::PassedOver => self.others.push(code(path)),
             None => self.add_row(path, field, &field.shape.to_string()),
-            Some((steps, fields)) => match self.described.iter().find(|(known, _)| *known == fields) {
+            Some((steps, object)) => match self.described.iter().find(|(known, _)| *known == object) {
                 Some((_, known)) => {
                     let like = format!("{}as {}", plural(&field.shape), code(known));
                     self.add_row(path, field, &like);
                 }
                 None => {
-                    if fields.len() >= REPEATED_MIN {
-                        self.described.push((fields, path.to_owned()));
+                    if object.fields.len() >= REPEATED_MIN {
+                        self.described.push((object, path.to_owned()));
                     }
-                    self.add_fields(&format!("{path}{steps}"), fields);
+                    let path = format!("{path}{steps}");
+                    self.open.extend(object.open.then(|| code(&path)));
+                    self.add_fields(&path, &object.fields);
                 }
             },
         }
@@ -206,6 +211,9 @@ impl<'s> Table<'s> {
         if !self.others.is_empty() {
             text += &format!("Known, and not the mesh's: {}.\n\n", self.others.join(", "));
         }
+        if !self.open.is_empty() {
+            text += &format!("Other fields may stand in {}; nobody looks at them.\n\n", self.open.join(", "));
+        }
         text
     }
 }
@@ -233,7 +241,9 @@ fn collect<'s>(prefix: &str, fields: &'s [Field], found: &mut Vec<(String, &'s F
     for field in fields {
         let path = join(prefix, &field.name);
         match field.shape.within() {
-            Some((steps, fields)) if !fields.is_empty() => collect(&(path + &steps), fields, found),
+            Some((steps, object)) if !object.fields.is_empty() => {
+                collect(&(path + &steps), &object.fields, found);
+            }
             _ => found.push((path, field)),
         }
     }

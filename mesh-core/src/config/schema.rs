@@ -6,7 +6,7 @@
 mod json;
 mod shape;
 
-pub use shape::{Field, Shape, Support};
+pub use shape::{Field, Object, Shape, Support};
 
 use super::resource::Kind;
 

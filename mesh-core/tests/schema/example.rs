@@ -46,7 +46,7 @@ impl Example {
 
     fn value(&mut self, shape: &Shape) -> Value {
         match shape {
-            Shape::Object(fields) => self.fields(fields),
+            Shape::Object(object) => self.fields(&object.fields),
             Shape::List(item) => (0..=self.dice.below(2)).map(|_| self.value(item)).collect(),
             Shape::Map(value) => json!({"80": self.value(value)}),
             Shape::Document(inner) => self.value(inner).to_string().into(),
@@ -72,21 +72,32 @@ impl Example {
     }
 }
 
-/// Adds a field that nobody knows to one of the mappings of `object`; returns where, and the fields that are known there.
-pub(crate) fn add_unknown_field(object: &mut Value, schema: &Schema, seed: u64) -> (String, Vec<String>) {
-    let mut mappings = Vec::new();
-    known_fields("", object, &schema.fields, &mut mappings);
-    let chosen = Seeded::new(seed).below(mappings.len() as u64) as usize;
-    let (pointer, known) = mappings.swap_remove(chosen);
-    if let Some(Value::Object(fields)) = object.pointer_mut(&pointer) {
-        fields.insert(UNKNOWN.to_owned(), json!(1));
-    }
-    (pointer, known)
+/// A mapping of an object, and what the schema says of it.
+pub(crate) struct Known {
+    /// The JSON pointer to it.
+    pub(crate) pointer: String,
+    /// The fields that are known there.
+    pub(crate) fields: Vec<String>,
+    /// Whether others may stand beside them.
+    pub(crate) open: bool,
 }
 
-/// Collects the JSON pointer of every mapping in `value` that has known fields, with their names.
-fn known_fields(pointer: &str, value: &Value, fields: &[Field], found: &mut Vec<(String, Vec<String>)>) {
-    found.push((pointer.to_owned(), fields.iter().map(|field| field.name.clone()).collect()));
+/// Adds a field that nobody knows to one of the mappings of `object`, and returns to which.
+pub(crate) fn add_unknown_field(object: &mut Value, schema: &Schema, seed: u64) -> Known {
+    let mut mappings = Vec::new();
+    known_fields("", object, &schema.fields, false, &mut mappings);
+    let chosen = Seeded::new(seed).below(mappings.len() as u64) as usize;
+    let known = mappings.swap_remove(chosen);
+    if let Some(Value::Object(fields)) = object.pointer_mut(&known.pointer) {
+        fields.insert(UNKNOWN.to_owned(), json!(1));
+    }
+    known
+}
+
+/// Collects the mappings in `value` that have known fields.
+fn known_fields(pointer: &str, value: &Value, fields: &[Field], open: bool, found: &mut Vec<Known>) {
+    let names = fields.iter().map(|field| field.name.clone()).collect();
+    found.push(Known { pointer: pointer.to_owned(), fields: names, open });
     for field in fields {
         if let Some(inner) = value.get(&field.name) {
             known_within(&format!("{pointer}/{}", field.name), inner, &field.shape, found);
@@ -94,9 +105,9 @@ fn known_fields(pointer: &str, value: &Value, fields: &[Field], found: &mut Vec<
     }
 }
 
-fn known_within(pointer: &str, value: &Value, shape: &Shape, found: &mut Vec<(String, Vec<String>)>) {
+fn known_within(pointer: &str, value: &Value, shape: &Shape, found: &mut Vec<Known>) {
     match (shape, value) {
-        (Shape::Object(fields), _) => known_fields(pointer, value, fields, found),
+        (Shape::Object(object), _) => known_fields(pointer, value, &object.fields, object.open, found),
         (Shape::List(item), Value::Array(items)) => {
             for (index, value) in items.iter().enumerate() {
                 known_within(&format!("{pointer}/{index}"), value, item, found);

@@ -1,13 +1,14 @@
 //! Readers say what they read: run over a blank instead of an object, they leave a shape instead of a value.
 //!
 //! A blank is whatever it is asked for: a mapping that has every field, a list of one blank, a mapping of one key to a
-//! blank, and to whoever looks at it by hand an empty text. What a reader finds wrong with it is dropped. A field that is
-//! read only if another one says so is missed; what the readers of real objects know is compared in the tests.
+//! blank, and to whoever looks at it by hand an empty text. What a reader finds wrong with it is dropped. A mapping that
+//! its reader does not finish is open: it may hold what nobody looks at. What is read only if another field says so is
+//! missed; the tests compare what is said of a blank with what is said of objects.
 
 use super::{Decoder, Step};
 use crate::config::{
     resource::Mark,
-    schema::{Field, Shape},
+    schema::{Field, Object, Shape},
     tree::{Key, Node},
 };
 use std::{slice, sync::Arc};
@@ -46,38 +47,28 @@ impl Blank {
 #[derive(Debug)]
 pub(super) struct Describer<'n> {
     blank: &'n Blank,
-    /// The places that are being read, the innermost last.
-    places: Vec<Place>,
-    unfinished: Vec<String>,
-}
-
-/// What is known of one place.
-#[derive(Debug, Default)]
-struct Place {
-    shape: Option<Shape>,
-    /// Mappings that a reader has begun and not finished.
-    begun: usize,
+    /// What is known of the places that are being read, the innermost last.
+    places: Vec<Option<Shape>>,
 }
 
 impl<'n> Decoder<'n> {
     /// Returns a decoder that learns from readers run over `blank` what they read.
     pub(crate) fn describing(blank: &'n Blank) -> Self {
-        let describer = Describer { blank, places: vec![Place::default()], unfinished: Vec::new() };
+        let describer = Describer { blank, places: vec![None] };
         Self { describer: Some(Box::new(describer)), ..Self::new(&blank.file, false) }
     }
 
-    /// Returns what may stand where the readers were run, and the paths at which a reader gave up before it had named
-    /// every field it knows.
-    pub(crate) fn described(self) -> (Shape, Vec<String>) {
-        let Some(mut describer) = self.describer else { return (Shape::Any, Vec::new()) };
-        let root = describer.places.pop().and_then(|root| root.shape);
-        (root.unwrap_or(Shape::Any), describer.unfinished)
+    /// Returns what may stand where the readers were run.
+    pub(crate) fn described(self) -> Shape {
+        self.describer.and_then(|mut describer| describer.places.pop()?).unwrap_or(Shape::Any)
     }
 
     /// Says that what stands here is a `shape`, if that is what the reader is run for.
     pub(crate) fn describe(&mut self, shape: impl FnOnce() -> Shape) {
-        if let Some(place) = self.described_place() {
-            place.add(shape());
+        match self.described_place() {
+            Some(Some(known)) => known.merge(shape()),
+            Some(place) => *place = Some(shape()),
+            None => {}
         }
     }
 
@@ -93,19 +84,13 @@ impl<'n> Decoder<'n> {
 
     /// Says that a mapping stands here; `None` if it is nested deeper than any.
     pub(super) fn describe_fields(&mut self) -> Option<()> {
-        let depth = self.path.len();
-        let place = self.described_place()?;
-        place.add(Shape::Object(Vec::new()));
-        if depth >= DEPTH_MAX {
-            return None;
-        }
-        place.begun += 1;
-        Some(())
+        self.describe(|| Shape::Object(Object::of(Vec::new())));
+        (self.path.len() < DEPTH_MAX).then_some(())
     }
 
     /// Says that the mapping that stands here has a field.
     pub(super) fn describe_field(&mut self, field: impl FnOnce() -> Field) {
-        self.describe(|| Shape::Object(vec![field()]));
+        self.describe(|| Shape::Object(Object::of(vec![field()])));
     }
 
     /// Runs `read` over what stands here as a text that holds a document.
@@ -113,62 +98,45 @@ impl<'n> Decoder<'n> {
     pub(super) fn describe_document<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         self.describe_begin();
         let value = read(self);
-        let inner = self.describer.as_mut().and_then(|describer| describer.places.pop());
-        let shape = inner.and_then(|inner| inner.shape).unwrap_or(Shape::Any);
+        let inner = self.describer.as_mut().and_then(|describer| describer.places.pop()?);
+        let shape = inner.unwrap_or(Shape::Any);
         self.describe(|| Shape::Document(Box::new(shape)));
         value
     }
 
     /// Says that every field of a mapping has been named.
     pub(super) fn describe_finished(&mut self) {
-        if let Some(place) = self.described_place() {
-            place.begun = place.begun.saturating_sub(1);
+        if let Some(Some(Shape::Object(object))) = self.described_place() {
+            object.open = false;
         }
     }
 
     /// Begins the place that the path leads to.
     pub(super) fn describe_begin(&mut self) {
         if let Some(describer) = &mut self.describer {
-            describer.places.push(Place::default());
+            describer.places.push(None);
         }
     }
 
-    /// Ends it, and hands what is known of it to the place around it.
+    /// Ends it, and tells the place around it what is known of it.
     pub(super) fn describe_end(&mut self) {
         let Some(inner) = self.describer.as_mut().and_then(|describer| describer.places.pop()) else {
             return;
         };
-        if inner.begun > 0 {
-            let path = self.path();
-            self.describer.iter_mut().for_each(|describer| describer.unfinished.push(path.clone()));
-        }
-        let step = self.path.last().copied();
-        if let (Some(step), Some(outer)) = (step, self.described_place()) {
-            outer.add_inner(step, inner.shape);
-        }
-    }
-
-    fn described_place(&mut self) -> Option<&mut Place> {
-        self.describer.as_mut()?.places.last_mut()
-    }
-}
-
-impl Place {
-    fn add(&mut self, shape: Shape) {
-        match &mut self.shape {
-            Some(known) => known.merge(shape),
-            None => self.shape = Some(shape),
-        }
-    }
-
-    fn add_inner(&mut self, step: Step<'_>, inner: Option<Shape>) {
-        match (step, inner) {
+        let within = || Box::new(inner.clone().unwrap_or(Shape::Any));
+        match (self.path.last().copied(), &inner) {
             // Nothing was read there; somebody only wanted to complain.
-            (Step::Field(_), None) => {}
-            (Step::Field(name), Some(shape)) => self.add(Shape::Object(vec![Field::read(name, shape)])),
-            (Step::Index(_), inner) => self.add(Shape::List(Box::new(inner.unwrap_or(Shape::Any)))),
-            (Step::Key(_), inner) => self.add(Shape::Map(Box::new(inner.unwrap_or(Shape::Any)))),
+            (None, _) | (Some(Step::Field(_)), None) => {}
+            (Some(Step::Field(name)), Some(shape)) => {
+                self.describe_field(|| Field::read(name, shape.clone()))
+            }
+            (Some(Step::Index(_)), _) => self.describe(|| Shape::List(within())),
+            (Some(Step::Key(_)), _) => self.describe(|| Shape::Map(within())),
         }
+    }
+
+    fn described_place(&mut self) -> Option<&mut Option<Shape>> {
+        self.describer.as_mut()?.places.last_mut()
     }
 }
 
@@ -176,6 +144,7 @@ impl Place {
 const DEPTH_MAX: usize = 32;
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::config::{
@@ -205,16 +174,13 @@ mod tests {
             fields.finish();
             host
         }
+        let closed = |fields| Shape::Object(Object { fields, open: false });
         let weight = Field::read("weight", Shape::Number { least: 0, most: u32::MAX.into() });
-        let blank = Blank::new();
-        let mut decoder = Decoder::describing(&blank);
-        read(&mut decoder, blank.node());
-        let (shape, unfinished) = decoder.described();
         assert_eq!(
-            shape,
-            Shape::Object(vec![
+            described(|decoder, node| drop(read(decoder, node))),
+            closed(vec![
                 Field::read("host", Shape::Name).required(),
-                Field::read("items", Shape::List(Box::new(Shape::Object(vec![weight])))),
+                Field::read("items", Shape::List(Box::new(closed(vec![weight])))),
                 Field::read("old", Shape::Text).deprecated("host"),
                 Field::read("mode", Shape::Choice(vec!["A".to_owned(), "B".to_owned()])),
                 Field::new("tunnel", Support::NoEffect("there is none".to_owned())),
@@ -223,22 +189,22 @@ mod tests {
                 Field::read("doc", Shape::Document(Box::new(Shape::Map(Box::new(Shape::Text))))),
             ])
         );
-        assert_eq!(unfinished, [""; 0]);
     }
 
     #[test]
-    fn a_reader_that_gives_up_before_it_has_named_its_fields_is_found_out() {
-        fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
+    fn a_mapping_is_open_unless_one_of_its_readers_names_all_its_fields() {
+        let shape = described(|decoder, node| {
             let mut fields = decoder.fields(node)?;
-            fields.require("first", name)?;
-            fields.get("second", name);
-            fields.finish();
-            Some(())
-        }
-        let blank = Blank::new();
-        let mut decoder = Decoder::describing(&blank);
-        decoder.within("spec", |decoder| read(decoder, blank.node()));
-        assert_eq!(decoder.described().1, ["spec"]);
+            fields.get("open", |decoder, node| decoder.fields(node)?.get("a", name));
+            fields.get("closed", |decoder, node| decoder.fields(node)?.get("b", name));
+            fields.get("closed", |decoder, node| {
+                decoder.fields(node)?.finish();
+                Some(())
+            })
+        });
+        let Shape::Object(object) = shape else { panic!("{shape:?}") };
+        let open = object.fields.iter().map(|field| field.shape.within().map(|(_, inner)| inner.open));
+        assert_eq!(open.collect::<Vec<_>>(), [Some(true), Some(false)]);
     }
 
     #[test]
@@ -249,9 +215,13 @@ mod tests {
             fields.finish();
             Some(())
         }
+        assert!(matches!(described(read), Shape::Object(object) if object.fields.len() == 1));
+    }
+
+    fn described<T>(read: impl for<'n> FnOnce(&mut Decoder<'n>, &'n Node) -> T) -> Shape {
         let blank = Blank::new();
         let mut decoder = Decoder::describing(&blank);
         read(&mut decoder, blank.node());
-        assert!(matches!(decoder.described().0, Shape::Object(fields) if fields.len() == 1));
+        decoder.described()
     }
 }

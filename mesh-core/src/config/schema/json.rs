@@ -12,7 +12,7 @@ impl Schema {
     /// It takes what the readers take, which is more than Kubernetes does: a number for a text, a quoted number for a
     /// number. It knows only the camelCase name of a field, and judges each field by itself.
     pub fn to_json_schema(&self) -> Value {
-        let mut schema = of_object(&self.fields, false);
+        let mut schema = of_object(&self.fields, false, false);
         schema.insert("$schema".to_owned(), DRAFT.into());
         schema.insert("$id".to_owned(), format!("urn:mesh:{}", self.kind).into());
         schema.insert("title".to_owned(), self.kind.as_str().into());
@@ -43,7 +43,7 @@ impl Schema {
     }
 
     fn body(&self) -> Value {
-        let mut schema = of_object(&self.fields, false);
+        let mut schema = of_object(&self.fields, false, false);
         schema.insert("title".to_owned(), self.kind.as_str().into());
         Value::Object(schema)
     }
@@ -67,13 +67,13 @@ fn is_of(kind: Kind) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
-fn of_object(fields: &[Field], nullable: bool) -> Map<String, Value> {
+fn of_object(fields: &[Field], open: bool, nullable: bool) -> Map<String, Value> {
     let properties = fields.iter().map(|field| (field.name.clone(), of_field(field))).collect();
     let required: Vec<_> =
         fields.iter().filter(|field| field.required).map(|field| field.name.as_str()).collect();
     let mut schema = typed(&["object"], nullable);
     schema.insert("properties".to_owned(), Value::Object(properties));
-    schema.insert("additionalProperties".to_owned(), false.into());
+    schema.insert("additionalProperties".to_owned(), open.into());
     if !required.is_empty() {
         schema.insert("required".to_owned(), required.into());
     }
@@ -114,7 +114,7 @@ fn in_words(shape: &Shape) -> Option<String> {
 fn of_shape(shape: &Shape, nullable: bool) -> Map<String, Value> {
     let (types, rest): (&[&str], Value) = match shape {
         Shape::Any => return Map::new(),
-        Shape::Object(fields) => return of_object(fields, nullable),
+        Shape::Object(object) => return of_object(&object.fields, object.open, nullable),
         Shape::Choice(names) => return of_choice(names, nullable),
         Shape::List(item) => (&["array"], json!({"items": of_shape(item, false)})),
         Shape::Map(value) => (&["object"], json!({"additionalProperties": of_shape(value, true)})),

@@ -8,8 +8,8 @@ use std::{fmt, time::Duration};
 pub enum Shape {
     /// Whatever; nobody looks at it, or not by way of a reader.
     Any,
-    /// A mapping with known fields, in the order in which they are read.
-    Object(Vec<Field>),
+    /// A mapping with known fields.
+    Object(Object),
     /// A list.
     List(Box<Shape>),
     /// A mapping whose keys are free.
@@ -47,6 +47,16 @@ pub enum Shape {
     },
     /// One of these names.
     Choice(Vec<String>),
+}
+
+/// A mapping with known fields.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Object {
+    /// The fields, in the order in which they are read.
+    pub fields: Vec<Field>,
+    /// Whether others may stand beside them that nobody looks at, as in a Pod.
+    pub open: bool,
 }
 
 /// A field of a mapping.
@@ -108,19 +118,29 @@ impl Field {
     }
 }
 
+impl Object {
+    pub(crate) fn of(fields: Vec<Field>) -> Self {
+        Self { fields, open: true }
+    }
+
+    /// One reader that reports what it does not know is enough to close the mapping.
+    fn merge(&mut self, other: Self) {
+        self.open &= other.open;
+        for other in other.fields {
+            match self.fields.iter_mut().find(|field| field.name == other.name) {
+                Some(field) => field.merge(other),
+                None => self.fields.push(other),
+            }
+        }
+    }
+}
+
 impl Shape {
     /// Adds what another reader, or the same one later, says of the same place. A reader of numbers reads a text first:
     /// whoever knows more is right.
     pub(crate) fn merge(&mut self, other: Self) {
         match (self, other) {
-            (Self::Object(fields), Self::Object(others)) => {
-                for other in others {
-                    match fields.iter_mut().find(|field| field.name == other.name) {
-                        Some(field) => field.merge(other),
-                        None => fields.push(other),
-                    }
-                }
-            }
+            (Self::Object(object), Self::Object(other)) => object.merge(other),
             (Self::List(item), Self::List(other))
             | (Self::Map(item), Self::Map(other))
             | (Self::Document(item), Self::Document(other)) => item.merge(*other),
@@ -133,12 +153,13 @@ impl Shape {
         }
     }
 
-    /// Returns the fields of a mapping: its own, or those of its items or values, with what their paths begin with.
-    pub fn within(&self) -> Option<(String, &[Field])> {
+    /// Returns the mapping with known fields that this is, or that is within its items or values, and what the paths of
+    /// its fields begin with.
+    pub fn within(&self) -> Option<(String, &Object)> {
         match self {
-            Self::Object(fields) => Some((String::new(), fields)),
-            Self::List(item) => item.within().map(|(path, fields)| (format!("[]{path}"), fields)),
-            Self::Map(value) => value.within().map(|(path, fields)| (format!("{{}}{path}"), fields)),
+            Self::Object(object) => Some((String::new(), object)),
+            Self::List(item) => item.within().map(|(path, object)| (format!("[]{path}"), object)),
+            Self::Map(value) => value.within().map(|(path, object)| (format!("{{}}{path}"), object)),
             Self::Document(inner) => inner.within(),
             _ => None,
         }
@@ -150,8 +171,8 @@ pub(super) fn collect<'s>(prefix: &str, fields: &'s [Field], found: &mut Vec<(St
     for field in fields {
         let path = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
         found.push((path.clone(), field));
-        if let Some((steps, fields)) = field.shape.within() {
-            collect(&(path + &steps), fields, found);
+        if let Some((steps, object)) = field.shape.within() {
+            collect(&(path + &steps), &object.fields, found);
         }
     }
 }
