@@ -42,7 +42,8 @@ impl Coverage {
         let proof = |(index, line): (usize, &str)| match line.split('\t').collect::<Vec<_>>()[..] {
             [path, code, tests] => Ok(Proof {
                 line: index + 1,
-                path: path.to_owned(),
+                // A list is its items.
+                path: path.trim_end_matches("[]").trim_end_matches("{}").to_owned(),
                 code: code.to_owned(),
                 tests: tests.split(',').map(|test| test.trim().to_owned()).collect(),
             }),
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_longest_path_covers_a_field_and_only_whole_names_count() {
-        let text = "spec.http\ta.rs\tone\nspec.http[].fault\tb.rs\ttwo,three\n";
+        let text = "spec.http[]\ta.rs\tone\nspec.http[].fault\tb.rs\ttwo,three\n";
         let coverage = Coverage::parse("x.tsv", text).unwrap_or_default();
         let code = |path| coverage.of(path).map(|proof| proof.code.as_str());
         for (path, expected) in [

@@ -181,3 +181,27 @@ const NUMBER: &str = "^([+-]?[0-9]+|0x[0-9A-Fa-f]+|0o[0-7]+)$";
 const DECIMAL: &str = "^[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?$";
 
 const DURATION: &str = "^\\+?(0|(([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_says_what_becomes_of_it() {
+        let flag = |support| Field { shape: Shape::Flag, ..Field::new("a", support) };
+        for (field, keyword, said) in [
+            (flag(Support::Obeyed).deprecated("b"), "deprecated", json!(true)),
+            (flag(Support::Obeyed).deprecated("b"), "description", json!("deprecated: write `b`")),
+            (flag(Support::Obeyed), "type", json!(["boolean", "string", "null"])),
+            (flag(Support::Obeyed).required(), "type", json!(["boolean", "string"])),
+            (flag(Support::Obeyed), "description", Value::Null),
+            (flag(Support::NoEffect("why".into())), "description", json!("no effect here: why")),
+            (flag(Support::NoEffect("why".into())), "type", json!(["boolean", "string", "null"])),
+            (flag(Support::Refused("why".into())), "description", json!("refused: why")),
+            (flag(Support::Refused("why".into())), "type", json!("null")),
+            (flag(Support::PassedOver), "description", json!("says nothing to the mesh")),
+        ] {
+            assert_eq!(of_field(&field)[keyword], said, "{field:?}");
+        }
+    }
+}
