@@ -7,6 +7,7 @@ use crate::config::{
     schema::{Field, Support},
     tree::{Key, Node, Value},
 };
+use std::collections::BTreeSet;
 
 /// The fields of a mapping, read one by one by name.
 #[derive(Debug)]
@@ -190,16 +191,20 @@ impl<'n> Fields<'_, 'n> {
             Some(name) => {
                 (format!("unknown field `{written}`, did you mean `{name}`?"), format!("write `{name}`"))
             }
-            None => (
-                format!("unknown field `{written}`"),
-                format!("the fields here are {}", self.known.join(", ")),
-            ),
+            None => (format!("unknown field `{written}`"), format!("the fields here are {}", self.names())),
         };
         if self.decoder.lenient {
             Diagnostic::warning(Code::SCHEMA_WARNING, format!("{message} (it is left out)")).help(help)
         } else {
             Diagnostic::error(Code::SCHEMA, message).help(help)
         }
+    }
+
+    /// Returns the names of the known fields, in order. A reader may have asked for one twice.
+    fn names(&self) -> String {
+        let mut seen = BTreeSet::new();
+        let names: Vec<_> = self.known.iter().copied().filter(|name| seen.insert(*name)).collect();
+        names.join(", ")
     }
 }
 

@@ -75,8 +75,9 @@ pub struct Field {
     pub deprecated: Option<String>,
 }
 
-/// What becomes of a field that is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What becomes of a field that is written. Of two that a reader says, the later in this order counts: it checks what has
+/// no effect, too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Support {
     /// It is known, and is somebody else's: Kubernetes', most of the time.
@@ -112,7 +113,7 @@ impl Field {
         self.shape.merge(other.shape);
         self.required |= other.required;
         self.deprecated = self.deprecated.take().or(other.deprecated);
-        if self.support == Support::PassedOver {
+        if self.support < other.support {
             self.support = other.support;
         }
     }
