@@ -162,8 +162,7 @@ impl<'s> Table<'s> {
     }
 
     fn add(&mut self, path: &str, field: &'s Field) {
-        let within = field.shape.within().filter(|(_, object)| !object.fields.is_empty());
-        match within {
+        match within(field) {
             _ if field.support == Support::PassedOver => self.others.push(code(path)),
             None => self.add_row(path, field, &field.shape.to_string()),
             Some((steps, object)) => match self.described.iter().find(|(known, _)| *known == object) {
@@ -240,13 +239,17 @@ fn plural(shape: &Shape) -> &'static str {
 fn collect<'s>(prefix: &str, fields: &'s [Field], found: &mut Vec<(String, &'s Field)>) {
     for field in fields {
         let path = join(prefix, &field.name);
-        match field.shape.within() {
-            Some((steps, object)) if !object.fields.is_empty() => {
-                collect(&(path + &steps), &object.fields, found);
-            }
-            _ => found.push((path, field)),
+        match within(field) {
+            Some((steps, object)) => collect(&(path + &steps), &object.fields, found),
+            None => found.push((path, field)),
         }
     }
+}
+
+/// Returns the fields within `field` that have something to say for themselves: none if the whole has no effect.
+fn within(field: &Field) -> Option<(String, &Object)> {
+    let obeyed = field.support == Support::Obeyed;
+    field.shape.within().filter(|(_, object)| obeyed && !object.fields.is_empty())
 }
 
 fn join(prefix: &str, name: &str) -> String {
@@ -267,3 +270,48 @@ const ENVELOPE: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// A mapping with fewer fields is written out again: that is as short as to say where it stands.
 const REPEATED_MIN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_written_between_its_marks_and_nothing_else_is_touched() {
+        let section = Section { name: "X".to_owned(), fields: Vec::new(), coverage: Coverage::default() };
+        let marked = |what: &str| format!("a\n<!-- generated: {what} -->\nold\n{END}b\n");
+        let document = marked("fields of X") + &marked("kinds");
+        let text = generated(&document, &[section]).unwrap_or_default();
+        assert!(text.starts_with("a\n<!-- generated: fields of X -->\n\n<!-- end"), "{text}");
+        assert!(
+            !text.contains("old") && text.contains("| Service | `v1` |") && text.ends_with("b\n"),
+            "{text}"
+        );
+        assert!(generated(&marked("kinds"), &[]).is_ok_and(|text| text.contains("| Service |")));
+        assert!(generated("", &[]).is_err_and(|why| why.contains("<!-- generated: kinds -->")));
+    }
+
+    #[test]
+    fn an_obeyed_field_without_proof_and_a_proof_without_an_obeyed_field_are_found() {
+        let proof = |line, path: &str| Proof {
+            line,
+            path: path.to_owned(),
+            code: "no/such/file.rs".to_owned(),
+            tests: vec!["no_such_test".to_owned()],
+        };
+        let proofs = vec![proof(1, "spec.selector"), proof(2, "spec.mtls.mod")];
+        let section = Section {
+            name: "PeerAuthentication".to_owned(),
+            fields: Schema::of(Kind::PeerAuthentication).fields,
+            coverage: Coverage { file: "x.tsv".to_owned(), proofs },
+        };
+        let gaps = section.gaps();
+        assert!(
+            gaps.contains(&"x.tsv: no line covers `spec.mtls.mode`, which is obeyed".to_owned()),
+            "{gaps:?}"
+        );
+        assert!(gaps.contains(&"x.tsv:2: nothing that is obeyed is `spec.mtls.mod`".to_owned()), "{gaps:?}");
+        assert!(!gaps.iter().any(|gap| gap.contains("selector")), "{gaps:?}");
+        let missing = section.coverage.proofs[0].missing(Path::new("."), &BTreeSet::new());
+        assert_eq!(missing, ["there is no file `no/such/file.rs`", "there is no test `no_such_test`"]);
+    }
+}

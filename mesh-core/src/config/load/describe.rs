@@ -47,10 +47,11 @@ fn in_full(field: Field, kind: Kind) -> Field {
         "apiVersion" => Field::read("apiVersion", choice(api_versions(kind))).required(),
         "kind" => Field::read("kind", choice(&[kind.as_str()])).required(),
         // Without it, the fields that it must have would be missing.
-        "metadata" | "spec" => {
-            let required = matches!(&field.shape, Shape::Object(object) if object.fields.iter().any(|field| field.required));
-            Field { required, ..field }
-        }
+        "metadata" | "spec" => Field { required: requires_a_field(&field.shape), ..field },
         _ => field,
     }
+}
+
+fn requires_a_field(shape: &Shape) -> bool {
+    matches!(shape, Shape::Object(object) if object.fields.iter().any(|field| field.required))
 }
