@@ -13,7 +13,7 @@ use mesh::core::{
     registry::{Address, Locality},
     retry::{Attempt, Budget, Ceiling, Outcome, RetryPolicy},
     route::{Decision, Head},
-    snapshot::{MeshSettings, Snapshot, Viewer, compile},
+    snapshot::{Compiler, MeshSettings, Snapshot, Viewer, compile},
     time::Time,
 };
 use std::{collections::BTreeMap, hint::black_box, sync::Arc};
@@ -95,10 +95,33 @@ fn compilations(criterion: &mut Criterion) {
     group.bench_function("10000 services of 10 endpoints, again", |bencher| {
         bencher.iter(|| compiled(&resources, &states));
     });
+    let mut compiler = Compiler::new(viewer());
+    let mut resources = resources;
+    resources.sort_by(|a, b| a.key.cmp(&b.key));
+    let settings = settings();
+    let _held = compiler.compile("1", &resources, &settings, &states).0;
+    // One endpoint of one service moves, to and fro.
+    let place = resources.iter().position(|it| &*it.key.kind == "ServiceEntry").expect("a service");
+    let number =
+        resources[place].key.name.strip_prefix("service-").expect("its number").parse().expect("a number");
+    let editions = [9, 10].map(|endpoints| load(number, endpoints).next().expect("a service"));
+    let mut edition = 0;
+    group.sample_size(100).bench_function("one service of 10000 changes", |bencher| {
+        bencher.iter(|| {
+            edition = 1 - edition;
+            resources[place] = Arc::clone(&editions[edition]);
+            compiler.compile("2", &resources, &settings, &states).0
+        });
+    });
 }
 
 fn success() -> Outcome {
-    Outcome::Answer { status: http::StatusCode::OK, grpc: None, ratelimited: false }
+    Outcome::Answer {
+        status: http::StatusCode::OK,
+        grpc: None,
+        ratelimited: false,
+        provenance: mesh::core::retry::Provenance::NONE,
+    }
 }
 
 fn weighted() -> EndpointSet {
@@ -118,24 +141,27 @@ fn set(endpoints: u32, weight: impl Fn(u32) -> u32) -> EndpointSet {
 }
 
 fn compiled(resources: &[Arc<Resource>], states: &States) -> Snapshot {
-    let settings = MeshSettings::new("cluster.local".parse().expect("a trust domain"));
-    let viewer = Viewer {
-        namespace: "default".to_owned(),
-        service: Some("caller".to_owned()),
-        labels: BTreeMap::new(),
-    };
-    compile("1", resources, &viewer, &settings, states).0
+    compile("1", resources, &viewer(), &settings(), states).0
+}
+
+fn viewer() -> Viewer {
+    Viewer { namespace: "default".to_owned(), service: Some("caller".to_owned()), labels: BTreeMap::new() }
+}
+
+fn settings() -> MeshSettings {
+    MeshSettings::new("cluster.local".parse().expect("a trust domain"))
 }
 
 /// Services with their endpoints, each with a VirtualService of two routes, each in a file of its own.
 fn resources(services: u32, endpoints: u32) -> Vec<Arc<Resource>> {
-    let load = |service| {
-        let text = documents(service, endpoints);
-        let loaded = config::load(&format!("{service}.yaml"), &text, &Options::default());
-        assert_eq!(loaded.resources.len(), 2, "{:?}", loaded.diagnostics);
-        loaded.resources.into_iter().map(Arc::new)
-    };
-    (0..services).flat_map(load).collect()
+    (0..services).flat_map(|service| load(service, endpoints)).collect()
+}
+
+fn load(service: u32, endpoints: u32) -> impl Iterator<Item = Arc<Resource>> {
+    let loaded =
+        config::load(&format!("{service}.yaml"), &documents(service, endpoints), &Options::default());
+    assert_eq!(loaded.resources.len(), 2, "{:?}", loaded.diagnostics);
+    loaded.resources.into_iter().map(Arc::new)
 }
 
 fn documents(service: u32, endpoints: u32) -> String {

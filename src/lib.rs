@@ -23,6 +23,21 @@ pub use mesh_core as core;
 pub use mesh_runtime::{self as runtime, Context};
 pub use mesh_server::{self as server, Peer};
 
+/// Configuration as unit tests: what a team's own YAML does, asserted in `cargo test`, offline.
+///
+/// ```
+/// # fn main() {
+/// use mesh::testing::{TestMesh, read_files};
+///
+/// let mesh = TestMesh::of_files(read_files(&["docs/mesh.yaml".into()]));
+/// mesh.assert_no_errors();
+/// # }
+/// ```
+pub mod testing {
+    pub use mesh_core::testing::{Call, Caller, TestMesh};
+    pub use mesh_runtime::config::read_files;
+}
+
 /// The examples of the README are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -161,7 +161,7 @@ async fn sees_payment(checkout: &Mesh) {
     loop {
         let snapshot = config.current();
         let has = |version| {
-            let mut clusters = snapshot.clusters().iter();
+            let mut clusters = snapshot.clusters();
             clusters.any(|cluster| &*cluster.subset == version && !cluster.endpoints.is_empty())
         };
         if has("v1") && has("v2") {

@@ -39,7 +39,7 @@ fn choose(path: &Path<'_>, now: Time) -> Option<(usize, u32)> {
     let cluster = path.cluster;
     let fresh = Tried::default();
     path.journal.on_attempt(|tried| {
-        let tried = if path.forward.retry.avoid_previous_hosts { tried } else { &fresh };
+        let tried = if path.retry.avoid_previous_hosts { tried } else { &fresh };
         balance::pick(&cluster.endpoints, cluster.balance, tried, now, &mut ThreadDice)
     })
 }

@@ -7,6 +7,7 @@ use crate::{
     breaker::Breaker,
     endpoint::Endpoint,
     error::Cause,
+    mirror::Mirrors,
     outside::Outside,
     plan::Plans,
     pool::{Connector, Pools, Protocol},
@@ -143,6 +144,7 @@ impl MeshClientBuilder {
             clock: workload.clock(),
             protocol: self.protocol,
             telemetry: Arc::clone(workload.telemetry()),
+            originations: Arc::default(),
         };
         let pools = Pools::new(Arc::new(connector));
         let (config, telemetry) = (Arc::clone(workload.config()), Arc::clone(workload.telemetry()));
@@ -150,7 +152,9 @@ impl MeshClientBuilder {
         let endpoint = Endpoint { plans: Arc::clone(&plans) };
         let below = Timeout { inner: Retry { inner: Breaker { inner: Balance { inner: endpoint } } } };
         let outside = Timeout { inner: Outside { plans: Arc::clone(&plans) } };
-        let stack = Trace { inner: Route { plans: Arc::clone(&plans), workload, below, outside } };
+        let mirrors = Mirrors::new(below.clone(), workload.clock());
+        let route = Route { plans: Arc::clone(&plans), workload, below, mirrors, outside };
+        let stack = Trace { inner: route };
         MeshClient { shared: Arc::new(Shared { plans, stack, maintained: AtomicBool::new(false) }) }
     }
 }

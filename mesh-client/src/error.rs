@@ -9,6 +9,7 @@ use mesh_core::{
     event::{Flag, Flags},
     grpc,
     health::Overflow,
+    route::AbortAnswer,
 };
 use std::{error::Error as StdError, fmt, fmt::Write as _, sync::Arc};
 
@@ -26,6 +27,8 @@ pub enum ErrorKind {
     NoCluster,
     /// Policy forbids unknown hosts.
     Blocked,
+    /// The route injects a fault.
+    Fault,
     /// No endpoint can take it.
     NoEndpoints,
     /// A limit refused it.
@@ -71,8 +74,10 @@ pub(crate) enum Cause {
     NotReady,
     Request,
     NoRoute,
-    NoCluster,
+    /// What the route wants to be answered with then.
+    NoCluster(StatusCode),
     Blocked,
+    Fault(AbortAnswer),
     NoEndpoints,
     Overflow(Overflow),
     /// Not connected; it may be a TLS failure.
@@ -101,6 +106,7 @@ impl ErrorKind {
             Self::NoRoute => "no-route",
             Self::NoCluster => "no-cluster",
             Self::Blocked => "blocked",
+            Self::Fault => "fault",
             Self::NoEndpoints => "no-endpoints",
             Self::Overload => "overload",
             Self::Connect => "connect",
@@ -130,8 +136,15 @@ impl Cause {
             Self::NotReady => (ErrorKind::NotReady, UNAVAILABLE, None, Nothing),
             Self::Request => (ErrorKind::Request, StatusCode::BAD_REQUEST, None, Nothing),
             Self::NoRoute => (ErrorKind::NoRoute, StatusCode::NOT_FOUND, Some(Flag::NR), Nothing),
-            Self::NoCluster => (ErrorKind::NoCluster, UNAVAILABLE, Some(Flag::NC), Nothing),
+            Self::NoCluster(status) => (ErrorKind::NoCluster, status, Some(Flag::NC), Nothing),
             Self::Blocked => (ErrorKind::Blocked, StatusCode::BAD_GATEWAY, None, Nothing),
+            Self::Fault(answer) => {
+                let status = match answer {
+                    AbortAnswer::Status(status) => status,
+                    AbortAnswer::Grpc(_) => StatusCode::OK,
+                };
+                (ErrorKind::Fault, status, Some(Flag::FI), Text("fault filter abort"))
+            }
             Self::NoEndpoints => {
                 (ErrorKind::NoEndpoints, UNAVAILABLE, Some(Flag::UH), Text("no healthy upstream"))
             }
@@ -311,7 +324,11 @@ impl Error {
     pub fn into_response(self) -> Response<Bytes> {
         let (_, status, _, said) = self.0.cause.reply();
         let text = self.reply_text(said);
-        let mut response = if self.0.grpc { grpc_reply(status, &text) } else { http_reply(status, text) };
+        let mut response = match (self.0.grpc, self.0.cause) {
+            (_, Cause::Fault(AbortAnswer::Grpc(code))) => grpc_reply(code, &text),
+            (true, _) => grpc_reply(grpc::status_of_http(status), &text),
+            (false, _) => http_reply(status, text),
+        };
         if matches!(self.0.cause, Cause::Overflow(_)) {
             response.headers_mut().insert("x-envoy-overloaded", HeaderValue::from_static("true"));
         }
@@ -349,11 +366,11 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
 }
 
 // spec: envoy source/common/grpc/common.cc
-fn grpc_reply(status: StatusCode, text: &str) -> Response<Bytes> {
+pub(crate) fn grpc_reply(code: u8, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc::status_of_http(status))));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
     if let (false, Ok(message)) = (text.is_empty(), HeaderValue::try_from(percent_encoded(text))) {
         headers.insert("grpc-message", message);
     }

@@ -4,7 +4,11 @@
 //! came.
 
 use crate::body::CallInfo;
-use mesh_core::{balance::Tried, event::Flag};
+use mesh_core::{
+    balance::Tried,
+    event::Flag,
+    retry::{GiveUp, Provenance},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The journal of one call; written by the steps, read at its end.
@@ -27,6 +31,8 @@ pub(crate) struct Account {
     pub(crate) info: CallInfo,
     /// Whether a byte of any attempt may have reached a server.
     pub(crate) sent: bool,
+    /// What the end of its retries says to whoever it was made for.
+    pub(crate) provenance: Provenance,
 }
 
 impl Journal {
@@ -84,6 +90,15 @@ impl Journal {
     /// Returns whether connections that served before are to be avoided.
     pub(crate) fn is_stale(&self) -> bool {
         self.lock().stale
+    }
+
+    /// The last attempt stands, and why.
+    pub(crate) fn on_give_up(&self, reason: GiveUp) {
+        if let Some(flag) = reason.flag() {
+            self.on_flag(flag);
+        }
+        let mut notes = self.lock();
+        notes.account.provenance = notes.account.provenance.and(reason.provenance());
     }
 
     /// Adds a response flag.

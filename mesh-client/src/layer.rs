@@ -13,17 +13,21 @@ use crate::{
     step::Step,
     timeout::{Bounded, Bounds, Timeout},
 };
+mod fault;
+mod mirror;
+
 pub use crate::{body::Held, timeout::TimedBody};
 use bytes::Bytes;
+pub use fault::{FaultLayer, FaultService};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
-    event::Flag,
     health::{ClusterState, Limits, Permit},
-    retry::{Budget, Ceiling, RetryPolicy},
+    retry::{Budget, Ceiling, GiveUp, RetryPolicy},
     time::Time,
 };
 use mesh_runtime::Clock;
+pub use mirror::{MirrorLayer, MirrorService};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -184,7 +188,7 @@ impl Retried for StaticRetry {
         Time::MAX
     }
 
-    fn on_give_up(&self, _: Flag) {}
+    fn on_give_up(&self, _: GiveUp) {}
 }
 
 /// Refuses calls beyond a number under way at a time; a call is under way until its answer's body ends.

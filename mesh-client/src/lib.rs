@@ -1,7 +1,7 @@
 //! The calling side of the mesh: [`MeshClient`], and each of its layers for use alone.
 //!
-//! A request takes these steps, outermost first, and its answer the same way back: `trace` → `route` → `timeout` →
-//! `retry` → `breaker` → `balance` → `endpoint`, which takes a connection from a `pool`. Each step hands on the request
+//! A request takes these steps, outermost first, and its answer the same way back: `trace` → `route` → `fault` → `mirror` →
+//! `timeout` → `retry` → `breaker` → `balance` → `endpoint`, which takes a connection from a `pool`. Each step hands on the request
 //! and borrows what was decided; what happened on the way stands in the call's `journal`.
 
 mod client;
@@ -16,6 +16,10 @@ mod local;
 mod outside;
 mod path;
 mod plan;
+
+mod fault;
+
+mod mirror;
 
 mod timeout;
 

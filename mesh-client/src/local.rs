@@ -1,19 +1,26 @@
 //! Answers that a route gives by itself: redirects and direct responses.
 
-use crate::body::{CallInfo, ResponseBody};
+use crate::{
+    body::{CallInfo, ResponseBody},
+    error::grpc_reply,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use mesh_core::route::{Head, Redirect, Route, RouteAction};
+use mesh_core::{
+    grpc::is_grpc,
+    route::{Cited, Head, Redirect, Route, RouteAction},
+};
 
-/// Returns the answer of `route` to the request with `head`.
-pub(crate) fn answer(head: &Head<'_>, route: &Route) -> Response<ResponseBody> {
+/// Returns the answer of `route` to the request that is cited.
+pub(crate) fn answer(cited: &Cited<'_>, route: &Route) -> Response<ResponseBody> {
     let mut response = match &route.action {
-        RouteAction::Redirect(redirect) => redirected(head, redirect),
-        RouteAction::Direct { status, body } => direct(*status, body.clone()),
+        RouteAction::Redirect(redirect) => redirected(&cited.head, redirect),
+        RouteAction::Direct { status, body, .. } if is_grpc(cited.head.headers) => grpc(*status, body),
+        RouteAction::Direct { status, body, .. } => direct(*status, body.clone()),
         // A route that forwards is not answered here, and kinds of action that are not known yet are nobody's.
         _ => direct(StatusCode::NOT_FOUND, Bytes::new()),
     };
-    route.response_headers.apply(response.headers_mut());
+    route.response_headers.apply(response.headers_mut(), route.response_headers.values(cited));
     response
 }
 
@@ -26,6 +33,12 @@ fn direct(status: StatusCode, body: Bytes) -> Response<ResponseBody> {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     response
+}
+
+// spec: envoy source/common/router/router.cc: a direct response is a local reply, which gRPC gets in its own form
+fn grpc(status: StatusCode, body: &Bytes) -> Response<ResponseBody> {
+    let reply = grpc_reply(mesh_core::grpc::status_of_http(status), &String::from_utf8_lossy(body));
+    reply.map(|body| ResponseBody::local(body, CallInfo::default()))
 }
 
 fn redirected(head: &Head<'_>, redirect: &Redirect) -> Response<ResponseBody> {
@@ -46,10 +59,11 @@ fn location(head: &Head<'_>, redirect: &Redirect) -> String {
         (None, true) => without_default_port(authority),
         (None, false) => authority.to_owned(),
     };
-    let path = match (&redirect.uri, head.path_and_query.split_once('?')) {
-        (None, _) => head.path_and_query.to_owned(),
-        (Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
-        (Some(uri), _) => uri.clone(),
+    let path = match (&redirect.path, &redirect.uri, head.path_and_query.split_once('?')) {
+        (Some(rewrite), _, _) => rewrite.apply(head.path_and_query),
+        (None, None, _) => head.path_and_query.to_owned(),
+        (None, Some(uri), Some((_, query))) if !uri.contains('?') => format!("{uri}?{query}"),
+        (None, Some(uri), _) => uri.clone(),
     };
     format!("{scheme}://{authority}{path}")
 }
@@ -76,16 +90,33 @@ fn host_of(authority: &str) -> &str {
 mod tests {
     use super::*;
     use http::{HeaderMap, Method};
+    use mesh_core::route::{HeaderOps, PathRewrite, RouteMatch};
 
     #[test]
     fn a_redirect_replaces_what_it_names_and_keeps_the_rest() {
-        let none =
-            Redirect { status: StatusCode::FOUND, uri: None, authority: None, port: None, scheme: None };
+        let none = Redirect {
+            status: StatusCode::FOUND,
+            uri: None,
+            path: None,
+            authority: None,
+            port: None,
+            scheme: None,
+            fault: None,
+        };
+        let prefix = |matched, with: &str| Some(PathRewrite::Prefix { matched, with: with.to_owned() });
         let some = |text: &str| Some(text.to_owned());
         let table = [
             (none.clone(), "http://shop:8080/a?q=1"),
             (Redirect { uri: some("/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
             (Redirect { uri: some("/b?x"), ..none.clone() }, "http://shop:8080/b?x"),
+            (Redirect { path: prefix(2, "/b/c"), ..none.clone() }, "http://shop:8080/b/c?q=1"),
+            (Redirect { path: prefix(2, ""), ..none.clone() }, "http://shop:8080/?q=1"),
+            (Redirect { path: prefix(2, "/b"), ..none.clone() }, "http://shop:8080/b?q=1"),
+            (Redirect { path: prefix(1, "/b/"), ..none.clone() }, "http://shop:8080/b/a?q=1"),
+            (
+                Redirect { path: Some(PathRewrite::Whole("/c".to_owned())), ..none.clone() },
+                "http://shop:8080/c?q=1",
+            ),
             (Redirect { authority: some("other"), ..none.clone() }, "http://other/a?q=1"),
             (Redirect { port: Some(80), ..none.clone() }, "http://shop/a?q=1"),
             (Redirect { port: Some(81), ..none.clone() }, "http://shop:81/a?q=1"),
@@ -104,5 +135,38 @@ mod tests {
         for (redirect, expected) in table {
             assert_eq!(location(&head, &redirect), expected, "{redirect:?}");
         }
+    }
+
+    #[test]
+    fn a_direct_response_to_grpc_is_a_status_of_grpc() {
+        let action = RouteAction::Direct {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            body: Bytes::from_static(b"no"),
+            fault: None,
+        };
+        let route = Route {
+            name: "route".into(),
+            source: None,
+            matches: RouteMatch::default(),
+            action,
+            response_headers: HeaderOps::default(),
+        };
+        let answered = |content_type| {
+            let headers =
+                HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            let head = Head {
+                method: &Method::POST,
+                scheme: "http",
+                authority: "shop",
+                path_and_query: "/s/m",
+                headers: &headers,
+            };
+            let remote = std::net::Ipv4Addr::LOCALHOST.into();
+            answer(&Cited { head, version: http::Version::HTTP_2, remote }, &route)
+        };
+        let grpc = answered("application/grpc");
+        assert_eq!((grpc.status(), &grpc.headers()["grpc-status"]), (StatusCode::OK, &"2".parse().unwrap()));
+        assert_eq!(grpc.headers()["grpc-message"], "no");
+        assert_eq!(answered("text/plain").status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

@@ -1,12 +1,11 @@
-//! Calls to hosts that the mesh does not know: plain HTTP to the host that is named, with no policy but the caller's
-//! deadline.
+//! Calls to hosts that the mesh does not know: HTTP or HTTPS to the host that is named, as the caller says, with no
+//! policy but the caller's deadline.
 // spec: istio mesh/v1alpha1/config.proto OutboundTrafficPolicy: ALLOW_ANY passes through with no timeout and no retry
 
 use crate::{
     Error,
     body::RequestBody,
     endpoint::{EndpointBody, Exchange},
-    error::Cause,
     journal::Journal,
     plan::Plans,
     pool::{Key, Terms},
@@ -14,7 +13,10 @@ use crate::{
     timeout::{Bounded, Bounds},
 };
 use http::{Request, Response, uri::Authority};
-use mesh_core::{balance::Security, registry::Address};
+use mesh_core::{
+    balance::{Security, TlsOrigination},
+    registry::Address,
+};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -33,6 +35,7 @@ pub(crate) struct Exit {
     pub(crate) authority: Authority,
     pub(crate) bounds: Bounds,
     pub(crate) journal: Journal,
+    pub(crate) https: bool,
 }
 
 impl Bounded for Exit {
@@ -49,14 +52,11 @@ impl<'a> Step<&'a Exit> for Outside {
         request: Request<RequestBody>,
         exit: &'a Exit,
     ) -> Result<Response<EndpointBody>, Error> {
-        if request.uri().scheme_str() == Some("https") {
-            return Err(no_https(&exit.authority));
-        }
         let pools = &self.plans.pools;
         let pool = pools.outside(Key {
             cluster: CLUSTER.into(),
-            address: address(&exit.authority),
-            security: Security::Plaintext,
+            address: address(&exit.authority, exit.https),
+            security: security(&exit.authority, exit.https),
         });
         exit.journal.on_attempt(|_| Some(0));
         let exchange = Exchange {
@@ -70,22 +70,25 @@ impl<'a> Step<&'a Exit> for Outside {
     }
 }
 
-fn address(authority: &Authority) -> Address {
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority.host().trim_matches(['[', ']']);
+fn address(authority: &Authority, https: bool) -> Address {
+    let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let host = host(authority);
     match host.parse::<IpAddr>() {
         Ok(ip) => Address::Ip(SocketAddr::new(ip, port)),
         Err(_) => Address::Name(host.to_ascii_lowercase().into(), port),
     }
 }
 
-fn no_https(authority: &Authority) -> Error {
-    let host = authority.host();
-    let message = format!(
-        "{host} is no service of the mesh, and this client speaks TLS only to services of the mesh: declare a \
-         ServiceEntry for {host} with location MESH_INTERNAL and call http://{host}/, or call it with another client"
-    );
-    Error::new(Cause::Request, message)
+/// What the caller asks for is done: TLS with the authorities of the system, or plaintext.
+fn security(authority: &Authority, https: bool) -> Security {
+    match https {
+        true => Security::Origination(Arc::new(TlsOrigination::simple(host(authority)))),
+        false => Security::Plaintext,
+    }
+}
+
+fn host(authority: &Authority) -> &str {
+    authority.host().trim_matches(['[', ']'])
 }
 
 impl Terms {

@@ -11,10 +11,9 @@ use crate::{
 };
 use http::uri::Authority;
 use mesh_core::{
-    event::Flag,
     health::{ClusterState, Limits},
-    retry::{Ceiling, RetryPolicy},
-    route::{ClusterId, Forward},
+    retry::{Ceiling, GiveUp, RetryPolicy},
+    route::ClusterId,
     snapshot::Cluster,
     time::Time,
 };
@@ -27,7 +26,7 @@ pub(crate) struct Path<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) id: ClusterId,
     pub(crate) cluster: &'a Cluster,
-    pub(crate) forward: &'a Forward,
+    pub(crate) retry: &'a RetryPolicy,
     pub(crate) authority: Authority,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
@@ -37,6 +36,8 @@ pub(crate) struct Path<'a> {
     /// By when it must be complete in any case; no retry begins later.
     pub(crate) deadline: Time,
     pub(crate) grpc: bool,
+    /// Whether the caller asked for `https`: then nothing goes out in plaintext.
+    pub(crate) https: bool,
 }
 
 impl Bounded for Path<'_> {
@@ -51,7 +52,7 @@ impl Bounded for Path<'_> {
 
 impl Retried for Path<'_> {
     fn policy(&self) -> &RetryPolicy {
-        &self.forward.retry
+        self.retry
     }
 
     fn ceiling(&self) -> Ceiling<'_> {
@@ -67,8 +68,8 @@ impl Retried for Path<'_> {
         self.deadline
     }
 
-    fn on_give_up(&self, flag: Flag) {
-        self.journal.on_flag(flag);
+    fn on_give_up(&self, reason: GiveUp) {
+        self.journal.on_give_up(reason);
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Plans {
 
 impl Plan {
     fn of(snapshot: Arc<Snapshot>, telemetry: Arc<Telemetry>) -> Self {
-        let clusters = snapshot.clusters().iter().map(|_| OnceLock::new()).collect();
+        let clusters = (0..snapshot.cluster_numbers()).map(|_| OnceLock::new()).collect();
         Self { snapshot, clusters, telemetry }
     }
 
@@ -86,7 +86,7 @@ impl Plan {
             return;
         }
         let clusters: HashMap<&str, _> =
-            self.snapshot.clusters().iter().map(|cluster| (&*cluster.name, cluster)).collect();
+            self.snapshot.clusters().map(|cluster| (&*cluster.name, cluster)).collect();
         pools.retain(|key| {
             clusters.get(&*key.cluster).is_some_and(|cluster| {
                 let mut endpoints = cluster.endpoints.as_slice().iter();

@@ -9,6 +9,7 @@ mod error;
 mod http1;
 mod http2;
 mod lease;
+mod origination;
 mod state;
 mod table;
 mod tls;
@@ -19,11 +20,14 @@ use error::ConnectError;
 pub(crate) use http1::One;
 pub(crate) use http2::Two;
 pub(crate) use lease::{Lease, Lent};
+pub(crate) use origination::Originations;
 use state::{Next, Start, State, Waiter};
 pub(crate) use table::{Key, Pools};
 
 use crate::{Error, breaker::overflow};
+use http::uri::Scheme;
 use mesh_core::{
+    balance::Security,
     health::{ClusterState, Limits, Overflow, Permit},
     registry::Address,
     snapshot::Cluster,
@@ -99,6 +103,15 @@ impl Pool {
             draining: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             state: Mutex::default(),
+        }
+    }
+
+    /// Returns the scheme of what is sent here, as the other end sees it: a workload of the mesh is not told of the
+    /// mesh's TLS, a server outside of it speaks TLS itself.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.key.security {
+            Security::Origination(_) => Scheme::HTTPS,
+            _ => Scheme::HTTP,
         }
     }
 

@@ -2,13 +2,12 @@
 
 mod replay;
 
-pub(crate) use replay::{Replay, ReplayBody};
+pub(crate) use replay::{LOG_BYTES_MAX, Replay, ReplayBody};
 
 use crate::{Error, body::RequestBody, error::Cause, step::Step};
 use http::{Method, Request, Response, request::Parts};
 use http_body::Body;
 use mesh_core::{
-    event::Flag,
     retry::{Attempt, Ceiling, GiveUp, Outcome, RetryPolicy, Underway, Verdict},
     time::Time,
 };
@@ -29,8 +28,8 @@ pub(crate) trait Retried {
     /// Returns by when the call must be complete.
     fn deadline(&self) -> Time;
 
-    /// The last attempt stands; `flag` says why it is not made again, if that is remarkable.
-    fn on_give_up(&self, flag: Flag);
+    /// The last attempt stands, and why.
+    fn on_give_up(&self, reason: GiveUp);
 }
 
 /// The step that makes failed attempts again.
@@ -75,9 +74,7 @@ where
             let now = beside.clock().now();
             match policy.decide(&attempt, &ceiling, now, beside.deadline(), &mut ThreadDice) {
                 Verdict::GiveUp(reason) => {
-                    if let Some(flag) = reason.flag() {
-                        beside.on_give_up(flag);
-                    }
+                    beside.on_give_up(reason);
                     if let Some(retry) = underway.take_if(|_| is_success(&outcome, reason)) {
                         retry.on_success();
                     }
@@ -169,8 +166,9 @@ impl Error {
             Cause::NotReady
             | Cause::Request
             | Cause::NoRoute
-            | Cause::NoCluster
+            | Cause::NoCluster(_)
             | Cause::Blocked
+            | Cause::Fault(_)
             | Cause::NoEndpoints => Outcome::Refused,
         }
     }

@@ -10,8 +10,10 @@ use crate::{
     body::{RequestBody, ResponseBody},
     breaker::Breaker,
     error::Cause,
+    fault,
     journal::Journal,
     local,
+    mirror::{Mirrors, Origin},
     outside::{self, Exit, Outside},
     path::Path,
     plan::{Plan, Plans},
@@ -24,10 +26,11 @@ use call::Call;
 use http::{Request, Response};
 use mesh_core::{
     deadline,
+    retry::Provenance,
     route::{ClusterId, Decision, Forward, HeaderOps, Route as RouteRule, Target},
     time::Time,
 };
-use mesh_runtime::{Readiness, ThreadDice, Workload};
+use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
 use std::sync::Arc;
 
 /// The steps below the route, in their order.
@@ -39,6 +42,7 @@ pub(crate) struct Route {
     pub(crate) plans: Arc<Plans>,
     pub(crate) workload: Workload,
     pub(crate) below: Below,
+    pub(crate) mirrors: Mirrors,
     pub(crate) outside: Timeout<Outside>,
 }
 
@@ -60,7 +64,7 @@ impl Step<()> for Route {
             Decision::Forward { route, forward, target, .. } => {
                 self.forward(&plan, call, Chosen { route, forward, target }).await
             }
-            Decision::Answer { route, .. } => Ok(local::answer(&call.head(), route)),
+            Decision::Answer { route, .. } => self.answer(call, route).await,
             Decision::NoRoute { host } => {
                 let path = call.request.uri().path();
                 let message = format!("no route of {} matches {path:?} (NR)", host.name);
@@ -78,29 +82,37 @@ impl Step<()> for Route {
 impl Route {
     async fn forward(
         &self,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         mut call: Call,
         chosen: Chosen<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         let journal = Journal::of(Some(Arc::clone(&chosen.target.name)));
         let Some(id) = chosen.target.cluster else {
             let message = format!("there is no cluster {} (NC): see `meshctl analyze`", chosen.target.name);
-            return Err(self.unroutable(plan, &call, journal, Cause::NoCluster, message));
+            let cause = Cause::NoCluster(chosen.target.unknown_status);
+            return Err(self.unroutable(plan, &call, journal, cause, message));
         };
-        let started = self.workload.clock().now();
-        let mut record = Record::begin(&plan.connections(id).metrics, self.workload.clock(), started);
-        if let Err(error) = call.become_what(chosen) {
+        let clock = self.workload.clock();
+        let begun = clock.now();
+        let mut record = Record::begin(&plan.connections(id).metrics, clock, begun);
+        if let Err(error) = self.prepare(&mut call, chosen, &journal).await {
             return Err(record.end_with(error.settle(journal.account(), call.grpc)));
         }
+        // An injected delay is over before the timeout begins.
+        let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
-        let answer = self.below.run(call.request, &path).await;
+        let on_answer = chosen.order(&chosen.route.response_headers, &chosen.target.response_headers);
+        let on_answer = on_answer.map(|operations| (operations, operations.values(&call.cited())));
+        let request = self.mirror(plan, chosen.forward, call.request, &path);
+        let mut answer = self.below.run(request, &path).await;
         let account = path.journal.account();
+        note_provenance(&mut answer, account.provenance);
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => return Err(record.end_with(error.settle(account, call.grpc))),
         };
-        for operations in chosen.order(&chosen.route.response_headers, &chosen.target.response_headers) {
-            operations.apply(response.headers_mut());
+        for (operations, values) in on_answer {
+            operations.apply(response.headers_mut(), values);
         }
         record.on_head(response.status(), account.info.flags);
         Ok(response.map(|body| ResponseBody::upstream(body, account.info, record)))
@@ -123,7 +135,7 @@ impl Route {
             plan,
             id,
             cluster: plan.snapshot().cluster(id),
-            forward,
+            retry: &forward.retry,
             authority: call.authority.clone(),
             journal,
             clock,
@@ -132,7 +144,56 @@ impl Route {
             // While the body is still to come nobody knows when the timeout begins.
             deadline: if call.is_complete() { until } else { caller.unwrap_or(Time::MAX) },
             grpc: call.grpc,
+            https: call.https,
         }
+    }
+
+    /// Makes the request what the route wants it to be, and injects the route's faults: a delay counts against the
+    /// caller's deadline, not against the route's timeout.
+    async fn prepare(&self, call: &mut Call, chosen: Chosen<'_>, journal: &Journal) -> Result<(), Error> {
+        call.become_what(chosen)?;
+        self.inject(chosen.route, call.context.deadline(), journal).await
+    }
+
+    async fn inject(
+        &self,
+        route: &RouteRule,
+        deadline: Option<Time>,
+        journal: &Journal,
+    ) -> Result<(), Error> {
+        let Some(fault) = route.fault() else { return Ok(()) };
+        let deadline = deadline.map(|deadline| self.workload.clock().instant(deadline));
+        fault::inject(fault, deadline, &mut ThreadDice, |flag| journal.on_flag(flag)).await
+    }
+
+    /// The answer of the route itself, unless it injects a fault.
+    async fn answer(&self, call: Call, route: &RouteRule) -> Result<Response<ResponseBody>, Error> {
+        let journal = Journal::default();
+        match self.inject(route, call.context.deadline(), &journal).await {
+            Ok(()) => Ok(local::answer(&call.cited(), route)),
+            Err(error) => Err(error.settle(journal.account(), call.grpc)),
+        }
+    }
+
+    fn mirror(
+        &self,
+        plan: &Arc<Plan>,
+        forward: &Forward,
+        request: Request<RequestBody>,
+        path: &Path<'_>,
+    ) -> Request<RequestBody> {
+        if forward.mirrors.is_empty() {
+            return request;
+        }
+        let Path { authority, bounds, grpc, https, .. } = path;
+        let origin = Origin {
+            plan: Arc::clone(plan),
+            authority: authority.clone(),
+            timeout: bounds.timeout,
+            grpc: *grpc,
+            https: *https,
+        };
+        self.mirrors.send(&forward.mirrors, request, &origin)
     }
 
     async fn pass_through(&self, mut call: Call) -> Result<Response<ResponseBody>, Error> {
@@ -142,6 +203,7 @@ impl Route {
             authority: call.authority,
             bounds: Bounds { timeout: None, deadline },
             journal: Journal::of(Some(outside::CLUSTER.into())),
+            https: call.https,
         };
         let answer = self.outside.run(call.request, &exit).await;
         let account = exit.journal.account();
@@ -160,6 +222,21 @@ impl Route {
             _ => Error::new(cause, message),
         };
         error.settle(journal.account(), call.grpc)
+    }
+}
+
+/// Leaves behind, for the answer to the request in whose course the call was made, why it is not worth another try.
+fn note_provenance<B>(answer: &mut Result<Response<B>, Error>, retries: Provenance) {
+    let deeper = answer.as_mut().map_or(Provenance::NONE, |response| {
+        let deeper = Provenance::of_headers(response.headers());
+        if !deeper.is_none() {
+            response.headers_mut().remove(Provenance::HEADER);
+        }
+        deeper
+    });
+    let provenance = retries.and(deeper);
+    if !provenance.is_none() {
+        Context::note(provenance);
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool)
 pub(crate) fn announce(headers: &mut HeaderMap, path: &Path<'_>, attempt: u32) {
     headers.insert(ATTEMPT_COUNT, number(attempt));
     let now = path.clock.now();
-    let end = deadline::shorten(path.until, now, path.forward.retry.per_try_timeout);
+    let end = deadline::shorten(path.until, now, path.retry.per_try_timeout);
     if let Some(left) = deadline::remaining(end, now) {
         headers.insert(deadline::EXPECTED_TIMEOUT_MS, deadline::expected_timeout_ms(left));
         if path.grpc {
@@ -78,11 +78,12 @@ pub(crate) fn form(
     mut request: Request<RequestBody>,
     authority: &Authority,
     h2: bool,
+    scheme: Scheme,
 ) -> Result<Request<RequestBody>, Error> {
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     if h2 {
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(scheme);
         parts.authority = Some(authority.clone());
         parts.path_and_query = Some(path);
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| unusable(authority, &error))?;
@@ -174,15 +175,15 @@ mod tests {
     fn a_form_can_be_given_twice() {
         let authority = Authority::from_static("reviews:80");
         let request = Request::get("/a?b=c").body(RequestBody::empty()).unwrap();
-        let one = form(request, &authority, false).unwrap();
+        let one = form(request, &authority, false, Scheme::HTTP).unwrap();
         assert_eq!(
             (one.uri().to_string(), one.headers()["host"].to_str().unwrap()),
             ("/a?b=c".into(), "reviews:80")
         );
-        let two = form(one, &authority, true).unwrap();
+        let two = form(one, &authority, true, Scheme::HTTP).unwrap();
         assert_eq!(two.uri(), "http://reviews:80/a?b=c");
         assert!(!two.headers().contains_key("host"));
-        let one = form(two, &authority, false).unwrap();
+        let one = form(two, &authority, false, Scheme::HTTP).unwrap();
         assert_eq!(one.uri(), "/a?b=c");
     }
 }

@@ -37,7 +37,7 @@ impl ConfigFiles {
 
     /// Returns what is in force, as it is served.
     pub(crate) fn in_force(&self) -> InForce {
-        let Accepted { resources, diagnostics } = &self.accepted;
+        let Accepted { resources, diagnostics, .. } = &self.accepted;
         let errors = diagnostics.iter().filter(|finding| finding.level == Level::Error);
         InForce {
             items: resources.iter().map(|resource| Arc::new(item(resource))).collect(),

@@ -7,7 +7,7 @@ mod pick;
 mod set;
 mod tried;
 
-pub use endpoint::{Endpoint, Mutual, Security};
+pub use endpoint::{ClientFiles, Endpoint, Mutual, Security, TlsOrigination};
 pub use pick::{Policy, pick};
 pub use set::EndpointSet;
 pub use tried::Tried;

@@ -32,4 +32,8 @@ pub mod authorize;
 
 pub mod explain;
 
+pub mod analyze;
+
+pub mod testing;
+
 pub mod event;

@@ -4,11 +4,11 @@
 //! be a name, which the shell resolves.
 
 use crate::config::{
-    Resource, Spec,
+    Changes, Resource, ResourceKey, Spec,
     istio::{self, EntryLocation, Resolution, ServiceEntry, ServicePort, WorkloadEntry},
 };
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -108,7 +108,8 @@ pub struct Service {
 /// Every service, by full host.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    services: BTreeMap<Arc<str>, Service>,
+    services: BTreeMap<Arc<str>, Arc<Service>>,
+    resources: BTreeMap<ResourceKey, Arc<Resource>>,
 }
 
 impl Registry {
@@ -119,37 +120,52 @@ impl Registry {
     /// configuration describes.
     pub fn build(resources: &[Arc<Resource>], domain: &str) -> Self {
         let mut registry = Self::default();
-        for resource in resources {
-            if let Spec::Service(service) = &resource.spec {
-                let host = full_host(&resource.key.name, &resource.key.namespace, domain);
-                registry.add(kubernetes_service(host, resource, service));
-            }
-        }
-        for resource in resources {
-            if let Spec::ServiceEntry(entry) = &resource.spec {
-                for host in &entry.hosts {
-                    let host = full_host(&host.value, &resource.key.namespace, domain);
-                    registry.add(entry_service(host, resource, entry));
-                }
-            }
-        }
+        registry.apply(&Changes { old: Vec::new(), new: resources.to_vec() }, domain);
         registry
     }
 
+    /// Applies `changes` and returns the hosts whose service is not what it was.
+    pub fn apply(&mut self, changes: &Changes, domain: &str) -> BTreeSet<Arc<str>> {
+        for old in &changes.old {
+            self.resources.remove(&old.key);
+        }
+        for new in &changes.new {
+            self.resources.insert(new.key.clone(), Arc::clone(new));
+        }
+        let before = std::mem::take(&mut self.services);
+        let resources: Vec<_> = self.resources.values().cloned().collect();
+        for resource in &resources {
+            if let Spec::Service(service) = &resource.spec {
+                let host = full_host(&resource.key.name, &resource.key.namespace, domain);
+                self.add(kubernetes_service(host, resource, service));
+            }
+        }
+        for resource in &resources {
+            if let Spec::ServiceEntry(entry) = &resource.spec {
+                for host in &entry.hosts {
+                    let host = full_host(&host.value, &resource.key.namespace, domain);
+                    self.add(entry_service(host, resource, entry));
+                }
+            }
+        }
+        let hosts = before.keys().chain(self.services.keys()).cloned().collect::<BTreeSet<_>>();
+        hosts.into_iter().filter(|host| before.get(host) != self.services.get(host)).collect()
+    }
+
     /// Returns the service with this full host.
-    pub fn get(&self, host: &str) -> Option<&Service> {
+    pub fn get(&self, host: &str) -> Option<&Arc<Service>> {
         self.services.get(host)
     }
 
     /// Returns every service in the order of hosts.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values()
     }
 
     fn add(&mut self, service: Service) {
         match self.services.entry(Arc::clone(&service.host)) {
-            btree_map::Entry::Vacant(place) => drop(place.insert(service)),
-            btree_map::Entry::Occupied(mut known) => known.get_mut().join(service),
+            btree_map::Entry::Vacant(place) => drop(place.insert(Arc::new(service))),
+            btree_map::Entry::Occupied(mut known) => Arc::make_mut(known.get_mut()).join(service),
         }
     }
 }
@@ -167,6 +183,11 @@ impl Service {
         if self.resolution == Resolution::None {
             self.resolution = other.resolution;
         }
+    }
+
+    /// Returns whether it has a port of this number.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        self.ports.iter().any(|known| known.number == port)
     }
 
     /// Returns where `instance` listens for service port `port`.

@@ -8,6 +8,7 @@ mod ceiling;
 mod condition;
 mod outcome;
 mod policy;
+mod provenance;
 
 pub use backoff::Backoff;
 pub use budget::{Budget, Loan};
@@ -15,3 +16,4 @@ pub use ceiling::{Ceiling, Reservation, Underway};
 pub use condition::{Condition, RetryOn, UnknownCondition};
 pub use outcome::{Outcome, grpc_status};
 pub use policy::{Attempt, GiveUp, RetryPolicy, Verdict};
+pub use provenance::Provenance;

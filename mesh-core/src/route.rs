@@ -10,14 +10,15 @@ mod rewrite;
 mod weighted;
 
 pub use fault::{Abort, AbortAnswer, Chance, Delay, Fault};
-pub use headers::{HeaderOpError, HeaderOps, authority_of};
+pub use headers::{Caller, Cited, CitedValues, HeaderOpError, HeaderOps, authority_of, check_header_value};
+pub(crate) use host::Ports;
 pub use host::{Authority, HostTable};
 pub use matcher::{Condition, Mismatch, RouteMatch};
-pub use rewrite::{PathRewrite, Rewrite};
+pub use rewrite::{PathRewrite, Rewrite, Substitution, SubstitutionError};
 pub use weighted::{Weighted, WeightsError};
 
 use crate::{config::Origin, dice::Dice, retry::RetryPolicy};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::{sync::Arc, time::Duration};
 
 /// What routing reads of a request.
@@ -46,7 +47,7 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     /// The routes, in order; the first match wins.
     pub routes: Vec<Route>,
-    /// The object the routes come from; `None` where there is no VirtualService and the service itself is the route.
+    /// The object the routes come from; `None` where the service itself is the route.
     pub source: Option<Origin>,
 }
 
@@ -68,6 +69,7 @@ pub struct Route {
 /// What a route does.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "almost every route forwards")]
 pub enum RouteAction {
     /// Sends the request to one of its destinations.
     Forward(Forward),
@@ -79,6 +81,8 @@ pub enum RouteAction {
         status: StatusCode,
         /// The body.
         body: bytes::Bytes,
+        /// Faults injected before it is given.
+        fault: Option<Fault>,
     },
 }
 
@@ -119,10 +123,15 @@ pub struct Target {
     pub subset: Arc<str>,
     /// The service port.
     pub port: u16,
-    /// Its cluster; `None` if host or subset do not exist: answered with 503, flag NC.
+    /// Its cluster; `None` if host or subset do not exist: answered with `unknown_status`, flag NC.
     pub cluster: Option<ClusterId>,
+    /// The status where there is no such cluster: 503, but 500 for a route of the Gateway API.
+    // spec: istio pilot/pkg/networking/core/route/route.go applyHTTPRouteDestination; envoy config.route.v3.RouteAction.cluster_not_found_response_code
+    pub unknown_status: StatusCode,
     /// The name the cluster has or would have.
     pub name: Arc<str>,
+    /// The authority that requests to it have, unless the route rewrites it.
+    pub authority: Option<HeaderValue>,
     /// `headers.request` of the destination.
     pub request_headers: HeaderOps,
     /// `headers.response` of the destination.
@@ -134,14 +143,18 @@ pub struct Target {
 pub struct Redirect {
     /// The status.
     pub status: StatusCode,
-    /// Replaces the path.
+    /// Replaces the path, and the query if it has one itself.
     pub uri: Option<String>,
+    /// Replaces a part of the path, or the whole; there is no `uri` then.
+    pub path: Option<PathRewrite>,
     /// Replaces the authority.
     pub authority: Option<String>,
     /// Replaces the port.
     pub port: Option<u16>,
     /// Replaces the scheme.
     pub scheme: Option<String>,
+    /// Faults injected before it is given.
+    pub fault: Option<Fault>,
 }
 
 /// Where a request goes.
@@ -174,6 +187,17 @@ pub enum Decision<'a> {
     Passthrough,
     /// The host is not known, and policy forbids passing through: 502.
     Blocked,
+}
+
+impl Route {
+    /// Returns the faults that it injects before it does anything else.
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.action {
+            RouteAction::Forward(Forward { fault, .. })
+            | RouteAction::Redirect(Redirect { fault, .. })
+            | RouteAction::Direct { fault, .. } => fault.as_ref(),
+        }
+    }
 }
 
 impl VirtualHost {

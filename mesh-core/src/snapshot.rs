@@ -1,29 +1,49 @@
 //! What is true now: the whole configuration, compiled for one workload, immutable.
 //!
-//! `compile` ties the parts together: `view` says which objects this workload sees, `policy` layers the traffic policy
-//! of a destination, `clusters` makes clusters of services, `routes` makes routes of rules, `hosts` makes virtual hosts
-//! of routes, `inbound` the rules for what comes in.
+//! `compiler` ties the parts together: `index` says which objects this workload sees and what a change touches, `view` is
+//! that for one compilation, `policy` layers the traffic policy of a destination, `clusters` makes clusters of services,
+//! `delegate` puts the routes of delegates where they belong, `routes` makes routes of rules, `attached` likewise those of the Gateway API, `hosts` makes virtual hosts of routes,
+//! `gateway` those of an edge, `scope` is what a Sidecar lets a workload see, `telemetry` what is told of its requests,
+//! `inbound` the rules for what comes in.
 
+mod attached;
+mod cluster_table;
 mod clusters;
+mod compiler;
+mod delegate;
+mod gateway;
 mod hosts;
 mod inbound;
+mod index;
 mod policy;
 mod routes;
+mod scope;
+mod settings;
+mod telemetry;
 mod view;
+
+pub use compiler::Compiler;
+pub use gateway::compile_gateway;
+pub use scope::Scope;
+pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
+
+use cluster_table::ClusterTable;
 
 use crate::{
     authorize::Authorizer,
     balance::{EndpointSet, Policy},
     config::{
         Diagnostic, Origin, Resource,
-        istio::{ClientTlsMode, MtlsMode},
+        istio::{
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
+            PathNormalization, TlsVersion,
+        },
     },
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
-    registry::Registry,
-    retry::Budget,
-    route::{Authority, ClusterId, Decision, Head, HostTable, VirtualHost},
+    retry::{Budget, RetryPolicy},
+    route::{Authority, Chance, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,6 +72,38 @@ pub struct MeshSettings {
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
+    /// Other names of the own trust domain, from the time before it was renamed. Default none.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// The mutual TLS mode of servers where no policy says otherwise; never `Unset`. Default `Permissive`.
+    pub default_mtls: MtlsMode,
+    /// Whether endpoints that speak mutual TLS are called so where no DestinationRule says otherwise. Default true.
+    pub auto_mtls: bool,
+    /// The retries of routes that name none, and of services without routes. Default Istio's.
+    pub retry: RetryPolicy,
+    /// How endpoints are chosen where no DestinationRule says otherwise. Default least request.
+    pub balance: Policy,
+    /// The circuit breakers where no DestinationRule sets them. Default 2^32-1 each.
+    pub limits: Limits,
+    /// The blocks in force where no DestinationRule writes them. Default none.
+    pub default_traffic_policy: DefaultTrafficPolicy,
+    /// Preferences among localities where no DestinationRule says otherwise. Default on, without rules.
+    pub locality: LocalitySetting,
+    /// `exportTo` of services that have none; empty is everybody, the default.
+    pub service_export_to: Vec<String>,
+    /// `exportTo` of VirtualServices that have none; empty is everybody, the default.
+    pub virtual_service_export_to: Vec<String>,
+    /// `exportTo` of DestinationRules that have none; empty is everybody, the default.
+    pub destination_rule_export_to: Vec<String>,
+    /// How requests are logged. Default not at all.
+    pub access_log: AccessLogSettings,
+    /// How often a trace is begun; `None`, the default, leaves it to the process.
+    pub sampling: Option<Chance>,
+    /// The least version of TLS between workloads. Default 1.2.
+    pub tls_version_min: TlsVersion,
+    /// How paths are normalised. Default `Base`.
+    pub path_normalization: PathNormalization,
+    /// Which Istio's defaults are meant. Default today's.
+    pub compat: Compat,
 }
 
 impl MeshSettings {
@@ -63,6 +115,22 @@ impl MeshSettings {
             trust_domain,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
+            trust_domain_aliases: Vec::new(),
+            default_mtls: MtlsMode::Permissive,
+            auto_mtls: true,
+            retry: RetryPolicy::default(),
+            balance: Policy::default(),
+            limits: Limits::default(),
+            default_traffic_policy: DefaultTrafficPolicy::default(),
+            locality: LocalitySetting::default(),
+            service_export_to: Vec::new(),
+            virtual_service_export_to: Vec::new(),
+            destination_rule_export_to: Vec::new(),
+            access_log: AccessLogSettings::default(),
+            sampling: None,
+            tls_version_min: TlsVersion::default(),
+            path_normalization: PathNormalization::default(),
+            compat: Compat::default(),
         }
     }
 }
@@ -72,7 +140,7 @@ impl MeshSettings {
 pub struct Snapshot {
     version: Arc<str>,
     hosts: HostTable,
-    clusters: Box<[Arc<Cluster>]>,
+    clusters: ClusterTable,
     allow_any: bool,
     /// How the names end that only the mesh can give a meaning: `.svc.cluster.local`.
     mesh_suffix: String,
@@ -116,6 +184,34 @@ pub struct Cluster {
     pub budget: Arc<Budget>,
 }
 
+impl Cluster {
+    /// Returns what stands at a number that is no cluster's.
+    fn vacant() -> Self {
+        Self {
+            name: "".into(),
+            host: "".into(),
+            namespace: "".into(),
+            subset: "".into(),
+            port: 0,
+            endpoints: EndpointSet::default(),
+            balance: Policy::default(),
+            limits: Limits::default(),
+            connect_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            max_requests_per_connection: 0,
+            outlier: None,
+            tls: ClientTlsMode::Disable,
+            rule: None,
+            state: Arc::default(),
+            budget: Arc::default(),
+        }
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 /// The rules for what comes in.
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
@@ -143,22 +239,9 @@ pub fn compile(
     settings: &MeshSettings,
     states: &States,
 ) -> (Snapshot, Vec<Diagnostic>) {
-    let registry = Registry::build(resources, &settings.domain);
-    let view = view::View::new(resources, &registry, viewer, settings);
-    let mut findings = Vec::new();
-    let mut clusters = clusters::Clusters::new(&view, states);
-    let hosts = hosts::compile(&view, &mut clusters, &mut findings);
-    let inbound = inbound::compile(&view);
-    findings.append(&mut clusters.findings);
-    let snapshot = Snapshot {
-        version: version.into(),
-        hosts,
-        clusters: clusters.finish(),
-        allow_any: settings.allow_any,
-        mesh_suffix: format!(".svc.{}", settings.domain),
-        inbound,
-    };
-    (snapshot, findings)
+    let mut sorted = resources.to_vec();
+    sorted.sort_by(|a, b| a.key.cmp(&b.key));
+    Compiler::new(viewer.clone()).compile(version, &sorted, settings, states)
 }
 
 impl Snapshot {
@@ -169,7 +252,7 @@ impl Snapshot {
         Self {
             version: "".into(),
             hosts: HostTable::default(),
-            clusters: Box::default(),
+            clusters: ClusterTable::default(),
             allow_any: false,
             mesh_suffix: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
@@ -206,12 +289,17 @@ impl Snapshot {
 
     /// Returns cluster number `id` of this snapshot.
     pub fn cluster(&self, id: ClusterId) -> &Arc<Cluster> {
-        &self.clusters[id.0 as usize]
+        self.clusters.get(id)
     }
 
-    /// Returns every cluster; the index is its number.
-    pub fn clusters(&self) -> &[Arc<Cluster>] {
-        &self.clusters
+    /// Returns every cluster that a route leads to.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter().filter(|cluster| !cluster.is_vacant())
+    }
+
+    /// Returns a bound of the clusters' numbers: each is below it, and few below it are no cluster's.
+    pub fn cluster_numbers(&self) -> usize {
+        self.clusters.len()
     }
 
     /// Returns the names of all hosts and the routes behind them.

@@ -20,7 +20,7 @@ fn a_good_edit_is_in_force_and_a_deleted_object_is_gone() {
 fn an_object_that_did_not_change_is_the_same_arc() {
     let text = [rule("v1"), route("v1")].join("---\n");
     let first = load(&[("a.yaml", &text)]);
-    let second = edit(&first, &[("a.yaml", &text.replace("weight: 1", "weight: 2"))]);
+    let second = edit(&first, &[("a.yaml", &text.replace("attempts: 1", "attempts: 2"))]);
     assert!(Arc::ptr_eq(&first.resources[0], &second.resources[0]));
     assert!(!Arc::ptr_eq(&first.resources[1], &second.resources[1]));
 }
@@ -32,7 +32,7 @@ fn a_broken_edit_changes_nothing_that_worked_and_says_what_was_kept() {
     let good = [rule.as_str(), &route].join("---\n");
     let first = load(&[("a.yaml", &good)]);
     for (text, about) in [
-        (good.replace("weight: 1", "weight: -1"), Some("VirtualService default/reviews")),
+        (good.replace("attempts: 1", "attempts: -1"), Some("VirtualService default/reviews")),
         (good.replace("hosts:", "hots:"), Some("VirtualService default/reviews")),
         (good.replace("hosts: [reviews]", "hosts: [reviews"), Some("VirtualService default/reviews")),
         (good.replace("subset: v1", "subset: v3"), Some("VirtualService default/reviews")),
@@ -47,7 +47,7 @@ fn a_broken_edit_changes_nothing_that_worked_and_says_what_was_kept() {
         ("x".repeat(9 * 1024 * 1024), None),
     ] {
         let second = edit(&first, &[("a.yaml", &text)]);
-        assert_eq!((in_force(&second), weight(&second)), (in_force(&first), 1), "{text:.400}");
+        assert_eq!((in_force(&second), attempts(&second)), (in_force(&first), 1), "{text:.400}");
         let error = second.diagnostics.iter().find(|finding| finding.is_error()).unwrap();
         assert_eq!(error.resource.as_ref().map(ToString::to_string).as_deref(), about, "{error}");
         let kept = error.kept.as_ref().unwrap();
@@ -58,15 +58,15 @@ fn a_broken_edit_changes_nothing_that_worked_and_says_what_was_kept() {
         let third = edit(&second, &[("a.yaml", &text)]);
         assert_eq!(third.resources, second.resources);
         assert_eq!(third.diagnostics, second.diagnostics);
-        let mended = edit(&third, &[("a.yaml", &good.replace("weight: 1", "weight: 7"))]);
-        assert_eq!((mended.diagnostics.len(), weight(&mended)), (0, 7));
+        let mended = edit(&third, &[("a.yaml", &good.replace("attempts: 1", "attempts: 7"))]);
+        assert_eq!((mended.diagnostics.len(), attempts(&mended)), (0, 7));
     }
 }
 
 #[test]
 fn a_good_object_beside_a_broken_one_is_in_force_at_once() {
     let first = load(&[("a.yaml", &[rule("v1"), route("v1")].join("---\n"))]);
-    let text = [rule("v1,v2"), route("v1").replace("weight: 1", "weight: x")].join("---\n");
+    let text = [rule("v1,v2"), route("v1").replace("attempts: 1", "attempts: x")].join("---\n");
     let second = edit(&first, &[("a.yaml", &text)]);
     assert_eq!(
         in_force(&second),
@@ -91,7 +91,7 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
 
 #[test]
 fn a_broken_object_that_never_was_good_is_left_out() {
-    let first = load(&[("a.yaml", &route("v1").replace("weight: 1", "weight: -1"))]);
+    let first = load(&[("a.yaml", &route("v1").replace("attempts: 1", "attempts: -1"))]);
     assert_eq!(in_force(&first), [""; 0]);
     assert_eq!(
         first.diagnostics[0].kept.as_deref(),
@@ -138,10 +138,10 @@ fn a_broken_security_object_keeps_its_last_good_version_and_fails_closed_without
 
 #[test]
 fn of_two_documents_of_one_object_the_first_counts() {
-    let (one, two) = (route("v1"), route("v1").replace("weight: 1", "weight: 2"));
+    let (one, two) = (route("v1"), route("v1").replace("attempts: 1", "attempts: 2"));
     let rule = rule("v1");
     let first = load(&[("a.yaml", &[rule.as_str(), &one].join("---\n")), ("b.yaml", &two)]);
-    assert_eq!(weight(&first), 1);
+    assert_eq!(attempts(&first), 1);
     let [finding] = &first.diagnostics[..] else { panic!("{:#?}", first.diagnostics) };
     assert_eq!((finding.code, finding.level), (Code::DUPLICATE_OBJECT, Level::Error));
     assert!(
@@ -150,12 +150,12 @@ fn of_two_documents_of_one_object_the_first_counts() {
     );
 
     // The first breaks: its last good version is in force, not the other document, which was refused all the time.
-    let broken = [rule.as_str(), &one.replace("weight: 1", "weight: -1")].join("---\n");
+    let broken = [rule.as_str(), &one.replace("attempts: 1", "attempts: -1")].join("---\n");
     let second = edit(&first, &[("a.yaml", &broken), ("b.yaml", &two)]);
     assert_eq!(second.resources, first.resources);
     // The first is deleted: the other is the only one.
     let third = edit(&second, &[("a.yaml", &rule), ("b.yaml", &two)]);
-    assert_eq!((weight(&third), third.diagnostics.len()), (2, 0));
+    assert_eq!((attempts(&third), third.diagnostics.len()), (2, 0));
     // The same document twice is no contradiction.
     let twice = load(&[("a.yaml", &rule), ("b.yaml", &rule)]);
     assert_eq!(twice.diagnostics.iter().map(|finding| finding.level).collect::<Vec<_>>(), [Level::Warning]);
@@ -164,13 +164,15 @@ fn of_two_documents_of_one_object_the_first_counts() {
 #[test]
 fn an_object_that_moves_to_another_file_is_there_all_the_time() {
     let first = load(&[("a.yaml", &[rule("v1"), route("v1")].join("---\n")), ("b.yaml", "")]);
-    let moved = route("v1").replace("weight: 1", "weight: 3");
+    let moved = route("v1").replace("attempts: 1", "attempts: 3");
     let second = edit(&first, &[("a.yaml", &rule("v1")), ("b.yaml", &moved)]);
-    assert_eq!((weight(&second), second.diagnostics.len()), (3, 0));
+    assert_eq!((attempts(&second), second.diagnostics.len()), (3, 0));
     // Also if it arrives broken.
-    let third =
-        edit(&second, &[("a.yaml", &[rule("v1"), moved.replace("weight: 3", "weight: -3")].join("---\n"))]);
-    assert_eq!(weight(&third), 3);
+    let third = edit(
+        &second,
+        &[("a.yaml", &[rule("v1"), moved.replace("attempts: 3", "attempts: -3")].join("---\n"))],
+    );
+    assert_eq!(attempts(&third), 3);
 }
 
 #[test]
@@ -187,9 +189,9 @@ fn a_subset_that_never_was_defined_is_an_error_that_names_the_rule_and_its_subse
     // A later edit that leaves it as it is, is no edit that made it dangle.
     let second = edit(
         &first,
-        &[("a.yaml", &[rule("v1,v2"), route("v3").replace("weight: 1", "weight: 9")].join("---\n"))],
+        &[("a.yaml", &[rule("v1,v2"), route("v3").replace("attempts: 1", "attempts: 9")].join("---\n"))],
     );
-    assert_eq!((weight(&second), second.diagnostics.len()), (9, 1));
+    assert_eq!((attempts(&second), second.diagnostics.len()), (9, 1));
 }
 
 /// One row per pair of namespaces and spellings: the route's destination, the rule's host, and whether they meet.
@@ -219,7 +221,31 @@ fn hosts_meet_by_their_full_names() {
 #[test]
 fn a_route_of_a_gateway_needs_no_subset_of_ours() {
     let route = route("v3").replace("hosts:", "gateways: [edge]\n  hosts:");
-    assert_eq!(load(&[("a.yaml", &route)]).diagnostics, []);
+    let accepted = load(&[("a.yaml", &route)]);
+    let paths: Vec<_> = accepted.diagnostics.iter().map(|finding| finding.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["spec.gateways", "spec.gateways[0]"],
+        "it is for a gateway, and the gateway is missing"
+    );
+}
+
+#[test]
+fn an_object_without_hosts_is_an_error_unless_another_one_delegates_to_it() {
+    let child = route("v1").replace("name: reviews\n", "name: child\n").replace("  hosts: [reviews]\n", "");
+    let root = route("v1")
+        .replace("  - route:", "  - match: [{uri: {prefix: /a}}]\n    delegate: {name: child}\n  - route:");
+    let alone = load(&[("a.yaml", &rule("v1")), ("b.yaml", &child)]);
+    let [finding] = &alone.diagnostics[..] else { panic!("{:#?}", alone.diagnostics) };
+    assert_eq!((finding.code, finding.level, &finding.path[..]), (Code::SCHEMA, Level::Error, "spec.hosts"));
+    assert_eq!(finding.resource.as_ref().unwrap().to_string(), "VirtualService default/child");
+    assert!(
+        in_force(&alone).contains(&"VirtualService default/child v1".to_owned()),
+        "the root may come later"
+    );
+
+    let both = edit(&alone, &[("a.yaml", &rule("v1")), ("b.yaml", &child), ("c.yaml", &root)]);
+    assert_eq!(both.diagnostics, []);
 }
 
 /// One row per edit of a rule (subsets) and a route (subset) that were `v1` and `v1`: what is in force afterwards, and
@@ -289,7 +315,7 @@ fn the_last_good_versions_survive_a_restart() {
     assert_eq!(in_force(&restored), in_force(&before));
     assert_eq!(restored.diagnostics, []);
 
-    let broken = edit(&restored, &[("a.yaml", &good.replace("weight: 1", "weight: -1"))]);
+    let broken = edit(&restored, &[("a.yaml", &good.replace("attempts: 1", "attempts: -1"))]);
     assert_eq!(in_force(&broken), in_force(&before));
     assert!(broken.diagnostics[0].kept.as_ref().unwrap().contains("a.yaml:11:1"), "{:?}", broken.diagnostics);
     assert_eq!(in_force(&edit(&restored, &[("a.yaml", "{")])), in_force(&before));
@@ -321,7 +347,7 @@ fn rule(subsets: &str) -> String {
 fn route(subset: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: reviews\nspec:\n  \
-         hosts: [reviews]\n  http:\n  - route:\n    - destination: {{host: reviews, subset: {subset}}}\n      weight: 1\n"
+         hosts: [reviews]\n  http:\n  - route:\n    - destination: {{host: reviews, subset: {subset}}}\n    retries:\n      attempts: 1\n"
     )
 }
 
@@ -356,10 +382,10 @@ fn subsets(resource: &Resource) -> String {
     }
 }
 
-fn weight(accepted: &Accepted) -> u32 {
+fn attempts(accepted: &Accepted) -> u32 {
     let route = accepted.resources.iter().find_map(|resource| match &resource.spec {
-        Spec::VirtualService(spec) => Some(&spec.http[0].route[0]),
+        Spec::VirtualService(spec) => spec.http[0].retries.as_ref(),
         _ => None,
     });
-    route.unwrap().weight.value
+    route.unwrap().attempts.unwrap()
 }

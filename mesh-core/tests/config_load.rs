@@ -4,12 +4,15 @@
 use mesh_core::config::{
     Code, Diagnostic, Level, Loaded, Options, Resource, Spec,
     istio::{
-        AuthorizationAction, ClientTlsMode, EntryLocation, LoadBalancer, MtlsMode, Resolution, StringMatch,
-        VirtualService,
+        AuthorizationAction, ClientTlsMode, EntryLocation, HttpRoute, LoadBalancer, MtlsMode, Resolution,
+        StringMatch, VirtualService,
     },
     load,
 };
-use mesh_core::retry::Condition;
+use mesh_core::{
+    retry::Condition,
+    route::{Abort, AbortAnswer, Chance, Delay, Substitution},
+};
 use std::{collections::BTreeMap, time::Duration};
 
 #[test]
@@ -71,7 +74,7 @@ fn every_field_that_has_an_effect_is_read() {
         (&spec.gateways[..], &spec.export_to[..]),
         (&["mesh".into(), "edge".into()][..], &[".".into()][..])
     );
-    let [full, redirect, direct] = &spec.http[..] else { panic!() };
+    let [full, regex, prefix, redirect, delegate, bytes, direct] = &spec.http[..] else { panic!() };
     let all = &full.matches[0];
     assert_eq!(all.uri, Some(StringMatch::Prefix("/api".into())));
     assert!(all.ignore_uri_case);
@@ -94,12 +97,13 @@ fn every_field_that_has_an_effect_is_read() {
     assert_eq!((&all.source_labels["version"][..], &all.gateways[0][..]), ("v1", "mesh"));
     assert_eq!(full.route[0].destination.port, Some(9080));
     assert_eq!(full.route[0].headers.request.set, [("x-to".into(), "v1".into())]);
-    let rewrite = full.rewrite.as_ref().unwrap();
+    let rewrite_of = |route: &HttpRoute| route.rewrite.clone().unwrap();
+    let rewrite = rewrite_of(full);
     assert_eq!(
         (rewrite.uri.as_deref(), rewrite.authority.as_deref()),
         (Some("/v2"), Some("reviews.internal"))
     );
-    assert_eq!(full.timeout.as_ref().unwrap().value, Duration::from_millis(1500));
+    assert_eq!(full.timeout.as_ref().unwrap().value, Duration::from_millis(2500));
     let retries = full.retries.as_ref().unwrap();
     assert_eq!((retries.attempts, retries.ignore_previous_hosts), (Some(3), Some(false)));
     assert_eq!(retries.per_try_timeout, Some(Duration::from_millis(500)));
@@ -109,6 +113,25 @@ fn every_field_that_has_an_effect_is_read() {
     assert_eq!(full.headers.request.remove, ["x-c"]);
     assert_eq!(full.headers.request.add, [("x-b".into(), "b".into())]);
     assert_eq!(full.headers.response.add, [("x-d".into(), "d".into())]);
+    let fault = full.fault.as_ref().unwrap();
+    let delay = Delay { chance: Chance::of_percent(0.5), duration: Duration::from_secs(2) };
+    let abort = Abort { chance: Chance::of_percent(12.5), answer: AbortAnswer::Grpc(14) };
+    assert_eq!((fault.delay, fault.abort), (Some(delay), Some(abort)));
+    assert_eq!(full.mirror.as_ref().unwrap().subset.as_ref().unwrap().value, "v3");
+    assert_eq!(full.mirror_percentage, Some(Chance::of_percent(25.0)));
+    let pattern = regex::Regex::new("^/regex/(.*)").unwrap();
+    assert_eq!(rewrite_of(regex).regex, Some(Substitution::new(pattern, r"/\1").unwrap()));
+    let shares: Vec<_> = regex.mirrors.iter().map(|mirror| mirror.percentage).collect();
+    assert_eq!(shares, [Some(Chance::of_percent(50.0)), None]);
+    assert_eq!(regex.route[0].headers.response.remove, ["x-e"]);
+    let prefix = prefix.redirect.as_ref().unwrap();
+    assert_eq!(
+        (prefix.prefix_rewrite.as_deref(), prefix.request_port, prefix.code),
+        (Some("/new/"), true, 301)
+    );
+    let delegate = delegate.delegate.as_ref().unwrap();
+    assert_eq!((&*delegate.name, delegate.namespace.as_deref()), ("team", Some("teams")));
+    assert_eq!(bytes.direct_response.as_ref().unwrap().body, [0, 1, 2]);
     let redirect = redirect.redirect.as_ref().unwrap();
     assert_eq!((redirect.code, redirect.port, redirect.scheme.as_deref()), (307, Some(8080), Some("https")));
     assert_eq!(direct.direct_response.as_ref().unwrap().body, b"teapot");
@@ -197,8 +220,6 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
     #[rustfmt::skip] // A table: one row, one line.
     let rows: Vec<(&str, String, Code, &str, &str)> = vec![
         // VirtualService
-        ("VirtualService", format!("http: [{{{ROUTE}}}]"), schema, "spec.hosts", "`hosts` is required"),
-        ("VirtualService", format!("hosts: []\nhttp: [{{{ROUTE}}}]"), schema, "spec.hosts", "at least one host"),
         ("VirtualService", format!("hosts: ['*']\nhttp: [{{{ROUTE}}}]"), schema, "spec.hosts", "host `*` is not allowed"),
         ("VirtualService", format!("hosts: [a.b, A.B]\nhttp: [{{{ROUTE}}}]"), schema, "spec.hosts", "overlap"),
         ("VirtualService", format!("hosts: ['*.foo.bar', '*.bar']\nhttp: [{{{ROUTE}}}]"), schema, "spec.hosts", "overlap"),
@@ -209,15 +230,13 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("VirtualService", "hosts: [a]".into(), schema, "spec", "one of http, tcp and tls"),
         ("VirtualService", "hosts: [a]\nhttp: {}".into(), schema, "spec.http", "expected a list, found a mapping"),
         ("VirtualService", "hosts: [a]\nhttp:\n- \n".into(), schema, "spec.http[0]", "must not be empty"),
-        ("VirtualService", http("name: x"), schema, "spec.http[0]", "one of route, redirect and directResponse"),
+        ("VirtualService", http("name: x"), schema, "spec.http[0]", "one of route, redirect, directResponse and delegate"),
         ("VirtualService", with("redirect: {uri: /}"), schema, "spec.http[0]", "exclude each other"),
         ("VirtualService", http("route: []"), schema, "spec.http[0].route", "at least one destination"),
         ("VirtualService", http("redirect: {uri: /}, rewrite: {uri: /}"), schema, "spec.http[0].rewrite", "exclude each other"),
         ("VirtualService", http("redirect: {redirectCode: 200}"), schema, "spec.http[0].redirect.redirectCode", "200 is not a redirect"),
-        ("VirtualService", http("redirect: {prefixRewrite: /}"), schema, "spec.http[0].redirect.prefixRewrite", "not supported"),
         ("VirtualService", http("directResponse: {}"), schema, "spec.http[0].directResponse.status", "is required"),
         ("VirtualService", http("directResponse: {status: 99}"), schema, "spec.http[0].directResponse.status", "out of range"),
-        ("VirtualService", http("delegate: {name: b}"), schema, "spec.http[0].delegate", "not supported"),
         ("VirtualService", http("route: [{weight: 1}]"), schema, "spec.http[0].route[0].destination", "is required"),
         ("VirtualService", http("route: [{destination: {subset: a}}]"), schema, "spec.http[0].route[0].destination.host", "is required"),
         ("VirtualService", http("route: [{destination: {host: a}, weight: -5}]"), schema, "spec.http[0].route[0].weight", "-5 must not be negative"),
@@ -238,12 +257,11 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
         ("VirtualService", with("match: [{uri: {regex: 'a)|(?:b'}}]"), regexp, "spec.http[0].match[0].uri.regex", "is not valid"),
         ("VirtualService", with(&format!("match: [{{uri: {{regex: {}}}}}]", "a".repeat(1025))), regexp, "spec.http[0].match[0].uri.regex", "at most 1024"),
         ("VirtualService", with(r"match: [{uri: {regex: '(\w{500}){500}'}}]"), regexp, "spec.http[0].match[0].uri.regex", "exceeds"),
-        ("VirtualService", with("match: [{headers: {'@request.auth.claims.sub': {exact: a}}}]"), schema, "spec.http[0].match[0].headers[@request.auth.claims.sub]", "not the name of a header"),
+        ("VirtualService", with("match: [{headers: {'@request.auth.claims.sub': {exact: a}}}]"), schema, "spec.http[0].match[0].headers[@request.auth.claims.sub]", "works at gateways only"),
         ("VirtualService", with("match: [{ignoreUriCase: maybe}]"), schema, "spec.http[0].match[0].ignoreUriCase", "true or false"),
         ("VirtualService", with("headers: {request: {set: {a b: c}}}"), schema, "spec.http[0].headers.request.set[a b]", "not the name of a header"),
         ("VirtualService", with("headers: {request: {set: {a: \"b\\nc\"}}}"), schema, "spec.http[0].headers.request.set.a", "control characters"),
         ("VirtualService", with("rewrite: {authority: x}, headers: {request: {set: {':authority': y}}}"), schema, "spec.http[0].rewrite", "set by headers too"),
-        ("VirtualService", with("rewrite: {uriRegexRewrite: {match: a, rewrite: b}}"), schema, "spec.http[0].rewrite.uriRegexRewrite", "not supported"),
         ("VirtualService", with("wieght: 1"), schema, "spec.http[0].wieght", "unknown field `wieght`"),
         ("VirtualService", with("timeouts: 1s"), schema, "spec.http[0].timeouts", "did you mean `timeout`?"),
         ("VirtualService", with("<<: {a: b}"), schema, "spec.http[0][<<]", "unknown field"),
@@ -327,8 +345,6 @@ fn what_istio_would_refuse_is_an_error_at_its_field() {
 #[rustfmt::skip] // A table: one row, one line.
 fn what_istio_has_and_this_mesh_has_not_is_a_warning_and_the_rest_works() {
     for (kind, spec, code, path) in [
-        ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], fault: {abort: {}}}]", Code::NO_EFFECT, "spec.http[0].fault"),
-        ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], mirror: {host: b}}]", Code::NO_EFFECT, "spec.http[0].mirror"),
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], corsPolicy: {}}]", Code::NO_EFFECT, "spec.http[0].corsPolicy"),
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], match: [{headers: {uri: {exact: a}}}]}]", Code::NO_EFFECT, "spec.http[0].match[0].headers.uri"),
         ("VirtualService", "hosts: [a]\nhttp: [{route: [{destination: {host: a}}], headers: {request: {set: {':path': /}}}}]", Code::NO_EFFECT, "spec.http[0].headers.request.set[:path]"),
@@ -527,7 +543,7 @@ fn foreign_kinds_are_named_once_each_and_never_spoil_a_file() {
     let deployment =
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {x: [{}]}}\n---\n";
     let text = format!(
-        "{}{}apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\n---\n\
+        "{}{}apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\n---\n\
          apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: a}}\n---\n\
          apiVersion: kyverno.io/v1\nkind: Policy\nmetadata: {{name: a}}\n---\n{}",
         deployment.repeat(3),
@@ -546,10 +562,10 @@ fn foreign_kinds_are_named_once_each_and_never_spoil_a_file() {
         .collect();
     assert_eq!(
         said.keys().copied().collect::<Vec<_>>(),
-        ["Deployment", "Policy", "RequestAuthentication", "Service", "Whatever"]
+        ["Deployment", "NetworkPolicy", "Policy", "Service", "Whatever"]
     );
     assert!(said["Deployment"].contains("3 objects"));
-    assert!(said["RequestAuthentication"].contains("NOT in force"));
+    assert!(said["NetworkPolicy"].contains("NOT in force"));
 }
 
 #[test]
@@ -649,14 +665,15 @@ fn a_policy_on_trial_decides_nothing() {
 #[test]
 fn kinds_that_are_left_out_are_checked_for_what_istio_requires_of_them() {
     for (kind, spec, path) in [
-        ("Gateway", "selector: {a: b}", Some("spec.servers")),
-        ("Gateway", "servers: [{}]", None),
-        ("Sidecar", "egress:", Some("spec.egress")),
-        ("Sidecar", "outboundTrafficPolicy: {}", None),
         ("EnvoyFilter", "filters: [{filterType: HTTP}, {}]", Some("spec.filters[1].filterType")),
         ("EnvoyFilter", "configPatches: [{}]", None),
+        ("ProxyConfig", "selector: {matchLabels: {a: b}}\nimage: {imageType: distroless}", None),
+        ("ProxyConfig", "imag: {}", Some("spec.imag")),
+        ("WorkloadGroup", "template: {}", None),
     ] {
-        let loaded = read(&object(kind, spec));
+        let mut options = Options::default();
+        options.extensions = Level::Warning;
+        let loaded = load("mesh.yaml", &object(kind, spec), &options);
         let errors: Vec<_> = loaded.diagnostics.iter().filter(|finding| finding.is_error()).collect();
         assert_eq!(errors.first().map(|error| &error.path[..]), path, "{kind} {spec}");
         assert!(
@@ -665,8 +682,32 @@ fn kinds_that_are_left_out_are_checked_for_what_istio_requires_of_them() {
                 .all(|error| error.resource.as_ref().unwrap().to_string() == format!("{kind} default/x"))
         );
         assert!(loaded.complete && loaded.broken.is_empty() && loaded.resources.is_empty());
-        assert!(loaded.diagnostics.iter().any(|finding| finding.code == Code::FOREIGN_KIND));
+        let left_out = loaded.diagnostics.iter().any(|finding| finding.code == Code::FOREIGN_KIND);
+        assert_eq!(left_out, kind == "EnvoyFilter", "{kind} {spec}");
     }
+}
+
+#[test]
+fn what_extends_envoy_is_an_error_unless_the_reader_is_told_to_warn() {
+    for (kind, group) in [
+        ("EnvoyFilter", "networking.istio.io/v1alpha3"),
+        ("WasmPlugin", "extensions.istio.io/v1alpha1"),
+        ("TrafficExtension", "extensions.istio.io/v1alpha1"),
+    ] {
+        let text = format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: x}}\n");
+        for level in [Level::Error, Level::Warning] {
+            let mut options = Options::default();
+            assert_eq!(options.extensions, Level::Error);
+            options.extensions = level;
+            let loaded = load("mesh.yaml", &text, &options);
+            let [finding] = &loaded.diagnostics[..] else { panic!("{:#?}", loaded.diagnostics) };
+            assert_eq!((finding.code, finding.level), (Code::FOREIGN_KIND, level), "{kind}");
+            assert!(finding.message.contains("NOT in force"), "{finding}");
+            assert!(loaded.complete && loaded.broken.is_empty());
+        }
+    }
+    let loaded = read(&object("ProxyConfig", "concurrency: 2"));
+    assert_eq!((loaded.diagnostics.len(), loaded.diagnostics[0].code), (1, Code::NO_EFFECT));
 }
 
 #[test]

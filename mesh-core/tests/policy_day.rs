@@ -194,5 +194,10 @@ impl Tally {
 }
 
 fn answer() -> Outcome {
-    Outcome::Answer { status: http::StatusCode::OK, grpc: None, ratelimited: false }
+    Outcome::Answer {
+        status: http::StatusCode::OK,
+        grpc: None,
+        ratelimited: false,
+        provenance: mesh_core::retry::Provenance::NONE,
+    }
 }

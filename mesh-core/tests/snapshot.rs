@@ -70,17 +70,6 @@ fn a_rule_for_a_service_that_is_hidden_from_the_caller_still_routes_its_host() {
 }
 
 #[test]
-fn routes_behind_one_that_takes_everything_are_named() {
-    let mesh = Mesh::of(&[
-        PAYMENT,
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: payment}\nspec:\n  hosts: [payment]\n  http:\n\
-         \x20 - route: [{destination: {host: payment}}]\n  - match: [{uri: {exact: /a}}]\n    route: [{destination: {host: payment}}]\n",
-    ]);
-    let finding = mesh.finding(Code::UNREACHABLE_RULE);
-    assert_eq!((finding.path.as_str(), finding.location.as_ref().unwrap().line), ("spec.http[1]", 8));
-}
-
-#[test]
 fn a_destination_without_a_port_is_noted_where_the_service_has_several() {
     let two = PAYMENT.replace("ports: [", "ports: [{number: 81, name: grpc, protocol: GRPC}, ");
     assert!(Mesh::of(&[&two, SPLIT]).finding(Code::PORT_REQUIRED).message.contains("81, 80"));
@@ -549,7 +538,7 @@ impl Mesh {
     }
 
     fn named(&self, part: &str) -> &Arc<Cluster> {
-        self.snapshot.clusters().iter().find(|cluster| cluster.name.contains(part)).unwrap()
+        self.snapshot.clusters().find(|cluster| cluster.name.contains(part)).unwrap()
     }
 
     fn is_passthrough(&self, url: &str) -> bool {

@@ -50,7 +50,7 @@ fn a_request_that_no_route_takes_is_a_404_and_does_not_fall_through_to_the_servi
 }
 
 #[test]
-fn a_prefix_in_a_virtual_service_is_one_of_the_text_and_not_of_segments() {
+fn a_prefix_is_one_of_the_text_in_a_virtual_service_and_of_segments_in_an_http_route() {
     let mesh = Mesh::of(&[
         REVIEWS,
         &routes(&format!("{{name: api, match: [{{uri: {{prefix: /api}}}}], {TO_REVIEWS}}}")),
@@ -58,6 +58,15 @@ fn a_prefix_in_a_virtual_service_is_one_of_the_text_and_not_of_segments() {
     assert_eq!(mesh.route("http://reviews/api/v1").as_deref(), Some("api"));
     assert_eq!(mesh.route("http://reviews/apiary").as_deref(), Some("api"));
     assert_eq!(mesh.route("http://reviews/ap"), None);
+
+    let attached = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: reviews}\n\
+         spec: {parentRefs: [{group: '', kind: Service, name: reviews}], \
+         rules: [{matches: [{path: {type: PathPrefix, value: /api}}], backendRefs: [{name: reviews, port: 80}]}]}\n";
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: reviews}\nspec: {ports: [{port: 80, name: http}]}\n";
+    let mesh = Mesh::of(&[service, attached]);
+    assert!(mesh.route("http://reviews/api/v1").is_some());
+    assert_eq!(mesh.route("http://reviews/apiary"), None, "an HTTPRoute's prefix is one of segments");
 }
 
 #[test]

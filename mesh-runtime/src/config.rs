@@ -13,15 +13,20 @@ use arc_swap::ArcSwap;
 use mesh_core::{
     config::Resource,
     health::States,
-    snapshot::{MeshSettings, Snapshot, Viewer},
+    snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::sync::watch;
 
 /// The snapshot in force and the states that outlive it.
 pub struct ConfigStore {
     current: ArcSwap<Snapshot>,
     states: States,
+    /// Compiles what comes next, for the workload that it compiled for last.
+    compiler: Mutex<Option<Compiler>>,
     clock: Clock,
     changed: watch::Sender<u64>,
 }
@@ -32,6 +37,7 @@ impl ConfigStore {
         Self {
             current: ArcSwap::from_pointee(first),
             states: States::default(),
+            compiler: Mutex::default(),
             clock,
             changed: watch::channel(0).0,
         }
@@ -59,7 +65,9 @@ impl ConfigStore {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Compiles `resources` for `viewer` and puts the result in force. Returns what was found.
+    /// Compiles `resources`, sorted by key, for `viewer` and puts the result in force. Returns what was found.
+    ///
+    /// Only what differs from the last time is compiled again.
     pub fn compile(
         &self,
         version: &str,
@@ -67,8 +75,13 @@ impl ConfigStore {
         viewer: &Viewer,
         settings: &MeshSettings,
     ) -> Vec<mesh_core::config::Diagnostic> {
-        let (snapshot, found) =
-            mesh_core::snapshot::compile(version, resources, viewer, settings, &self.states);
+        let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ours = compiler
+            .take()
+            .filter(|last| last.viewer() == viewer)
+            .unwrap_or_else(|| Compiler::new(viewer.clone()));
+        let (snapshot, found) = ours.compile(version, resources, settings, &self.states);
+        *compiler = Some(ours);
         self.publish(snapshot);
         found
     }

@@ -3,11 +3,17 @@
 //! It travels in a task-local, so no user code carries it. A task spawned by a handler takes it along with
 //! [`Context::scope`].
 
-use mesh_core::time::Time;
-use std::sync::Arc;
+use mesh_core::{retry::Provenance, time::Time};
+use std::{cell::Cell, sync::Arc};
 
 tokio::task_local! {
-    static CURRENT: Context;
+    static CURRENT: Current;
+}
+
+/// The context entered, and what the calls made in it have left behind.
+struct Current {
+    context: Context,
+    provenance: Cell<Provenance>,
 }
 
 /// The context of the request being handled. Cloning it is one atomic addition, and an empty one is nothing at all.
@@ -41,7 +47,7 @@ impl Context {
 
     /// Returns the context of the request being handled, or an empty one outside of any.
     pub fn current() -> Self {
-        CURRENT.try_with(Self::clone).unwrap_or_default()
+        CURRENT.try_with(|current| current.context.clone()).unwrap_or_default()
     }
 
     /// Returns by when the answer must be complete.
@@ -56,12 +62,36 @@ impl Context {
 
     /// Runs `future` with this context.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+        CURRENT.scope(Current::of(self), future).await
     }
 
     /// Runs `f` with this context; for polling a body.
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self.clone(), f)
+        CURRENT.sync_scope(Current::of(self.clone()), f)
+    }
+
+    /// Runs `f` with this context, and adds to `provenance` what calls that failed meanwhile said of their retries.
+    pub fn enter_noting<R>(&self, provenance: &mut Provenance, f: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(Current::of(self.clone()), || {
+            let result = f();
+            *provenance = provenance.and(CURRENT.with(|current| current.provenance.get()));
+            result
+        })
+    }
+
+    /// Notes, for the answer to the request being handled, that a call made for it has failed like this.
+    ///
+    /// What a spawned task notes is noted for nobody.
+    pub fn note(provenance: Provenance) {
+        let note = |current: &Current| current.provenance.set(current.provenance.get().and(provenance));
+        // Outside of a request there is nobody to tell.
+        let _ = CURRENT.try_with(note);
+    }
+}
+
+impl Current {
+    fn of(context: Context) -> Self {
+        Self { context, provenance: Cell::default() }
     }
 }
 
@@ -111,6 +141,18 @@ mod tests {
         });
         let (one, two) = tokio::join!(one, two);
         assert_eq!((one, two), (context(1).deadline(), context(2).deadline()));
+    }
+
+    #[test]
+    fn what_calls_leave_behind_is_noted_for_the_request_they_were_made_for() {
+        let mut noted = Provenance::NONE;
+        context(1).enter_noting(&mut noted, || Context::note(Provenance::RETRIED));
+        context(1).enter_noting(&mut noted, || Context::note(Provenance::BUDGET_SPENT));
+        assert_eq!(noted, Provenance::RETRIED.and(Provenance::BUDGET_SPENT));
+        let mut other = Provenance::NONE;
+        context(1).enter_noting(&mut other, || ());
+        assert!(other.is_none());
+        Context::note(Provenance::RETRIED);
     }
 
     #[test]

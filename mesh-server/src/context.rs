@@ -7,7 +7,7 @@ use crate::{reply::Reply, step::Step};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
 use http_body::{Body, Frame, SizeHint};
-use mesh_core::{deadline, time::Time};
+use mesh_core::{deadline, retry::Provenance, time::Time};
 use mesh_runtime::{Clock, Context, context::Trace};
 use pin_project_lite::pin_project;
 use std::{
@@ -128,12 +128,18 @@ pin_project! {
         #[pin]
         inner: T,
         context: Context,
+        provenance: Provenance,
     }
 }
 
 impl<T> Scoped<T> {
     pub(crate) fn new(inner: T, context: Context) -> Self {
-        Self { inner, context }
+        Self { inner, context, provenance: Provenance::NONE }
+    }
+
+    /// Returns what failed calls, made while it was polled, said of their retries.
+    pub(crate) fn provenance(&self) -> Provenance {
+        self.provenance
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -147,7 +153,7 @@ impl<F: Future> Future for Scoped<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let inner = this.inner;
-        this.context.enter(|| inner.poll(cx))
+        this.context.enter_noting(this.provenance, || inner.poll(cx))
     }
 }
 

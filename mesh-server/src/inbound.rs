@@ -13,6 +13,7 @@ use crate::{
     hygiene::StripSpoofable,
     normalise::Normalise,
     peer::{Identify, Peer},
+    provenance,
     reply::Reply,
     stall,
     step::Step,
@@ -98,7 +99,7 @@ impl<H: Handler> Inbound<H> {
         let overdue = Overdue::new(&context, self.shared.workload.clock());
         let body = RequestBody::new(body, (!grpc).then_some(self.shared.limits.body_gap));
         let call = Call::new(self.handler.clone(), Request::from_parts(head, body));
-        Kind::Handler { call: Scoped::new(call, context), overdue }
+        Kind::Handler { call: Scoped::new(call, context), overdue, verified: self.steps.0.0.is_some() }
     }
 }
 
@@ -129,7 +130,7 @@ pin_project! {
     enum Kind<H: Handler> {
         Forbidden,
         Reply { reply: Reply },
-        Handler { #[pin] call: Scoped<Call<H>>, overdue: Overdue },
+        Handler { #[pin] call: Scoped<Call<H>>, overdue: Overdue, verified: bool },
     }
 }
 
@@ -141,8 +142,8 @@ impl<H: Handler> Future for Answer<H> {
         let answer = match this.kind.project() {
             KindProjected::Forbidden => return Poll::Ready(Err(Forbidden)),
             KindProjected::Reply { reply } => Err(*reply),
-            KindProjected::Handler { call, overdue } => {
-                let polled = poll_handler(call, overdue, cx);
+            KindProjected::Handler { call, overdue, verified } => {
+                let polled = poll_handler(call, overdue, *verified, cx);
                 stall::note(&polled);
                 ready!(polled)
             }
@@ -157,11 +158,13 @@ impl<H: Handler> Future for Answer<H> {
 fn poll_handler<H: Handler>(
     mut call: Pin<&mut Scoped<Call<H>>>,
     overdue: &mut Overdue,
+    verified: bool,
     cx: &mut task::Context<'_>,
 ) -> Poll<Answered<H::Body>> {
     // After a panic the call is not polled again, only dropped: nothing of it is seen half changed.
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-        Ok(Poll::Ready(response)) => {
+        Ok(Poll::Ready(mut response)) => {
+            provenance::tell(&mut response, call.provenance(), verified);
             let context = call.context().clone();
             Poll::Ready(Ok((response.map(|body| Scoped::new(body, context)), std::mem::take(overdue))))
         }

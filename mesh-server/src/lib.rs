@@ -21,6 +21,7 @@ mod limits;
 mod normalise;
 mod peer;
 mod protocol;
+mod provenance;
 mod reply;
 mod server;
 mod sniff;

@@ -20,3 +20,4 @@ mod identity;
 mod intruder;
 mod quickstart;
 mod strangers;
+mod tiers;

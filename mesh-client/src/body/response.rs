@@ -124,7 +124,7 @@ impl ResponseBody {
     }
 
     fn broken(&self, error: Error) -> Error {
-        let account = crate::journal::Account { info: self.info.clone(), sent: true };
+        let account = crate::journal::Account { info: self.info.clone(), sent: true, ..Default::default() };
         error.settle(account, false)
     }
 }

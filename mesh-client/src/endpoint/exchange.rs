@@ -56,7 +56,7 @@ impl Exchange<'_> {
 
     async fn send(&self, mut lease: Lease, request: Request<RequestBody>) -> Result<Sent, Error> {
         let had_body = !request.body().is_end_stream();
-        let request = wire::form(request, self.authority, lease.is_h2())?;
+        let request = wire::form(request, self.authority, lease.is_h2(), self.pool.scheme())?;
         let bounds = Bounds { timeout: self.per_try_timeout, deadline: None };
         // From here, not from the beginning of the attempt: making a connection has a bound of its own.
         // spec: envoy source/common/router/upstream_request.cc setupPerTryTimeout

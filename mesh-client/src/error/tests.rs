@@ -13,7 +13,8 @@ fn every_local_reply_is_envoys() {
         (NotReady, Kind::NotReady, 503, "", String::new()),
         (Request, Kind::Request, 400, "", String::new()),
         (NoRoute, Kind::NoRoute, 404, "NR", String::new()),
-        (NoCluster, Kind::NoCluster, 503, "NC", String::new()),
+        (NoCluster(StatusCode::SERVICE_UNAVAILABLE), Kind::NoCluster, 503, "NC", String::new()),
+        (NoCluster(StatusCode::INTERNAL_SERVER_ERROR), Kind::NoCluster, 500, "NC", String::new()),
         (Blocked, Kind::Blocked, 502, "", String::new()),
         (NoEndpoints, Kind::NoEndpoints, 503, "UH", "no healthy upstream".to_owned()),
         (Overflow(super::Overflow::Requests), Kind::Overload, 503, "UO", reset("overflow")),
@@ -46,7 +47,7 @@ fn a_reply_after_retries_says_so_and_gives_the_transports_reason() {
     let info = CallInfo { attempts: 3, ..CallInfo::default() };
     let error = Error::new(Cause::Connect { tls: true }, "for people")
         .with_transport("TLS error: bad certificate")
-        .settle(Account { info, sent: false }, false);
+        .settle(Account { info, ..Account::default() }, false);
     assert_eq!(
         error.into_response().body(),
         "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote \

@@ -2,7 +2,10 @@
 //!
 //! There is no way back from TLS to plaintext: what policy asks for is what is done, or it fails.
 
-use super::{ConnectError, Key, New, One, Protocol, Two, tls::Handshake};
+use super::{
+    ConnectError, Key, New, One, Originations, Protocol, Two,
+    tls::{Handshake, Outward},
+};
 use crate::{body::RequestBody, error::Cause};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::{balance::Security, registry::Address, time::Time};
@@ -35,6 +38,7 @@ pub(crate) struct Connector {
     pub(crate) clock: Clock,
     pub(crate) protocol: Protocol,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) originations: Arc<Originations>,
 }
 
 /// A connection on which no request was sent yet, and the future that drives it.
@@ -125,6 +129,19 @@ impl Connector {
                     generation: AtomicU64::default(),
                 };
                 handshake(secured.stream, h2, meta, self.clock.now()).await
+            }
+            Security::Origination(settings) => {
+                let tls = Outward::prepare(self, key, settings).await?;
+                let (tcp, address) = open(&key.address).await.map_err(refused)?;
+                let stream = tls.run(tcp).await?;
+                let h2 = stream.get_ref().1.alpn_protocol().is_some_and(|protocol| protocol == b"h2");
+                let meta = Meta {
+                    label: address.to_string().into(),
+                    expires: Time::MAX,
+                    peer: None,
+                    generation: AtomicU64::default(),
+                };
+                handshake(stream, h2, meta, self.clock.now()).await
             }
             Security::Refused(why) => Err(ConnectError::new(
                 Cause::Connect { tls: true },

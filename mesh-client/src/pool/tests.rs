@@ -80,6 +80,7 @@ fn pool(listener: &TcpListener, protocol: Protocol) -> Arc<Pool> {
         clock: Clock::start(),
         protocol,
         telemetry: Arc::new(Telemetry::new(&Settings::for_service("client"))),
+        originations: Arc::default(),
     };
     let key = Key {
         cluster: "outbound|80||reviews".into(),

@@ -2,7 +2,10 @@
 
 use super::{ConnectError, Key, connect::Connector};
 use crate::error::Cause;
-use mesh_core::{balance::Mutual, time::Time};
+use mesh_core::{
+    balance::{Mutual, TlsOrigination},
+    time::Time,
+};
 use mesh_runtime::identity::{Side, SvidError, VerifiedPeer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{io, sync::Arc};
@@ -68,6 +71,50 @@ impl<'a> Handshake<'a> {
             .verified_peer(stream.get_ref().1, Side::Server)
             .map_err(|error| failure(key, mutual, io::Error::other(error)))?;
         Ok(Secured { stream, peer })
+    }
+}
+
+/// What a handshake with a server outside of the mesh will be made with.
+pub(super) struct Outward<'a> {
+    key: &'a Key,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl<'a> Outward<'a> {
+    /// # Errors
+    ///
+    /// Returns which file of the settings does not read, or that the server name is none.
+    pub(super) async fn prepare(
+        connector: &Connector,
+        key: &'a Key,
+        settings: &TlsOrigination,
+    ) -> Result<Self, ConnectError> {
+        let refused = |what: &dyn std::fmt::Display| {
+            let message = format!("cannot speak TLS to {} (UF): {what}", key.address);
+            ConnectError::new(Cause::Connect { tls: true }, message, Some(format!("TLS error: {what}")))
+        };
+        let (originations, alpn) = (Arc::clone(&connector.originations), connector.alpn());
+        let wanted = settings.clone();
+        // It reads files, so not on a thread that drives connections.
+        let built = tokio::task::spawn_blocking(move || originations.config(&wanted, alpn)).await;
+        let config = built.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+        let name = ServerName::try_from(settings.sni.to_string())
+            .map_err(|error| refused(&format!("{:?} is no server name: {error}", settings.sni)))?;
+        Ok(Self { key, config, name })
+    }
+
+    /// # Errors
+    ///
+    /// Returns why the handshake failed.
+    pub(super) async fn run(self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let Self { key, config, name } = self;
+        TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+            let reason = error.get_ref().map_or_else(|| error.to_string(), ToString::to_string);
+            let message = format!("TLS with {} failed (UF): {reason}", key.address);
+            let transport = Some(format!("TLS error: {reason}"));
+            ConnectError::new(Cause::Connect { tls: true }, message, transport).with_source(error)
+        })
     }
 }
 

@@ -10,16 +10,21 @@ use http_body::Body;
 use mesh_core::{
     deadline,
     grpc::is_grpc,
-    route::{Head, Rewrite},
+    route::{Caller, Cited, Head, Rewrite},
 };
 use mesh_runtime::Context;
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 /// A request, and what was found out about it.
 pub(super) struct Call {
     pub(super) request: Request<RequestBody>,
     pub(super) authority: Authority,
     pub(super) grpc: bool,
+    /// Whether the caller asked for `https`.
+    pub(super) https: bool,
     /// That of the inbound request in whose course it is made.
     pub(super) context: Context,
 }
@@ -33,7 +38,8 @@ impl Call {
         let authority =
             authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
         wire::strip_hop(request.headers_mut());
-        Ok(Self { request, authority, grpc, context: Context::current() })
+        let https = request.uri().scheme_str() == Some("https");
+        Ok(Self { request, authority, grpc, https, context: Context::current() })
     }
 
     pub(super) fn head(&self) -> Head<'_> {
@@ -44,6 +50,12 @@ impl Call {
             path_and_query: path_and_query(self.request.uri()),
             headers: self.request.headers(),
         }
+    }
+
+    /// Returns what header values may cite of it.
+    pub(super) fn cited(&self) -> Cited<'_> {
+        let caller = Caller { scheme: self.scheme(), authority: self.authority.as_str(), remote: SELF };
+        Cited::of(&self.request, caller)
     }
 
     /// Returns whether nothing of its body is still to come.
@@ -62,8 +74,7 @@ impl Call {
 
     /// Adds what the mesh adds to every call.
     pub(super) fn introduce(&mut self) {
-        let https = self.scheme() == "https";
-        wire::introduce(self.request.headers_mut(), &self.context, https);
+        wire::introduce(self.request.headers_mut(), &self.context, self.https);
     }
 
     /// Makes it what the route wants.
@@ -73,20 +84,25 @@ impl Call {
     /// Returns that a rewrite yields no valid request.
     pub(super) fn become_what(&mut self, chosen: Chosen<'_>) -> Result<(), Error> {
         self.introduce();
-        if let Some(rewrite) = &chosen.forward.rewrite {
+        // The operations cite the path and authority of the caller.
+        // spec: envoy source/common/router/config_impl.cc RouteEntryImplBase::finalizeRequestHeaders
+        let scheme = if self.scheme() == "https" { "https" } else { "http" };
+        for operations in chosen.order(&chosen.forward.request_headers, &chosen.target.request_headers) {
+            let caller = Caller { scheme, authority: self.authority.as_str(), remote: SELF };
+            operations.apply_to_request(&mut self.request, caller);
+        }
+        let rewrite = chosen.forward.rewrite.as_ref();
+        if let Some(rewrite) = rewrite {
             self.rewrite(rewrite)?;
         }
-        for operations in chosen.order(&chosen.forward.request_headers, &chosen.target.request_headers) {
-            operations.apply(self.request.headers_mut());
+        match (rewrite.and_then(|rewrite| rewrite.authority.as_ref()), &chosen.target.authority) {
+            (None, Some(authority)) => self.rewrite_authority(authority),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     // spec: istio networking/v1alpha3/virtual_service.proto HTTPRewrite
     fn rewrite(&mut self, rewrite: &Rewrite) -> Result<(), Error> {
-        let invalid = |what: &str, new: &dyn std::fmt::Debug, error: &dyn std::fmt::Display| {
-            Error::new(Cause::Request, format!("the route rewrites the {what} to {new:?}: {error}"))
-        };
         if let Some(path) = &rewrite.path {
             let original = path_and_query(self.request.uri()).to_owned();
             let new = path.apply(&original);
@@ -95,16 +111,25 @@ impl Call {
                 self.request.headers_mut().insert(ORIGINAL_PATH, original);
             }
         }
-        if let Some(new) = &rewrite.authority {
-            self.authority =
-                Authority::try_from(new.as_bytes()).map_err(|error| invalid("authority", new, &error))?;
+        match &rewrite.authority {
+            Some(authority) => self.rewrite_authority(authority),
+            None => Ok(()),
         }
+    }
+
+    fn rewrite_authority(&mut self, new: &HeaderValue) -> Result<(), Error> {
+        self.authority =
+            Authority::try_from(new.as_bytes()).map_err(|error| invalid("authority", new, &error))?;
         Ok(())
     }
 
-    fn scheme(&self) -> &str {
-        self.request.uri().scheme_str().unwrap_or("http")
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
     }
+}
+
+fn invalid(what: &str, new: &dyn std::fmt::Debug, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Cause::Request, format!("the route rewrites the {what} to {new:?}: {error}"))
 }
 
 /// Returns the authority of the URI, else the host header.
@@ -134,5 +159,8 @@ fn authority(request: &Request<RequestBody>) -> Result<Authority, Error> {
 fn path_and_query(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
+
+/// Who calls: no connection leads from the caller to here, since both are this process.
+const SELF: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");

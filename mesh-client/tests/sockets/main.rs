@@ -4,7 +4,9 @@
 
 mod calls;
 mod connections;
+mod faults;
 mod limits;
+mod origination;
 mod reload;
 mod retries;
 mod support;

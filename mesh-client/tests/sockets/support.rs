@@ -96,13 +96,13 @@ impl Mesh {
     /// Returns the state of the first endpoint of the cluster without a subset.
     pub(crate) fn endpoint_state(&self) -> Arc<mesh_core::health::EndpointState> {
         let snapshot = self.workload.config().current();
-        let cluster = snapshot.clusters().iter().find(|it| it.subset.is_empty()).unwrap();
+        let cluster = snapshot.clusters().find(|it| it.subset.is_empty()).unwrap();
         Arc::clone(&cluster.endpoints.as_slice()[0].state)
     }
 
     pub(crate) fn cluster_state(&self) -> Arc<mesh_core::health::ClusterState> {
         let snapshot = self.workload.config().current();
-        Arc::clone(&snapshot.clusters().iter().find(|it| it.subset.is_empty()).unwrap().state)
+        Arc::clone(&snapshot.clusters().find(|it| it.subset.is_empty()).unwrap().state)
     }
 
     pub(crate) async fn text(&self, url: &str) -> String {
@@ -180,6 +180,9 @@ pub(crate) async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
+/// What the next handshake is made with.
+type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
 /// A server on a loopback socket.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -215,10 +218,22 @@ impl Server {
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
     {
-        Self::listen(([127, 0, 0, 1], 0).into(), Some(store), handle).await
+        let config = move || store.server_config(false).unwrap();
+        Self::listen(([127, 0, 0, 1], 0).into(), Some(Arc::new(config)), handle).await
     }
 
-    async fn listen<F, Fut>(address: SocketAddr, store: Option<Arc<IdentityStore>>, handle: F) -> Self
+    /// Serves TLS as a server outside of the mesh does.
+    pub(crate) async fn start_outside<F, Fut>(config: rustls::ServerConfig, handle: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        let config = Arc::new(config);
+        let config = move || Arc::clone(&config);
+        Self::listen(([127, 0, 0, 1], 0).into(), Some(Arc::new(config)), handle).await
+    }
+
+    async fn listen<F, Fut>(address: SocketAddr, tls: Option<Tls>, handle: F) -> Self
     where
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
@@ -234,14 +249,13 @@ impl Server {
                 let (tcp, _) = listener.accept().await.unwrap();
                 counts.0.fetch_add(1, SeqCst);
                 let open = Open::new(&counts.1);
-                let (handle, store) = (handle.clone(), store.clone());
+                let (handle, tls) = (handle.clone(), tls.clone());
                 connections.spawn(async move {
                     let _open = open;
-                    match store {
+                    match tls {
                         None => drive(tcp, handle).await,
-                        Some(store) => {
-                            let config = store.server_config(false).unwrap();
-                            let acceptor = tokio_rustls::TlsAcceptor::from(config);
+                        Some(config) => {
+                            let acceptor = tokio_rustls::TlsAcceptor::from(config());
                             if let Ok(tls) = acceptor.accept(tcp).await {
                                 drive(tls, handle).await;
                             }
@@ -353,6 +367,25 @@ impl Ca {
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "test");
         let certificate = params.self_signed(&key).unwrap();
         Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Returns a certificate for these names (hosts, or URIs) and its key.
+    pub(crate) fn issue(&self, names: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let name = |name: &&str| match name.contains("://") {
+            true => rcgen::SanType::URI((*name).try_into().unwrap()),
+            false => rcgen::SanType::DnsName((*name).try_into().unwrap()),
+        };
+        params.subject_alt_names = names.iter().map(name).collect();
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
     pub(crate) fn identity(&self, account: &str) -> Identity {

@@ -5,47 +5,25 @@ use super::{
     input,
 };
 use mesh_core::{
-    config::{Accepted, Diagnostic, Level, Options, SourceFile},
-    health::States,
-    snapshot::{MeshSettings, Viewer, compile},
+    analyze::analyze,
+    config::{Diagnostic, Level, Options, SourceFile},
+    identity::TrustDomain,
+    snapshot::MeshSettings,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Write,
-};
+use std::io::Write;
 
 /// Returns whether a finding is at or above the threshold.
 pub(crate) fn run(args: &AnalyzeArgs, json: bool) -> Result<bool, String> {
     let files = input::read(&args.paths)?;
     let mut options = Options::default();
     options.lenient = args.lenient;
-    let findings = findings(&files, &options)?;
+    if args.lenient {
+        options.extensions = Level::Warning;
+    }
+    let findings = analyze(&files, &options, &MeshSettings::new(TrustDomain::cluster_local()));
     let text = if json { as_json(&findings) } else { as_text(&findings, &files) };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("writing the findings: {error}"))?;
     Ok(findings.iter().any(|finding| finding.level >= args.failure_threshold.level()))
-}
-
-/// What reading, accepting and compiling find, as every namespace sees it.
-fn findings(files: &[SourceFile], options: &Options) -> Result<Vec<Diagnostic>, String> {
-    let accepted = Accepted::default().update(files, options);
-    let mut findings = accepted.diagnostics.clone();
-    let trust_domain = "cluster.local".parse().map_err(|error| format!("{error}"))?;
-    let settings = MeshSettings::new(trust_domain);
-    let named: BTreeSet<_> =
-        accepted.resources.iter().map(|object| object.key.namespace.to_string()).collect();
-    for namespace in named {
-        let viewer = Viewer { namespace, service: None, labels: BTreeMap::new() };
-        let (_, found) = compile("", &accepted.resources, &viewer, &settings, &States::default());
-        for finding in found {
-            // A dangling subset has been judged over the whole set already, with the better message.
-            let known = |other: &Diagnostic| other.code == finding.code && other.location == finding.location;
-            if !findings.iter().any(known) {
-                findings.push(finding);
-            }
-        }
-    }
-    findings.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level)));
-    Ok(findings)
 }
 
 fn as_json(findings: &[Diagnostic]) -> String {

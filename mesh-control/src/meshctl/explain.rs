@@ -6,6 +6,7 @@ use mesh_core::{
     config::{Accepted, Level, Options},
     explain::{Explanation, explain},
     health::States,
+    identity::TrustDomain,
     route::Head,
     snapshot::{MeshSettings, Viewer, compile},
 };
@@ -20,8 +21,7 @@ pub(crate) fn run(args: &ExplainArgs, json: bool) -> Result<(), String> {
     let mut labels: std::collections::BTreeMap<_, _> = args.labels.iter().cloned().collect();
     labels.entry("app".to_owned()).or_insert_with(|| account.to_owned());
     let viewer = Viewer { namespace: namespace.to_owned(), service: Some(account.to_owned()), labels };
-    let trust_domain = "cluster.local".parse().map_err(|error| format!("{error}"))?;
-    let settings = MeshSettings::new(trust_domain);
+    let settings = MeshSettings::new(TrustDomain::cluster_local());
     let (snapshot, _) = compile("", &accepted.resources, &viewer, &settings, &States::default());
     let request = Request::of(args)?;
     let story = explain(&snapshot, &request.head());

@@ -15,6 +15,8 @@ pub enum Security {
     Plaintext,
     /// Mutual TLS with the workload's SVID.
     Mutual(Arc<Mutual>),
+    /// TLS to a server that is no workload of the mesh.
+    Origination(Arc<TlsOrigination>),
     /// Policy asks for something that cannot be done: every attempt fails with this reason.
     Refused(Arc<str>),
 }
@@ -26,6 +28,54 @@ pub struct Mutual {
     pub sni: Arc<str>,
     /// Who may answer.
     pub peers: PeerRule,
+}
+
+/// The settings of TLS towards a server that is no workload of the mesh: the modes SIMPLE and MUTUAL of a
+/// DestinationRule.
+// spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsOrigination {
+    /// The server name sent, and asked for where `names` is empty.
+    pub sni: Arc<str>,
+    /// Names of which the server's certificate must carry one: hosts, addresses or URIs.
+    pub names: Box<[String]>,
+    /// The file of the authorities to trust; `None` is those of the system.
+    pub authorities: Option<Arc<str>>,
+    /// The file of what they have revoked.
+    pub revocations: Option<Arc<str>>,
+    /// What is shown to the server, under MUTUAL.
+    pub identity: Option<ClientFiles>,
+    /// Any certificate is taken.
+    pub skip_verify: bool,
+}
+
+/// The files of a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientFiles {
+    /// The chain.
+    pub certificate: Arc<str>,
+    /// The key.
+    pub private_key: Arc<str>,
+}
+
+impl TlsOrigination {
+    /// Returns the settings of the mode SIMPLE with the authorities of the system, for the server called `name`.
+    pub fn simple(name: &str) -> Self {
+        Self {
+            sni: name.into(),
+            names: Box::default(),
+            authorities: None,
+            revocations: None,
+            identity: None,
+            skip_verify: false,
+        }
+    }
+
+    /// Returns the files it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let identity = self.identity.iter().flat_map(|files| [&files.certificate, &files.private_key]);
+        identity.chain(&self.authorities).chain(&self.revocations).map(|file| &**file)
+    }
 }
 
 /// One endpoint of a cluster.

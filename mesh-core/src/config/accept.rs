@@ -4,12 +4,16 @@
 //! file that reads whole, or is gone, deletes. References are judged over the whole set: the edit that makes one
 //! dangle is refused.
 //!
-//! There is no memory beside the objects in force: an object that is in force and did read well *is* its last good
-//! version, and its location says which file it came from.
+//! An object that is in force and did read well *is* its last good version, and its location says which file it came
+//! from; what else is remembered only saves reading a file again whose text has not changed.
 
 mod claims;
+mod delegates;
+mod gateways;
+mod readings;
 mod references;
 mod saved;
+mod sidecars;
 
 pub use saved::LastGood;
 
@@ -19,6 +23,7 @@ use super::{
     resource::{Resource, ResourceKey, Spec},
 };
 use claims::Claims;
+use readings::Readings;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A file as it stands on disk now.
@@ -37,6 +42,7 @@ pub struct Accepted {
     pub resources: Vec<Arc<Resource>>,
     /// Every finding about the files as they stand; those about refused objects say what was kept.
     pub diagnostics: Vec<Diagnostic>,
+    readings: Readings,
 }
 
 /// Objects by key.
@@ -61,17 +67,21 @@ impl Accepted {
     pub fn update(&self, files: &[SourceFile], options: &Options) -> Self {
         let before = self.last_good_objects();
         let mut claims = Claims::new(&before);
-        for file in files {
-            claims.read(file, options);
+        let mut readings = self.readings.clone();
+        for (file, reading) in readings.read(files, options) {
+            claims.on_file(&file, &reading);
         }
         let (mut objects, mut diagnostics) = claims.settle();
         references::refuse_dangling(&mut objects, &before, &options.domain, &mut diagnostics);
+        gateways::judge(&objects, &options.domain, &mut diagnostics);
+        sidecars::judge(&objects, &mut diagnostics);
+        delegates::note_unused(&objects, &mut diagnostics);
         let unchanged = |new: Arc<Resource>| match before.get(&new.key) {
             // The same Arc tells whoever compares that nothing changed.
-            Some(old) if **old == *new => Arc::clone(old),
+            Some(old) if Arc::ptr_eq(old, &new) || **old == *new => Arc::clone(old),
             _ => new,
         };
-        Self { resources: objects.into_values().map(unchanged).collect(), diagnostics }
+        Self { resources: objects.into_values().map(unchanged).collect(), diagnostics, readings }
     }
 
     fn last_good_objects(&self) -> Objects {

@@ -7,6 +7,7 @@
 //! The same readers say what they would read: over a [`Blank`] they leave a [`Shape`](super::schema::Shape).
 
 mod describe;
+mod embedded;
 mod fields;
 mod scalar;
 mod suggest;
@@ -81,14 +82,19 @@ impl<'n> Decoder<'n> {
         }
         self.failed |= finding.is_error();
         if self.is_full() {
-            if self.suppressed == 0 {
-                self.suppressed_at = at;
-            }
-            self.suppressed += 1;
+            self.suppress(at);
         } else {
             let path = self.path();
             self.findings.push(finding.at(Location::new(self.file, at)).path(path));
         }
+    }
+
+    /// Counts a finding about what stands at `at` instead of keeping it.
+    fn suppress(&mut self, at: Mark) {
+        if self.suppressed == 0 {
+            self.suppressed_at = at;
+        }
+        self.suppressed += 1;
     }
 
     /// Returns whether further findings are only counted, so that nobody works on their text.
@@ -109,6 +115,11 @@ impl<'n> Decoder<'n> {
     /// Runs `read` with field `name` added to the path.
     pub(crate) fn within<T>(&mut self, name: &'n str, read: impl FnOnce(&mut Self) -> T) -> T {
         self.step(Step::Field(name), read)
+    }
+
+    /// Runs `read` with item `index` added to the path.
+    pub(crate) fn within_item<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.step(Step::Index(index), read)
     }
 
     fn step<T>(&mut self, step: Step<'n>, read: impl FnOnce(&mut Self) -> T) -> T {

@@ -45,6 +45,10 @@ impl Code {
     pub const SCHEMA: Self = Self("IST0106");
     /// Two virtual services claim one host.
     pub const CONFLICTING_HOSTS: Self = Self("IST0109");
+    /// Two Sidecars select the same workloads.
+    pub const CONFLICTING_SIDECARS: Self = Self("IST0110");
+    /// Two Sidecars of one namespace select all of its workloads.
+    pub const SIDECARS_WITHOUT_SELECTOR: Self = Self("IST0111");
     /// The service has several ports and the destination names none.
     pub const PORT_REQUIRED: Self = Self("IST0112");
     /// A regular expression that does not compile or exceeds its bound.

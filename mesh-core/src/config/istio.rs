@@ -8,18 +8,26 @@ mod authorization_policy;
 mod common;
 mod destination_rule;
 mod endpoints;
+mod expression;
 mod gateway;
 mod legacy_policy;
 mod mesh_config;
+mod namespaced_host;
 mod peer_authentication;
 mod request_authentication;
+mod server_tls;
 mod service;
 mod service_entry;
 mod sidecar;
 mod telemetry;
 mod virtual_service;
 
-pub use attached_route::AttachedRoute;
+pub(in crate::config) use common::is_label;
+
+pub use attached_route::{
+    AttachedMatch, AttachedRoute, AttachedRule, Backend, BackendKind, BackendRef, Filters, Parent, PathMatch,
+    PathModifier, RouteMirror, RouteRedirect, RouteRewrite,
+};
 pub use authorization_policy::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Operation, Source,
 };
@@ -29,15 +37,24 @@ pub use destination_rule::{
     Subset, TrafficPolicy,
 };
 pub use endpoints::{EndpointList, Pod};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Server, ServerPort, bound_gateway};
 pub use legacy_policy::{LegacyPolicy, LegacyTarget};
-pub use mesh_config::MeshConfig;
+pub use mesh_config::{
+    AccessLogSettings, Compat, DefaultTrafficPolicy, LocalitySetting, MeshConfig, PathNormalization,
+};
+pub(crate) use namespaced_host::backwards;
+pub use namespaced_host::{NamespacedHost, NamespacedHosts, Namespaces};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use request_authentication::RequestAuthentication;
+pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};
 pub use service::{Service, ServicePort};
 pub use service_entry::{EntryLocation, Resolution, ServiceEntry, WorkloadEntry};
-pub use sidecar::Sidecar;
-pub use telemetry::Telemetry;
+pub use sidecar::{EgressListener, Sidecar};
+pub use telemetry::{
+    AccessLogging, Attribute, Expression, Literal, METRICS, MetricOverride, Metrics, Operand, TagOverride,
+    TagSource, Telemetry, Tracing, WorkloadMode,
+};
 pub use virtual_service::{
-    DirectResponse, HttpMatch, HttpRetry, HttpRoute, Redirect, Rewrite, RouteDestination, VirtualService,
+    ClaimMatch, CorsPolicy, Delegate, Delegated, DirectResponse, HttpMatch, HttpMirror, HttpRetry, HttpRoute,
+    Redirect, Rewrite, RouteDestination, VirtualService,
 };

@@ -10,14 +10,14 @@ mod metadata;
 mod object;
 
 use super::{
-    diagnostic::{Code, Diagnostic, Location},
+    diagnostic::{Code, Diagnostic, Level, Location},
     resource::{Mark, Resource, ResourceKey},
     tree::{self, Document, Fault, Node, Value},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How strictly to read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// Unknown fields are warnings instead of errors. Default: false, as Istio's webhook refuses them too.
@@ -26,11 +26,19 @@ pub struct Options {
     pub namespace: String,
     /// What follows `.svc.` in a full host name. Default: `cluster.local`, as in Kubernetes.
     pub domain: String,
+    /// How bad an EnvoyFilter, WasmPlugin or TrafficExtension is: none is in force, whatever it protects. Default:
+    /// error, so that nobody relies on one without knowing.
+    pub extensions: Level,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lenient: false, namespace: "default".to_owned(), domain: "cluster.local".to_owned() }
+        Self {
+            lenient: false,
+            namespace: "default".to_owned(),
+            domain: "cluster.local".to_owned(),
+            extensions: Level::Error,
+        }
     }
 }
 
@@ -76,6 +84,20 @@ pub fn load(file: &str, text: &str, options: &Options) -> Loaded {
         loader.on_document(document);
     }
     loader.finish()
+}
+
+/// Reads a MeshConfig that has a file of its own, `text`, and makes it the object that it is in a cluster: the ConfigMap
+/// `istio` of namespace `istio-system`.
+///
+/// ```
+/// # use mesh_core::config::{Options, load::mesh_config_file};
+/// let loaded = mesh_config_file("mesh-config.yaml", "enableAutoMtls: true\nconectTimeout: 1s\n", &Options::default());
+/// let finding = &loaded.diagnostics[0];
+/// assert_eq!(finding.location.as_ref().unwrap().to_string(), "mesh-config.yaml:2:1");
+/// assert_eq!(finding.help.as_deref(), Some("write `connectTimeout`"));
+/// ```
+pub fn mesh_config_file(file: &str, text: &str, options: &Options) -> Loaded {
+    load_object(file.into(), object::config_map(text), options)
 }
 
 /// Reads one object of `file` that was read well before, as it was served or saved.
@@ -159,7 +181,7 @@ impl<'o> Loader<'o> {
     fn finish(mut self) -> Loaded {
         for ((kind, api_version), (at, count)) in std::mem::take(&mut self.foreign) {
             let location = self.locate(at);
-            self.report(foreign::left_out(&kind, &api_version, count).at(location));
+            self.report(foreign::left_out(&kind, &api_version, count, self.options.extensions).at(location));
         }
         self.loaded
     }

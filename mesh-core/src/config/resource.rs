@@ -131,6 +131,19 @@ impl Kind {
         }
     }
 
+    /// Returns whether objects of this kind say which services there are and where.
+    pub const fn is_registry(self) -> bool {
+        matches!(
+            self,
+            Self::Service
+                | Self::ServiceEntry
+                | Self::WorkloadEntry
+                | Self::Endpoints
+                | Self::EndpointSlice
+                | Self::Pod
+        )
+    }
+
     /// Returns whether a malformed object of this kind must fail closed instead of being left out.
     pub const fn is_security(self) -> bool {
         matches!(

@@ -105,6 +105,11 @@ pub enum SpiffeIdError {
 }
 
 impl TrustDomain {
+    /// Returns `cluster.local`, the trust domain of a mesh that says nothing else.
+    pub fn cluster_local() -> Self {
+        Self("cluster.local".into())
+    }
+
     /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,6 +1,6 @@
 //! What became of one attempt, and which condition of a `retryOn` names it.
 
-use super::{Condition, RetryOn};
+use super::{Condition, Provenance, RetryOn};
 use crate::health;
 use http::{HeaderMap, StatusCode};
 
@@ -15,6 +15,8 @@ pub enum Outcome {
         grpc: Option<u32>,
         /// Whether it carries `x-envoy-ratelimited`.
         ratelimited: bool,
+        /// What it says of retries a hop deeper, if a verified peer says it.
+        provenance: Provenance,
     },
     /// No connection: refused, unreachable, handshake failed, or not made in time. Nothing was sent.
     ConnectFailure,
@@ -43,12 +45,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Reads the head of an answer.
+    /// Reads the head of an answer, from which a [`Provenance`] that nobody verified was stripped.
     pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Self {
         Self::Answer {
             status,
             grpc: grpc_status(headers),
             ratelimited: headers.contains_key("x-envoy-ratelimited"),
+            provenance: Provenance::of_headers(headers),
         }
     }
 
@@ -60,7 +63,7 @@ impl Outcome {
         };
         let first = |conditions: &[Condition]| conditions.iter().copied().find(|&it| on.has(it));
         match *self {
-            Self::Answer { status, grpc, ratelimited } => answer_named_by(on, status, grpc, ratelimited),
+            Self::Answer { status, grpc, ratelimited, .. } => answer_named_by(on, status, grpc, ratelimited),
             // What ended without an answer is a reset in Envoy's words, and a 5xx and a gateway error too.
             Self::ConnectFailure => {
                 first(&[ConnectFailure, Reset, ResetBeforeRequest, ServerError, GatewayError])
@@ -74,6 +77,11 @@ impl Outcome {
             }
             Self::Timeout | Self::Overflow | Self::Refused | Self::Body => None,
         }
+    }
+
+    /// Returns whether its cause lies a hop deeper, and was retried there or refused a retry.
+    pub const fn is_settled_deeper(&self) -> bool {
+        matches!(self, Self::Answer { provenance, .. } if !provenance.is_none())
     }
 
     /// Returns whether the server may have acted on the request.
@@ -254,14 +262,29 @@ mod tests {
     }
 
     fn answer(status: u16) -> Outcome {
-        Outcome::Answer { status: StatusCode::from_u16(status).unwrap(), grpc: None, ratelimited: false }
+        Outcome::Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            grpc: None,
+            ratelimited: false,
+            provenance: Provenance::NONE,
+        }
     }
 
     fn ratelimited(status: u16) -> Outcome {
-        Outcome::Answer { status: StatusCode::from_u16(status).unwrap(), grpc: None, ratelimited: true }
+        Outcome::Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            grpc: None,
+            ratelimited: true,
+            provenance: Provenance::NONE,
+        }
     }
 
     fn grpc(code: u32) -> Outcome {
-        Outcome::Answer { status: StatusCode::OK, grpc: Some(code), ratelimited: false }
+        Outcome::Answer {
+            status: StatusCode::OK,
+            grpc: Some(code),
+            ratelimited: false,
+            provenance: Provenance::NONE,
+        }
     }
 }

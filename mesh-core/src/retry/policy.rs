@@ -1,6 +1,6 @@
 //! Whether a failed attempt is made again, and when.
 
-use super::{Backoff, Ceiling, Condition, Outcome, Reservation, RetryOn};
+use super::{Backoff, Ceiling, Condition, Outcome, Provenance, Reservation, RetryOn};
 use crate::{dice::Dice, event::Flag, time::Time};
 use http::Method;
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub enum GiveUp {
     NotNamed,
     /// The server may have acted on it, the method is not idempotent, and the user did not ask for it.
     MayHaveBeenExecuted,
+    /// The cause lies a hop deeper, and was retried there, or refused a retry by the budget.
+    SettledDeeper,
     /// The body cannot be sent again.
     NotReplayable,
     /// The policy's retries are used up.
@@ -98,6 +100,9 @@ impl RetryPolicy {
         let condition = attempt.outcome.named_by(&self.on).ok_or(GiveUp::NotNamed)?;
         if !self.may_repeat(attempt) {
             return Err(GiveUp::MayHaveBeenExecuted);
+        }
+        if attempt.outcome.is_settled_deeper() {
+            return Err(GiveUp::SettledDeeper);
         }
         if !attempt.replayable {
             return Err(GiveUp::NotReplayable);
@@ -140,11 +145,21 @@ impl GiveUp {
         match self {
             Self::NotNamed => "not_named",
             Self::MayHaveBeenExecuted => "may_have_been_executed",
+            Self::SettledDeeper => "settled_deeper",
             Self::NotReplayable => "not_replayable",
             Self::Attempts => "attempts",
             Self::Deadline => "deadline",
             Self::Overflow => "overflow",
             Self::Budget => "budget",
+        }
+    }
+
+    /// Returns what whoever called for this call should know: that trying again a hop above would be in vain.
+    pub const fn provenance(self) -> Provenance {
+        match self {
+            Self::Attempts => Provenance::RETRIED,
+            Self::Overflow | Self::Budget => Provenance::BUDGET_SPENT,
+            _ => Provenance::NONE,
         }
     }
 
@@ -154,7 +169,11 @@ impl GiveUp {
         match self {
             Self::Attempts => Some(Flag::URX),
             Self::Overflow | Self::Budget => Some(Flag::UO),
-            Self::NotNamed | Self::MayHaveBeenExecuted | Self::NotReplayable | Self::Deadline => None,
+            Self::NotNamed
+            | Self::MayHaveBeenExecuted
+            | Self::SettledDeeper
+            | Self::NotReplayable
+            | Self::Deadline => None,
         }
     }
 }

@@ -1,15 +1,49 @@
 //! Header operations, compiled: names and values are valid before a request comes.
+//!
+//! Most values are the same for every request. Those that cite the request are resolved before anything is written, so
+//! that no operation reads what another one of its level wrote.
 
+mod value;
+
+use super::Head;
 use crate::config::istio::HeaderOperations;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, uri::PathAndQuery};
+use std::net::IpAddr;
+use value::Value;
 
 /// `remove`, `set` and `add`, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderOps {
     remove: Vec<HeaderName>,
-    set: Vec<(HeaderName, HeaderValue)>,
-    add: Vec<(HeaderName, HeaderValue)>,
+    set: Vec<(HeaderName, Value)>,
+    add: Vec<(HeaderName, Value)>,
 }
+
+/// What a header's value may cite.
+#[derive(Clone, Copy, Debug)]
+pub struct Cited<'a> {
+    /// The request.
+    pub head: Head<'a>,
+    /// The version of HTTP in which its caller made it.
+    pub version: Version,
+    /// Its caller's address.
+    pub remote: IpAddr,
+}
+
+/// What a request does not say of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The authority as sent, with any port.
+    pub authority: &'a str,
+    /// The caller's address.
+    pub remote: IpAddr,
+}
+
+/// The values that operations have for one request, in the order of the operations that cite it; empty for most.
+#[derive(Clone, Debug, Default)]
+pub struct CitedValues(Vec<Option<HeaderValue>>);
 
 /// An operation that cannot be compiled, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +56,8 @@ pub enum HeaderOpError {
     Value(String),
     /// The value holds a format command that is not supported.
     #[error(
-        "the value of header {name:?} holds {command:?}; write %% for a percent sign, other commands are not supported"
+        "the value of header {name:?} holds the command {command:?}; write %% for a percent sign: of Envoy's commands \
+         %REQ(name)%, %PROTOCOL% and %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% are supported"
     )]
     Format {
         /// The header.
@@ -40,7 +75,9 @@ impl HeaderOps {
         let mut keep = |result: Result<_, HeaderOpError>| result.map_err(|error| errors.push(error)).ok();
         let pairs = |pairs: &[(String, String)], keep: &mut dyn FnMut(_) -> Option<_>| {
             let plain = pairs.iter().filter(|(key, _)| !is_pseudo(key));
-            plain.filter_map(|(key, value)| keep(pair(key, value))).collect::<Vec<_>>()
+            let pairs = plain.filter_map(|(key, value)| keep(pair(key, value)));
+            // spec: envoy config.core.v3.HeaderValueOption.keep_empty_value
+            pairs.filter(|(_, value): &(_, Value)| !value.is_empty()).collect::<Vec<_>>()
         };
         let (set, add) = (pairs(&operations.set, &mut keep), pairs(&operations.add, &mut keep));
         let removed = operations.remove.iter().filter(|key| !is_pseudo(key));
@@ -53,25 +90,82 @@ impl HeaderOps {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Applies the operations to `headers`.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// Returns the values for a request. Allocates nothing if no operation cites it.
+    pub fn values(&self, cited: &Cited<'_>) -> CitedValues {
+        let pieces = self.set.iter().chain(&self.add).filter_map(|(_, value)| match value {
+            Value::Plain(_) => None,
+            Value::Cites(pieces) => Some(pieces),
+        });
+        CitedValues(pieces.map(|pieces| value::resolve(pieces, cited)).collect())
+    }
+
+    /// Applies the operations to `headers`, with the values they have for this request.
+    pub fn apply(&self, headers: &mut HeaderMap, values: CitedValues) {
+        self.remove_from(headers);
+        self.write_to(headers, values);
+    }
+
+    /// Applies the operations to a request. What they remove, they do not cite.
+    // spec: envoy source/common/router/header_parser.cc HeaderParser::evaluateHeaders
+    pub fn apply_to_request<B>(&self, request: &mut Request<B>, caller: Caller<'_>) {
+        self.remove_from(request.headers_mut());
+        let values = self.values(&Cited::of(request, caller));
+        self.write_to(request.headers_mut(), values);
+    }
+
+    fn remove_from(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+    }
+
+    fn write_to(&self, headers: &mut HeaderMap, values: CitedValues) {
+        let mut cited = values.0.into_iter();
+        let mut value = |value: &Value| match value {
+            Value::Plain(value) => Some(value.clone()),
+            Value::Cites(_) => cited.next().flatten(),
+        };
+        for (name, written) in &self.set {
+            if let Some(value) = value(written) {
+                headers.insert(name, value);
+            }
         }
-        for (name, value) in &self.add {
-            headers.append(name, value.clone());
+        for (name, written) in &self.add {
+            if let Some(value) = value(written) {
+                headers.append(name, value);
+            }
         }
     }
 }
 
-/// Returns the authority that `operations` set, if they do.
+impl<'a> Cited<'a> {
+    /// Returns what may be cited of `request`.
+    pub fn of<B>(request: &'a Request<B>, caller: Caller<'a>) -> Self {
+        let head = Head {
+            method: request.method(),
+            scheme: caller.scheme,
+            authority: caller.authority,
+            path_and_query: request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+            headers: request.headers(),
+        };
+        Self { head, version: request.version(), remote: caller.remote }
+    }
+}
+
+/// Returns the authority that `operations` set, if they do; `set` wins over `add`.
 // spec: istio pilot/pkg/networking/core/route/route.go TranslateHeadersOperations: `host`/`:authority` in set or add is an authority rewrite
 pub fn authority_of(operations: &HeaderOperations) -> Option<&str> {
     let mut all = operations.set.iter().chain(&operations.add);
     all.find(|(key, _)| is_authority(key)).map(|(_, value)| value.as_str())
+}
+
+/// Checks that `written` can be the value of header `name`.
+///
+/// # Errors
+///
+/// Returns why not.
+pub fn check_header_value(name: &str, written: &str) -> Result<(), HeaderOpError> {
+    Value::parse(name, written).map(drop)
 }
 
 fn is_authority(key: &str) -> bool {
@@ -82,9 +176,8 @@ fn is_pseudo(key: &str) -> bool {
     is_authority(key) || key.starts_with(':')
 }
 
-fn pair(key: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderOpError> {
-    let literal = literal(key, value)?;
-    let value = HeaderValue::from_str(&literal).map_err(|_| HeaderOpError::Value(key.to_owned()))?;
+fn pair(key: &str, value: &str) -> Result<(HeaderName, Value), HeaderOpError> {
+    let value = Value::parse(key, value)?;
     Ok((name(key)?, value))
 }
 
@@ -92,60 +185,5 @@ fn name(key: &str) -> Result<HeaderName, HeaderOpError> {
     HeaderName::from_bytes(key.as_bytes()).map_err(|_| HeaderOpError::Name(key.to_owned()))
 }
 
-fn literal(key: &str, value: &str) -> Result<String, HeaderOpError> {
-    let mut pieces = value.split("%%");
-    match pieces.find(|piece| piece.contains('%')) {
-        None => Ok(value.replace("%%", "%")),
-        Some(piece) => Err(HeaderOpError::Format { name: key.to_owned(), command: piece.to_owned() }),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operations_are_applied_as_remove_then_set_then_add() {
-        let operations = HeaderOperations {
-            set: vec![("a".into(), "new".into())],
-            add: vec![("a".into(), "more".into()), ("p".into(), "100%%".into())],
-            remove: vec!["a".into(), "gone".into()],
-        };
-        let (ops, errors) = HeaderOps::compile(&operations);
-        assert_eq!(errors, []);
-        let mut headers = HeaderMap::new();
-        headers.insert("a", HeaderValue::from_static("old"));
-        headers.insert("gone", HeaderValue::from_static("x"));
-        ops.apply(&mut headers);
-        let values: Vec<_> = headers.get_all("a").iter().collect();
-        assert_eq!(values, ["new", "more"]);
-        assert_eq!(headers["p"], "100%");
-        assert!(!headers.contains_key("gone"));
-    }
-
-    #[test]
-    fn what_cannot_be_compiled_is_named_and_left_out() {
-        let operations = HeaderOperations {
-            set: vec![
-                ("bad name".into(), "x".into()),
-                ("a".into(), "%REQ(x)%".into()),
-                ("b".into(), "ok".into()),
-            ],
-            add: vec![("c".into(), "line\nbreak".into())],
-            remove: vec![String::new()],
-        };
-        let (ops, errors) = HeaderOps::compile(&operations);
-        assert_eq!(errors.len(), 4, "{errors:?}");
-        let mut headers = HeaderMap::new();
-        ops.apply(&mut headers);
-        assert_eq!(headers.len(), 1);
-    }
-
-    #[test]
-    fn setting_the_host_is_a_rewrite_of_the_authority() {
-        let operations =
-            HeaderOperations { set: vec![("Host".into(), "other".into())], ..Default::default() };
-        assert_eq!(authority_of(&operations), Some("other"));
-        assert!(HeaderOps::compile(&operations).0.is_empty());
-    }
-}
+mod tests;

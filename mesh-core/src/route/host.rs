@@ -1,7 +1,10 @@
 //! Which virtual host answers for an authority: exact name first, then the longest wildcard suffix, then `*`.
 // spec: envoy config.route.v3.VirtualHost domains
 
+mod names;
+
 use super::VirtualHost;
+use names::Names;
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 /// An authority, normalised once: lower case, no trailing dot, port apart.
@@ -50,35 +53,57 @@ fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Every virtual host by the names it answers to.
-#[derive(Debug, Default)]
+/// Every virtual host by the names it answers to. A clone shares with its original what neither changes.
+#[derive(Clone, Debug, Default)]
 pub struct HostTable {
-    exact: HashMap<Box<str>, Ports>,
+    exact: Names,
     /// By suffix with its leading dot: `.example.com` for `*.example.com`.
-    suffixes: HashMap<Box<str>, Ports>,
+    suffixes: Arc<HashMap<Box<str>, Ports>>,
     any: Option<Ports>,
+    /// Whether an authority without a port means the scheme's port, and never the only one of a name.
+    by_scheme: bool,
 }
 
 /// The virtual hosts of one name: one per service port, and perhaps one for every other port.
-#[derive(Debug, Default)]
-struct Ports {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ports {
     by_port: Vec<(u16, Arc<VirtualHost>)>,
     any_port: Option<Arc<VirtualHost>>,
 }
 
 impl HostTable {
+    /// Returns the table of an edge, where an authority without a port means the port of its scheme: what listens at
+    /// the other ports is another server.
+    pub fn of_edge() -> Self {
+        Self { by_scheme: true, ..Self::default() }
+    }
+
     /// Adds `host` under `name`: a full name, `*.suffix` or `*`. Without a `port` it answers for every port that has
     /// no virtual host of its own. The first one added under a name and port stays.
     pub fn insert(&mut self, name: &str, port: Option<u16>, host: &Arc<VirtualHost>) {
-        let ports = match name.strip_prefix('*') {
-            Some("") => self.any.get_or_insert_default(),
-            Some(suffix) => self.suffixes.entry(suffix.into()).or_default(),
-            None => self.exact.entry(name.into()).or_default(),
-        };
-        match port {
-            None => drop(ports.any_port.get_or_insert_with(|| Arc::clone(host))),
-            Some(port) if ports.by_port.iter().any(|(known, _)| *known == port) => {}
-            Some(port) => ports.by_port.push((port, Arc::clone(host))),
+        let mut ports = self.named(name).cloned().unwrap_or_default();
+        ports.insert(port, host);
+        self.set(name, ports);
+    }
+
+    /// Makes `name` mean `ports`, whatever it meant before; nothing, if there is none.
+    pub(crate) fn set(&mut self, name: &str, ports: Ports) {
+        let ports = (!ports.is_empty()).then_some(ports);
+        match (name.strip_prefix('*'), ports) {
+            (Some(""), ports) => self.any = ports,
+            (Some(suffix), Some(ports)) => {
+                drop(Arc::make_mut(&mut self.suffixes).insert(suffix.into(), ports))
+            }
+            (Some(suffix), None) => drop(Arc::make_mut(&mut self.suffixes).remove(suffix)),
+            (None, ports) => self.exact.set(name, ports),
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<&Ports> {
+        match name.strip_prefix('*') {
+            Some("") => self.any.as_ref(),
+            Some(suffix) => self.suffixes.get(suffix),
+            None => self.exact.get(name),
         }
     }
 
@@ -91,12 +116,12 @@ impl HostTable {
         authority: &Authority<'_>,
         scheme: &str,
     ) -> Option<(&'t Arc<VirtualHost>, u16)> {
-        self.candidates(&authority.host).find_map(|ports| ports.find(authority, scheme))
+        self.candidates(&authority.host).find_map(|ports| ports.find(authority, scheme, self.by_scheme))
     }
 
     /// Returns every virtual host with a name and port it answers to, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualHost>> {
-        let names = self.exact.values().chain(self.suffixes.values()).chain(&self.any);
+        let names = self.exact.iter().chain(self.suffixes.values()).chain(&self.any);
         names.flat_map(|ports| ports.by_port.iter().map(|(_, host)| host).chain(&ports.any_port))
     }
 
@@ -109,11 +134,29 @@ impl HostTable {
 }
 
 impl Ports {
-    fn find<'t>(&'t self, authority: &Authority<'_>, scheme: &str) -> Option<(&'t Arc<VirtualHost>, u16)> {
+    /// Adds `host` for `port`, or for every port that has none; the first one stays.
+    pub(crate) fn insert(&mut self, port: Option<u16>, host: &Arc<VirtualHost>) {
+        match port {
+            None => drop(self.any_port.get_or_insert_with(|| Arc::clone(host))),
+            Some(port) if self.by_port.iter().any(|(known, _)| *known == port) => {}
+            Some(port) => self.by_port.push((port, Arc::clone(host))),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_port.is_empty() && self.any_port.is_none()
+    }
+
+    fn find<'t>(
+        &'t self,
+        authority: &Authority<'_>,
+        scheme: &str,
+        by_scheme: bool,
+    ) -> Option<(&'t Arc<VirtualHost>, u16)> {
         let port = authority.port_or_default(scheme);
         let exact = self.by_port.iter().find(|(number, _)| *number == port);
         let only = match (&self.by_port[..], authority.port) {
-            ([only], None) => Some(only),
+            ([only], None) if !by_scheme => Some(only),
             _ => None,
         };
         exact

@@ -21,6 +21,8 @@ pub enum Condition {
         /// Whether case matters not (exact and prefix only).
         ignore_case: bool,
     },
+    /// On the path, without query and fragment: its first segments are these. No `/` at the end.
+    PathSegments(String),
     /// On the method.
     Method(StringMatch),
     /// On the scheme.
@@ -49,7 +51,10 @@ impl RouteMatch {
     // spec: istio pilot/pkg/networking/core/route IsCatchAllRoute
     pub fn is_catch_all(&self) -> bool {
         self.conditions.iter().all(|condition| match condition {
-            Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => prefix == "/",
+            Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => {
+                matches!(prefix.as_str(), "/" | "")
+            }
+            Condition::Path { pattern: StringMatch::Present, .. } => true,
             Condition::Path { pattern: StringMatch::Regex(regex), .. } => {
                 matches!(regex.as_str(), ".*" | "^(?:.*)$" | "/.*" | "^(?:/.*)$")
             }
@@ -89,6 +94,7 @@ impl Condition {
         let subject = self.subject(head);
         match self {
             Self::Path { pattern, ignore_case: true } => matches_ignoring_case(pattern, subject.as_deref()),
+            Self::PathSegments(prefix) => subject.is_some_and(|path| begins_with_segments(&path, prefix)),
             Self::WithoutHeader(_, StringMatch::Present) => subject.is_none(),
             // spec: envoy config.route.v3.HeaderMatcher.treat_missing_header_as_empty, as Istio sets it: a missing header counts as empty
             Self::WithoutHeader(_, pattern) => !matches(pattern, subject.as_deref().or(Some(""))),
@@ -103,7 +109,7 @@ impl Condition {
 
     fn subject<'a>(&self, head: &Head<'a>) -> Option<Cow<'a, str>> {
         match self {
-            Self::Path { .. } => Some(path(head.path_and_query).into()),
+            Self::Path { .. } | Self::PathSegments(_) => Some(path(head.path_and_query).into()),
             Self::Method(_) => Some(head.method.as_str().into()),
             Self::Scheme(_) => Some(head.scheme.into()),
             Self::Authority(_) => Some(head.authority.into()),
@@ -117,6 +123,7 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, pattern): (Cow<'_, str>, _) = match self {
             Self::Path { pattern, .. } => ("uri".into(), pattern),
+            Self::PathSegments(prefix) => return write!(f, "path prefix {prefix:?} (by segment)"),
             Self::Method(pattern) => ("method".into(), pattern),
             Self::Scheme(pattern) => ("scheme".into(), pattern),
             Self::Authority(pattern) => ("authority".into(), pattern),
@@ -156,6 +163,11 @@ fn matches_ignoring_case(pattern: &StringMatch, subject: Option<&str>) -> bool {
             .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes())),
         _ => matches(pattern, subject),
     }
+}
+
+// spec: envoy config.route.v3.RouteMatch.path_separated_prefix
+fn begins_with_segments(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the path of `path_and_query`, without query and fragment.
@@ -226,6 +238,26 @@ mod tests {
     }
 
     #[test]
+    fn segments_match_whole_segments_only() {
+        let headers = HeaderMap::new();
+        let foo = RouteMatch::all(vec![Condition::PathSegments("/foo".to_owned())]);
+        for (path, expected) in [
+            ("/foo", true),
+            ("/foo/", true),
+            ("/foo/bar", true),
+            ("/foo?bar", true),
+            ("/foobar", false),
+            ("/Foo", false),
+            ("/", false),
+            ("/bar/foo", false),
+        ] {
+            assert_eq!(foo.matches(&head(path, &headers)), expected, "{path}");
+        }
+        let mismatch = foo.mismatch(&head("/foobar", &headers));
+        assert_eq!(mismatch, Some(Mismatch(r#"path prefix "/foo" (by segment), got "/foobar""#.to_owned())));
+    }
+
+    #[test]
     fn the_first_condition_that_fails_is_named_with_what_was_there() {
         let headers = headers(&[("end-user", "anna")]);
         let conditions = vec![
@@ -242,6 +274,7 @@ mod tests {
         let path = |pattern| RouteMatch::all(vec![Condition::Path { pattern, ignore_case: false }]);
         assert!(RouteMatch::default().is_catch_all());
         assert!(path(prefix("/")).is_catch_all());
+        assert!(path(StringMatch::Present).is_catch_all());
         assert!(path(regex(".*")).is_catch_all());
         assert!(!path(prefix("/a")).is_catch_all());
         assert!(!RouteMatch::all(vec![Condition::Method(exact("GET"))]).is_catch_all());

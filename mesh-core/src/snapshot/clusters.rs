@@ -1,32 +1,67 @@
 //! Services become clusters: one per service port and subset that something refers to, numbered as they are met.
+//!
+//! A number stays that of its cluster as long as anything refers to it, so that a change of a cluster leaves the routes
+//! that lead there alone.
 
 use super::{
     Cluster,
+    cluster_table::ClusterTable,
     inbound::{self, Target},
     policy::Blocks,
     view::{Typed, View, carries},
 };
 use crate::{
-    balance::{Endpoint, EndpointSet, Mutual, Security},
+    balance::{ClientFiles, Endpoint, EndpointSet, Mutual, Security, TlsOrigination},
     config::{
         Code, Diagnostic, Level, Origin,
-        istio::{ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
+        istio::{ClientTls, ClientTlsMode, DestinationRule, EntryLocation, MtlsMode, Subset},
     },
     health::States,
     identity::{PeerRule, SpiffeId},
     registry::{Instance, Port, Service},
     route::ClusterId,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-/// The clusters of the snapshot being compiled.
-pub(super) struct Clusters<'a> {
-    view: &'a View<'a>,
-    states: &'a States,
-    numbers: HashMap<(Arc<str>, u16, Arc<str>), ClusterId>,
-    built: Vec<Arc<Cluster>>,
+/// Every cluster that is in use, kept from one snapshot to the next.
+#[derive(Debug)]
+pub(super) struct ClusterStore {
+    pub(super) table: ClusterTable,
+    /// By host.
+    numbers: HashMap<Arc<str>, Vec<Numbered>>,
+    /// By number: how many hosts' routes lead there.
+    uses: Vec<u32>,
+    /// Numbers whose uses have changed.
+    recounted: Vec<ClusterId>,
+    free: Vec<ClusterId>,
+    /// What was found about a cluster when it was built.
+    findings: BTreeMap<ClusterId, Vec<Diagnostic>>,
+    /// What stands where a number is free.
+    vacant: Arc<Cluster>,
+}
+
+/// The number of one cluster of a host.
+#[derive(Debug)]
+struct Numbered {
+    port: u16,
+    subset: Arc<str>,
+    id: ClusterId,
+}
+
+/// The clusters that the routes of one host lead to, as they are compiled.
+pub(super) struct Clusters<'a, 's> {
+    view: View<'a>,
+    states: &'s States,
+    store: &'s mut ClusterStore,
+    used: BTreeSet<ClusterId>,
+    depends: BTreeSet<Arc<str>>,
     last: Option<Arc<Mutual>>,
-    pub(super) findings: Vec<Diagnostic>,
+    /// About the cluster being built.
+    about_cluster: Vec<Diagnostic>,
+    findings: Vec<Diagnostic>,
 }
 
 /// A cluster about to be built.
@@ -38,30 +73,158 @@ struct Plan<'a> {
     blocks: Blocks<'a>,
 }
 
-impl<'a> Clusters<'a> {
-    pub(super) fn new(view: &'a View<'a>, states: &'a States) -> Self {
-        Self { view, states, numbers: HashMap::new(), built: Vec::new(), last: None, findings: Vec::new() }
+impl ClusterStore {
+    pub(super) fn new() -> Self {
+        Self {
+            table: ClusterTable::default(),
+            numbers: HashMap::new(),
+            uses: Vec::new(),
+            recounted: Vec::new(),
+            free: Vec::new(),
+            findings: BTreeMap::new(),
+            vacant: Arc::new(Cluster::vacant()),
+        }
     }
 
-    pub(super) fn finish(self) -> Box<[Arc<Cluster>]> {
-        self.built.into_boxed_slice()
+    /// Builds the clusters of `host` again, because its service, its rules or its endpoints changed.
+    ///
+    /// What cannot be built any more has no number from now on; the routes that led there are compiled again too.
+    pub(super) fn refresh(&mut self, view: View<'_>, states: &States, host: &str) {
+        let Some(known) = self.numbers.remove(host) else { return };
+        let service = view.registry.get(host);
+        let mut kept = Vec::new();
+        for numbered in known {
+            let mut clusters = Clusters::new(view, states, self);
+            let build = |service: &Arc<Service>| clusters.build(service, numbered.port, &numbered.subset);
+            if let Some(cluster) = service.and_then(build) {
+                let findings = clusters.about_cluster;
+                self.put(numbered.id, cluster, findings);
+                kept.push(numbered);
+            }
+        }
+        if !kept.is_empty() {
+            self.numbers.insert(host.into(), kept);
+        }
+    }
+
+    /// Counts the uses of a host's routes, or takes them back.
+    pub(super) fn count(&mut self, used: &[ClusterId], change: fn(u32, u32) -> u32) {
+        for id in used {
+            if let Some(uses) = self.uses.get_mut(id.0 as usize) {
+                *uses = change(*uses, 1);
+            }
+            self.recounted.push(*id);
+        }
+    }
+
+    /// Frees the numbers that nothing leads to any more.
+    pub(super) fn free_unused(&mut self) {
+        for id in std::mem::take(&mut self.recounted) {
+            let unused = self.uses.get(id.0 as usize) == Some(&0);
+            let cluster = Arc::clone(self.table.get(id));
+            if !unused || Arc::ptr_eq(&cluster, &self.vacant) {
+                continue;
+            }
+            if let Some(known) = self.numbers.get_mut(&cluster.host) {
+                known.retain(|other| other.id != id);
+                if known.is_empty() {
+                    self.numbers.remove(&cluster.host);
+                }
+            }
+            self.findings.remove(&id);
+            self.table.replace(id, Arc::clone(&self.vacant));
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn findings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.values().flatten()
+    }
+
+    fn number(&self, host: &str, port: u16, subset: &str) -> Option<ClusterId> {
+        let known = self.numbers.get(host)?;
+        let found = known.iter().find(|other| other.port == port && *other.subset == *subset);
+        found.map(|found| found.id)
+    }
+
+    fn add(&mut self, cluster: Cluster, findings: Vec<Diagnostic>) -> Option<ClusterId> {
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                let id = ClusterId(u32::try_from(self.table.len()).ok()?);
+                self.table.push(Arc::clone(&self.vacant));
+                self.uses.push(0);
+                id
+            }
+        };
+        let known = self.numbers.entry(Arc::clone(&cluster.host)).or_default();
+        known.push(Numbered { port: cluster.port, subset: Arc::clone(&cluster.subset), id });
+        self.put(id, cluster, findings);
+        Some(id)
+    }
+
+    fn put(&mut self, id: ClusterId, cluster: Cluster, findings: Vec<Diagnostic>) {
+        self.table.replace(id, Arc::new(cluster));
+        match findings.is_empty() {
+            true => drop(self.findings.remove(&id)),
+            false => drop(self.findings.insert(id, findings)),
+        }
+    }
+}
+
+impl<'a, 's> Clusters<'a, 's> {
+    pub(super) fn new(view: View<'a>, states: &'s States, store: &'s mut ClusterStore) -> Self {
+        Self {
+            view,
+            states,
+            store,
+            used: BTreeSet::new(),
+            depends: BTreeSet::new(),
+            last: None,
+            about_cluster: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Returns which clusters were used, what was looked at, and what was found.
+    pub(super) fn finish(self) -> (Vec<ClusterId>, Vec<Arc<str>>, Vec<Diagnostic>) {
+        (self.used.into_iter().collect(), self.depends.into_iter().collect(), self.findings)
+    }
+
+    /// Notes that what is compiled depends on `name`, a host or an object.
+    pub(super) fn depend(&mut self, name: &Arc<str>) {
+        if !self.depends.contains(name) {
+            self.depends.insert(Arc::clone(name));
+        }
+    }
+
+    /// Returns the service with this full host, on which what is compiled then depends, known or not.
+    pub(super) fn service(&mut self, host: &Arc<str>) -> Option<&'a Arc<Service>> {
+        self.depend(host);
+        self.view.registry.get(host)
     }
 
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first
     /// use; `None` if the port or the subset does not exist.
-    pub(super) fn number(&mut self, service: &'a Service, port: u16, subset: &str) -> Option<ClusterId> {
-        let key = (Arc::clone(&service.host), port, Arc::<str>::from(subset));
-        if let Some(known) = self.numbers.get(&key) {
-            return Some(*known);
-        }
-        let cluster = self.build(service, port, subset)?;
-        let number = ClusterId(u32::try_from(self.built.len()).ok()?);
-        self.built.push(Arc::new(cluster));
-        self.numbers.insert(key, number);
-        Some(number)
+    pub(super) fn number(&mut self, service: &Service, port: u16, subset: &str) -> Option<ClusterId> {
+        let id = match self.store.number(&service.host, port, subset) {
+            Some(known) => known,
+            None => {
+                let cluster = self.build(service, port, subset)?;
+                let findings = std::mem::take(&mut self.about_cluster);
+                self.store.add(cluster, findings)?
+            }
+        };
+        self.used.insert(id);
+        Some(id)
     }
 
-    fn build(&mut self, service: &'a Service, port: u16, subset: &str) -> Option<Cluster> {
+    /// Returns cluster number `id` of those built so far.
+    pub(super) fn get(&self, id: ClusterId) -> &Cluster {
+        self.store.table.get(id)
+    }
+
+    fn build(&mut self, service: &Service, port: u16, subset: &str) -> Option<Cluster> {
         let port = service.ports.iter().find(|known| known.number == port)?;
         let rules = self.view.destination_rules(service);
         let subset = match subset {
@@ -72,7 +235,7 @@ impl<'a> Clusters<'a> {
         };
         let rule = rules.iter().find(|rule| rule.spec.traffic_policy.is_some()).or(rules.first()).copied();
         let policy = rule.and_then(|rule| rule.spec.traffic_policy.as_ref());
-        let blocks = Blocks::default()
+        let blocks = Blocks::of_mesh(self.view.settings)
             .under(policy, port.number)
             .under(subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
         Some(self.cluster(&Plan { service, port, subset, rule, blocks }))
@@ -99,8 +262,8 @@ impl<'a> Clusters<'a> {
             port: plan.port.number,
             endpoints: EndpointSet::new(endpoints)
                 .with_min_health_percent(outlier.map_or(0, |outlier| outlier.min_health_percent)),
-            balance: blocks.balance(),
-            limits: blocks.limits(),
+            balance: blocks.balance(self.view.settings),
+            limits: blocks.limits(self.view.settings),
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
@@ -134,16 +297,17 @@ impl<'a> Clusters<'a> {
         let Some(tls) = plan.blocks.tls else {
             return match self.speaks_mutual_tls(plan, instance, address) {
                 true => self.mutual(plan, instance),
+                // Nobody means plaintext by a port that is declared to speak TLS.
+                false if plan.speaks_tls() => {
+                    Security::Origination(Arc::new(TlsOrigination::simple(&plan.service.host)))
+                }
                 false => Security::Plaintext,
             };
         };
         match tls.mode {
             ClientTlsMode::Disable => Security::Plaintext,
             ClientTlsMode::IstioMutual => self.mutual(plan, instance),
-            ClientTlsMode::Simple | ClientTlsMode::Mutual => self.refuse(
-                plan,
-                "DestinationRule tls mode SIMPLE and MUTUAL are not supported; write ISTIO_MUTUAL, or DISABLE for plaintext",
-            ),
+            ClientTlsMode::Simple | ClientTlsMode::Mutual => originate(plan, tls),
         }
     }
 
@@ -161,8 +325,9 @@ impl<'a> Clusters<'a> {
             port: address.port(),
         };
         meshed
+            && self.view.settings.auto_mtls
             && plan.service.location == EntryLocation::MeshInternal
-            && inbound::mode(self.view, &target) != MtlsMode::Disable
+            && inbound::mode(&self.view, &target) != MtlsMode::Disable
     }
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
@@ -212,15 +377,15 @@ impl<'a> Clusters<'a> {
                 .at(rule.resource.locate(mark))
                 .path("spec.trafficPolicy.tls");
         }
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
+        if !self.about_cluster.contains(&finding) {
+            self.about_cluster.push(finding);
         }
         Security::Refused(why.into())
     }
 
     /// Notes that the subset to which `origin` sends selects no endpoint.
     pub(super) fn note_empty(&mut self, number: ClusterId, origin: Origin) {
-        let cluster = &self.built[number.0 as usize];
+        let cluster = self.get(number);
         if cluster.endpoints.is_empty() && !cluster.subset.is_empty() {
             let message = format!("no endpoint of {} belongs to subset {:?}", cluster.host, cluster.subset);
             let finding = Diagnostic::new(Code::EMPTY_SUBSET, Level::Info, message)
@@ -233,13 +398,39 @@ impl<'a> Clusters<'a> {
     }
 }
 
+/// The server name and the names asked for are those of the host, unless the rule says others.
+// spec: istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamClusterTLSContext
+fn originate(plan: &Plan<'_>, tls: &ClientTls) -> Security {
+    let shared = |text: &String| Arc::from(text.as_str());
+    let identity = tls.client_certificate.as_ref().zip(tls.private_key.as_ref());
+    let listed = [&tls.subject_alt_names, &plan.service.subject_alt_names];
+    let names = listed.into_iter().find(|names| !names.is_empty());
+    Security::Origination(Arc::new(TlsOrigination {
+        sni: tls.sni.as_ref().map_or_else(|| Arc::clone(&plan.service.host), shared),
+        names: names.cloned().unwrap_or_default().into(),
+        authorities: tls.ca_certificates.as_ref().filter(|file| *file != SYSTEM).map(shared),
+        revocations: None,
+        identity: identity.map(|(certificate, private_key)| ClientFiles {
+            certificate: shared(certificate),
+            private_key: shared(private_key),
+        }),
+        skip_verify: tls.insecure_skip_verify,
+    }))
+}
+
 impl Plan<'_> {
+    fn speaks_tls(&self) -> bool {
+        self.service.location == EntryLocation::MeshExternal
+            && matches!(self.port.protocol.as_str(), "HTTPS" | "TLS")
+    }
+
     /// A service inside the mesh without endpoints would be called with mutual TLS.
     fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
         let inside = self.service.location == EntryLocation::MeshInternal;
         let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
         match self.blocks.tls {
             Some(tls) => tls.mode,
+            None if self.speaks_tls() => ClientTlsMode::Simple,
             None if mutual || (inside && endpoints.is_empty()) => ClientTlsMode::IstioMutual,
             None => ClientTlsMode::Disable,
         }
@@ -253,6 +444,10 @@ impl Plan<'_> {
         ["outbound", &self.port.number.to_string(), subset, &self.service.host].join(separator)
     }
 }
+
+/// Names the authorities of the system, as their absence does.
+// spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings.ca_certificates
+const SYSTEM: &str = "system";
 
 // spec: istio pkg/model SecurityTLSModeLabelName
 const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

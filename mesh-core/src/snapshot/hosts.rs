@@ -1,121 +1,150 @@
-//! Virtual hosts: one per service and port, and one per host that only a VirtualService knows.
+//! The virtual hosts of one host name: one per port of its service, or one for every port where only a VirtualService
+//! knows it.
 // spec: istio pilot/pkg/networking/core/httproute.go
 
 use super::{
-    clusters::Clusters,
+    attached::{self, Attached},
+    clusters::{ClusterStore, Clusters},
+    delegate, index,
     routes::Compiler,
-    view::{Typed, View, specificity},
+    view::{Typed, View},
 };
 use crate::{
-    config::{Code, Diagnostic, Mark, istio::VirtualService},
-    registry::full_host,
-    route::HostTable,
+    config::{Code, Diagnostic, Kind, istio::VirtualService},
+    health::States,
+    registry::{Service, full_host},
+    route::{ClusterId, VirtualHost},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-/// Returns every virtual host of `view`, building the clusters they lead to.
-pub(super) fn compile<'a>(
-    view: &'a View<'a>,
-    clusters: &mut Clusters<'a>,
+/// What is compiled of one host, and what it was compiled from.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// The names by which this workload may call the host.
+    pub(super) names: Vec<Arc<str>>,
+    /// Its virtual hosts by port; without one it answers for every port that has none of its own.
+    pub(super) hosts: Vec<(Option<u16>, Arc<VirtualHost>)>,
+    /// The clusters its routes lead to.
+    pub(super) clusters: Vec<ClusterId>,
+    /// The hosts and objects that were looked at, whether they were found or not.
+    pub(super) depends: Vec<Arc<str>>,
+    pub(super) findings: Vec<Diagnostic>,
+    /// Whether there is a service behind it: where two hosts share a name, a service goes first.
+    pub(super) is_service: bool,
+}
+
+/// Compiles `host`; `None` if this workload knows no such host.
+pub(super) fn compile(
+    view: View<'_>,
+    store: &mut ClusterStore,
+    states: &States,
+    host: &Arc<str>,
+) -> Option<Unit> {
+    let service = view.registry.get(host).filter(|service| view.sees_service(service));
+    let mut rules = view.virtual_services(host, service.is_some());
+    let rule = rules.next();
+    let mut findings = Vec::new();
+    if let Some(rule) = rule {
+        findings.extend(rules.filter_map(|younger| conflict(view, host, younger, &rule)));
+    }
+    let attached = view.attached(host);
+    attached::note_missing(view, host, service.map(|service| &**service), &attached, &mut findings);
+    let mut clusters = Clusters::new(view, states, store);
+    clusters.depend(host);
+    let merged = rule.and_then(|rule| with_delegates(view, rule, &mut clusters, &mut findings));
+    let rule = match (rule, &merged) {
+        (Some(Typed { resource, .. }), Some(spec)) => Some(Typed { resource, spec }),
+        (rule, _) => rule,
+    };
+    let hosts = match (service, rule) {
+        (None, None) if attached.is_empty() => return None,
+        (None, None) => Vec::new(),
+        (None, Some(rule)) => {
+            let mut compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, 80);
+            vec![(None, Arc::new(compiler.virtual_host(host, rule)))]
+        }
+        (Some(service), rule) => {
+            let mut of_port = |port| {
+                let compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, port);
+                (Some(port), Arc::new(of_service(compiler, service, &attached, rule)))
+            };
+            service.ports.iter().map(|port| of_port(port.number)).collect()
+        }
+    };
+    let (clusters, depends, mut others) = clusters.finish();
+    findings.append(&mut others);
+    let names = aliases(view, host);
+    Some(Unit { names, hosts, clusters, depends, findings, is_service: service.is_some() })
+}
+
+/// Returns `rule` with the routes of those it delegates to; `None` if it delegates to nobody.
+pub(super) fn with_delegates(
+    view: View<'_>,
+    rule: Typed<'_, VirtualService>,
+    clusters: &mut Clusters<'_, '_>,
     findings: &mut Vec<Diagnostic>,
-) -> HostTable {
-    let claims = Claims::of(view, findings);
-    let mut table = HostTable::default();
-    for service in
-        view.registry.services().filter(|service| view.sees(&service.export_to, &service.namespace))
-    {
-        let claim = claims.covering(&service.host);
-        for port in &service.ports {
-            let mut compiler = Compiler { view, clusters, findings, port: port.number };
-            let host = Arc::new(match claim {
-                Some(rule) => compiler.virtual_host(&format!("{}:{}", service.host, port.number), rule),
-                None => compiler.service_itself(service, port.number),
-            });
-            for name in aliases(view, &service.host) {
-                table.insert(&name, Some(port.number), &host);
-            }
-        }
+) -> Option<VirtualService> {
+    delegate::delegates(rule).next()?;
+    for (namespace, name) in delegate::delegates(rule) {
+        clusters.depend(&index::object(Kind::VirtualService, namespace, name));
     }
-    for (name, rule) in claims.only_claimed(view) {
-        let mut compiler = Compiler { view, clusters, findings, port: 80 };
-        let host = Arc::new(compiler.virtual_host(&name, rule));
-        for name in aliases(view, &name) {
-            table.insert(&name, None, &host);
-        }
-    }
-    table
+    let find = |namespace: &str, name: &str| view.virtual_service(namespace, name);
+    let (merged, mut found) = delegate::merge(rule, &view.settings.domain, find);
+    findings.append(&mut found);
+    Some(merged)
 }
 
-/// Which VirtualService rules which host.
-struct Claims<'a> {
-    by_host: HashMap<Arc<str>, Typed<'a, VirtualService>>,
-    /// Wildcards, the longest first.
-    wildcards: Vec<(Arc<str>, Typed<'a, VirtualService>)>,
-}
-
-impl<'a> Claims<'a> {
-    /// The older of two rules with the same host wins whole; nothing is merged.
-    fn of(view: &View<'a>, findings: &mut Vec<Diagnostic>) -> Self {
-        let mut by_host: HashMap<Arc<str>, Typed<'a, VirtualService>> = HashMap::new();
-        for rule in view.virtual_services() {
-            for host in &rule.spec.hosts {
-                let name = full_host(&host.value, &rule.resource.key.namespace, &view.settings.domain);
-                match by_host.get(&name) {
-                    Some(older) => findings.push(conflict(&host.value, host.at, rule, older)),
-                    None => drop(by_host.insert(name, rule)),
-                }
-            }
-        }
-        let mut wildcards: Vec<_> = by_host.iter().filter(|(host, _)| host.starts_with('*')).collect();
-        wildcards.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        let wildcards = wildcards.into_iter().map(|(host, rule)| (Arc::clone(host), *rule)).collect();
-        Self { by_host, wildcards }
-    }
-
-    fn covering(&self, host: &str) -> Option<Typed<'a, VirtualService>> {
-        let wildcard = || self.wildcards.iter().find(|(pattern, _)| specificity(pattern, host).is_some());
-        self.by_host.get(host).or_else(|| wildcard().map(|(_, rule)| rule)).copied()
-    }
-
-    /// The hosts that no visible service has, in order.
-    fn only_claimed(&self, view: &View<'_>) -> Vec<(Arc<str>, Typed<'a, VirtualService>)> {
-        let mut hosts: Vec<_> = self
-            .by_host
-            .iter()
-            .filter(|(host, _)| !view.registry.get(host).is_some_and(|service| view.sees_service(service)))
-            .map(|(host, rule)| (Arc::clone(host), *rule))
-            .collect();
-        hosts.sort_by(|(a, _), (b, _)| a.cmp(b));
-        hosts
+fn of_service(
+    mut compiler: Compiler<'_, '_, '_>,
+    service: &Service,
+    attached: &[Attached<'_>],
+    rule: Option<Typed<'_, VirtualService>>,
+) -> VirtualHost {
+    let port = compiler.port;
+    let name = format!("{}:{port}", service.host);
+    let routes = match rule {
+        Some(rule) if !attached::outrank(&mut compiler, service, attached, rule) => None,
+        _ => attached::routes(&mut compiler, service, attached),
+    };
+    match (routes, rule) {
+        (Some(routes), _) => attached::virtual_host(&name, routes),
+        (None, Some(rule)) => compiler.virtual_host(&name, rule),
+        (None, None) => compiler.service_itself(service, port),
     }
 }
 
+/// The older of two rules with the same host wins whole; nothing is merged.
 fn conflict(
+    view: View<'_>,
     host: &str,
-    at: Mark,
     rule: Typed<'_, VirtualService>,
     older: &Typed<'_, VirtualService>,
-) -> Diagnostic {
+) -> Option<Diagnostic> {
+    let namespace = &rule.resource.key.namespace;
+    let is_this = |written: &str| *full_host(written, namespace, &view.settings.domain) == *host;
+    let written = rule.spec.hosts.iter().find(|written| is_this(&written.value))?;
     let older = older.resource;
-    Diagnostic::error(Code::CONFLICTING_HOSTS, format!("host {host:?} is routed by {} already", older.key))
+    let message = format!("host {:?} is routed by {} already", written.value, older.key);
+    let finding = Diagnostic::error(Code::CONFLICTING_HOSTS, message)
         .about(&rule.resource.key)
-        .at(rule.resource.locate(at))
+        .at(rule.resource.locate(written.at))
         .path("spec.hosts")
         .help(format!("merge the routes into one VirtualService; the other one is at {}", older.location))
-        .kept("the older object routes the host, whole")
+        .kept("the older object routes the host, whole");
+    Some(finding)
 }
 
 /// The names by which this workload may call `host`.
 // spec: istio pilot/pkg/networking/core GenerateAltVirtualHosts
-fn aliases(view: &View<'_>, host: &str) -> Vec<String> {
-    let mut names = vec![host.to_owned()];
+fn aliases(view: View<'_>, host: &Arc<str>) -> Vec<Arc<str>> {
+    let mut names = vec![Arc::clone(host)];
     let suffix = format!(".svc.{}", view.settings.domain);
     let short = host.strip_suffix(&suffix).and_then(|short| short.split_once('.'));
     if let Some((name, namespace)) = short.filter(|(name, ns)| !name.contains('*') && !ns.contains('.')) {
-        names.push(format!("{name}.{namespace}"));
-        names.push(format!("{name}.{namespace}.svc"));
+        names.push(format!("{name}.{namespace}").into());
+        names.push(format!("{name}.{namespace}.svc").into());
         if namespace == view.viewer.namespace {
-            names.push(name.to_owned());
+            names.push(name.into());
         }
     }
     names

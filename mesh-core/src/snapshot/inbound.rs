@@ -68,7 +68,7 @@ pub(super) fn mode(view: &View<'_>, target: &Target<'_>) -> MtlsMode {
     // Of one scope only the first object counts: UNSET inherits from the next scope, not from the next object.
     found.dedup_by_key(|(scope, _)| *scope);
     let mut modes = found.into_iter().map(|(_, resource)| said(resource, target.port));
-    modes.find(|mode| *mode != MtlsMode::Unset).unwrap_or(MtlsMode::Permissive)
+    modes.find(|mode| *mode != MtlsMode::Unset).unwrap_or(view.settings.default_mtls)
 }
 
 fn is_legacy(kind: Kind) -> bool {

@@ -19,6 +19,14 @@ pub(super) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
+    /// Returns the blocks of the whole mesh.
+    pub(super) fn of_mesh(settings: &'a MeshSettings) -> Self {
+        let policy = &settings.default_traffic_policy;
+        let (connection_pool, outlier_detection) =
+            (policy.connection_pool.as_ref(), policy.outlier_detection.as_ref());
+        Self { connection_pool, outlier_detection, ..Self::default() }
+    }
+
     /// Returns these blocks with those of `policy` over them, as they apply to `port`.
     ///
     /// An entry of `portLevelSettings` resets the blocks that it does not write to the defaults.
@@ -40,24 +48,26 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    pub(super) fn balance(&self) -> Policy {
-        match self.load_balancer.unwrap_or_default() {
-            LoadBalancer::RoundRobin => Policy::RoundRobin,
-            LoadBalancer::Random => Policy::Random,
-            LoadBalancer::LeastRequest | LoadBalancer::Passthrough => Policy::LeastRequest,
+    pub(super) fn balance(&self, settings: &MeshSettings) -> Policy {
+        match self.load_balancer {
+            None => settings.balance,
+            Some(LoadBalancer::RoundRobin) => Policy::RoundRobin,
+            Some(LoadBalancer::Random) => Policy::Random,
+            Some(LoadBalancer::LeastRequest | LoadBalancer::Passthrough) => Policy::LeastRequest,
         }
     }
 
     /// Zero means the default, as Istio takes it.
-    pub(super) fn limits(&self) -> Limits {
-        let max = |field: fn(&ConnectionPool) -> Option<u32>| {
-            self.connection_pool.and_then(field).filter(|&limit| limit > 0).unwrap_or(u32::MAX)
+    pub(super) fn limits(&self, settings: &MeshSettings) -> Limits {
+        let max = |field: fn(&ConnectionPool) -> Option<u32>, default| {
+            self.connection_pool.and_then(field).filter(|&limit| limit > 0).unwrap_or(default)
         };
+        let default = settings.limits;
         Limits {
-            connections_max: max(|pool| pool.max_connections),
-            pending_max: max(|pool| pool.max_pending_requests),
-            requests_max: max(|pool| pool.max_requests),
-            retries_max: max(|pool| pool.max_retries),
+            connections_max: max(|pool| pool.max_connections, default.connections_max),
+            pending_max: max(|pool| pool.max_pending_requests, default.pending_max),
+            requests_max: max(|pool| pool.max_requests, default.requests_max),
+            retries_max: max(|pool| pool.max_retries, default.retries_max),
         }
     }
 

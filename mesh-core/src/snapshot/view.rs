@@ -1,38 +1,28 @@
-//! Which objects one workload sees, and in which order.
+//! The configuration as one workload sees it while it is compiled.
 
-use super::{MeshSettings, Viewer};
+use super::{MeshSettings, Scope, Viewer, attached::Attached, index::Index};
 use crate::{
     config::{
         Kind, Resource, Spec,
         istio::{DestinationRule, VirtualService, WorkloadSelector},
     },
-    registry::{Registry, Service, full_host},
+    registry::{Registry, Service},
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// The configuration as one workload sees it, indexed once per compilation.
+/// The objects, the workload, and what applies to the whole mesh.
+#[derive(Clone, Copy)]
 pub(super) struct View<'a> {
+    pub(super) index: &'a Index,
     pub(super) resources: &'a [Arc<Resource>],
     pub(super) registry: &'a Registry,
     pub(super) viewer: &'a Viewer,
     pub(super) settings: &'a MeshSettings,
     /// The objects that set the mutual TLS mode of servers.
-    pub(super) peer_policies: Vec<&'a Arc<Resource>>,
-    rules: HashMap<&'a str, Rules<'a>>,
+    pub(super) peer_policies: &'a [Arc<Resource>],
+    /// What a Sidecar lets the workload see.
+    pub(super) scope: &'a Scope,
 }
-
-/// The destination rules of one namespace, each list in the order of age.
-#[derive(Default)]
-struct Rules<'a> {
-    exact: HashMap<Arc<str>, Vec<Rule<'a>>>,
-    /// The longest first.
-    wildcards: Vec<(Arc<str>, Vec<Rule<'a>>)>,
-}
-
-type Rule<'a> = Typed<'a, DestinationRule>;
 
 /// An object beside its typed content.
 pub(super) struct Typed<'a, T> {
@@ -49,88 +39,87 @@ impl<T> Clone for Typed<'_, T> {
 impl<T> Copy for Typed<'_, T> {}
 
 impl<'a> View<'a> {
-    pub(super) fn new(
-        resources: &'a [Arc<Resource>],
-        registry: &'a Registry,
-        viewer: &'a Viewer,
-        settings: &'a MeshSettings,
-    ) -> Self {
-        let is_peer_policy = |resource: &&Arc<Resource>| {
-            matches!(resource.kind, Kind::PeerAuthentication | Kind::MeshPolicy | Kind::Policy)
-        };
-        let peer_policies = resources.iter().filter(is_peer_policy).collect();
-        let mut view = Self { resources, registry, viewer, settings, peer_policies, rules: HashMap::new() };
-        view.rules = view.rules_by_namespace();
-        view
+    pub(super) fn new(index: &'a Index, viewer: &'a Viewer, settings: &'a MeshSettings) -> Self {
+        let Index { resources, registry, peer_policies, scope, .. } = index;
+        Self { index, resources, registry, viewer, settings, peer_policies, scope }
     }
 
-    fn rules_by_namespace(&self) -> HashMap<&'a str, Rules<'a>> {
-        let specs = self.resources.iter().filter_map(|resource| match &resource.spec {
-            Spec::DestinationRule(spec) => Some(Typed { resource, spec }),
-            _ => None,
-        });
-        let mut rules: Vec<_> = specs.filter(|rule| self.rule_applies(rule.resource, rule.spec)).collect();
-        rules.sort_by(|a, b| age(a.resource).cmp(&age(b.resource)));
-        let mut namespaces: HashMap<&str, Rules<'_>> = HashMap::new();
-        for rule in rules {
-            let namespace = &rule.resource.key.namespace;
-            let host = full_host(&rule.spec.host.value, namespace, &self.settings.domain);
-            namespaces.entry(namespace).or_default().exact.entry(host).or_default().push(rule);
-        }
-        for rules in namespaces.values_mut() {
-            rules.wildcards = rules.exact.extract_if(|host, _| host.starts_with('*')).collect();
-            rules.wildcards.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        }
-        namespaces
-    }
-
-    /// Returns the virtual services that apply to calls of this workload, oldest first.
+    /// Returns the virtual services for `host`, the one that rules it first: the oldest of those that name it. If there
+    /// is none, a service has those of the longest wildcard that covers it.
     // spec: istio pilot/pkg/model/virtualservice.go: the oldest rule of a host wins
-    pub(super) fn virtual_services(&self) -> Vec<Typed<'a, VirtualService>> {
-        let specs = self.resources.iter().filter_map(|resource| match &resource.spec {
-            Spec::VirtualService(spec) => Some(Typed { resource, spec }),
+    pub(super) fn virtual_services(
+        &self,
+        host: &str,
+        is_service: bool,
+    ) -> impl Iterator<Item = Typed<'a, VirtualService>> {
+        let claims = &self.index.claims;
+        typed(if is_service { claims.covering(host) } else { claims.of(host) }, |spec| match spec {
+            Spec::VirtualService(spec) => Some(spec),
             _ => None,
-        });
-        let mut visible: Vec<_> = specs
-            .filter(|vs| {
-                vs.spec.gateways.is_empty() || vs.spec.gateways.iter().any(|gateway| gateway == "mesh")
-            })
-            .filter(|vs| self.sees(&vs.spec.export_to, &vs.resource.key.namespace))
-            .collect();
-        visible.sort_by(|a, b| age(a.resource).cmp(&age(b.resource)));
-        visible
+        })
+    }
+
+    /// Returns the virtual service of a namespace and name.
+    pub(super) fn virtual_service(&self, namespace: &str, name: &str) -> Option<Typed<'a, VirtualService>> {
+        let key = |resource: &Arc<Resource>| {
+            let key = &resource.key;
+            (&*key.kind, &*key.namespace, &*key.name).cmp(&(Kind::VirtualService.as_str(), namespace, name))
+        };
+        let found = self.resources.binary_search_by(key).ok()?;
+        match &self.resources[found].spec {
+            Spec::VirtualService(spec) => Some(Typed { resource: &self.resources[found], spec }),
+            _ => None,
+        }
+    }
+
+    /// Returns the HTTPRoutes and GRPCRoutes that are attached to the service `host`.
+    pub(super) fn attached(&self, host: &str) -> Vec<Attached<'a>> {
+        let as_route = |spec: &'a Spec| match spec {
+            Spec::AttachedRoute(spec) => Some(spec),
+            _ => None,
+        };
+        let attached = typed(self.index.attached.of(host), as_route);
+        attached.map(|Typed { resource, spec }| Attached { resource, spec }).collect()
     }
 
     /// Returns the destination rules for `service` of the first namespace that has one: the caller's, the service's,
     /// the root. Within it an exact host beats the longest wildcard; rules of one host come in the order of age.
     // spec: istio pilot/pkg/model/push_context.go destinationRule
-    pub(super) fn destination_rules(&self, service: &Service) -> &[Rule<'a>] {
+    pub(super) fn destination_rules(&self, service: &Service) -> Vec<Typed<'a, DestinationRule>> {
         let (own, root) = (self.viewer.namespace.as_str(), self.settings.root_namespace.as_str());
         let levels = [(own != root).then_some(own), Some(&*service.namespace), Some(root)];
-        let of_level = |namespace: &str| self.rules.get(namespace)?.covering(&service.host);
-        levels.into_iter().flatten().find_map(of_level).unwrap_or_default()
-    }
-
-    fn rule_applies(&self, resource: &Resource, rule: &DestinationRule) -> bool {
-        match &rule.workload_selector {
-            None => self.sees(&rule.export_to, &resource.key.namespace),
-            Some(selector) => *resource.key.namespace == *self.viewer.namespace && self.selected(selector),
-        }
+        let of_level = |namespace: &str| Some(self.index.rules(namespace, &service.host));
+        let rules = levels.into_iter().flatten().filter_map(of_level).find(|rules| !rules.is_empty());
+        let as_rule = |spec: &'a Spec| match spec {
+            Spec::DestinationRule(spec) => Some(spec),
+            _ => None,
+        };
+        typed(rules.unwrap_or_default(), as_rule).collect()
     }
 
     /// Returns whether this workload carries every label of `selector`.
     pub(super) fn selected(&self, selector: &WorkloadSelector) -> bool {
-        carries(&self.viewer.labels, &selector.labels)
+        self.viewer.carries(&selector.labels)
     }
 
     /// Returns whether this workload sees `service`.
     pub(super) fn sees_service(&self, service: &Service) -> bool {
-        self.sees(&service.export_to, &service.namespace)
+        self.scope.sees(&service.namespace, &service.host)
+            && self
+                .viewer
+                .sees(or_default(&service.export_to, &self.settings.service_export_to), &service.namespace)
     }
 
-    /// Returns whether an object of `namespace` with this `exportTo` is visible here.
+    /// Returns whether this workload sees `rule`.
+    pub(super) fn sees_rule(&self, rule: &Typed<'_, VirtualService>) -> bool {
+        self.viewer.sees_rule(rule.spec, &rule.resource.key.namespace, self.settings)
+    }
+}
+
+impl Viewer {
+    /// Returns whether an object of `namespace` with this `exportTo` is visible to the workload.
     pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
-        let own = self.viewer.namespace.as_str();
+        let own = self.namespace.as_str();
         export_to.is_empty()
             || export_to.iter().any(|scope| match scope.as_str() {
                 "*" => true,
@@ -139,13 +128,28 @@ impl<'a> View<'a> {
                 named => named == own,
             })
     }
+
+    /// Returns whether `rule`, an object of `namespace`, is visible to the workload.
+    pub(super) fn sees_rule(&self, rule: &VirtualService, namespace: &str, settings: &MeshSettings) -> bool {
+        self.sees(or_default(&rule.export_to, &settings.virtual_service_export_to), namespace)
+    }
+
+    /// Returns whether the workload has every one of `labels`.
+    pub(super) fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        carries(&self.labels, labels)
+    }
 }
 
-impl<'a> Rules<'a> {
-    fn covering(&self, host: &str) -> Option<&[Rule<'a>]> {
-        let wildcard = || self.wildcards.iter().find(|(pattern, _)| specificity(pattern, host).is_some());
-        self.exact.get(host).or_else(|| wildcard().map(|(_, rules)| rules)).map(Vec::as_slice)
-    }
+fn typed<'a, T: 'a>(
+    objects: &'a [Arc<Resource>],
+    of: impl Fn(&'a Spec) -> Option<&'a T>,
+) -> impl Iterator<Item = Typed<'a, T>> {
+    objects.iter().filter_map(move |resource| Some(Typed { resource, spec: of(&resource.spec)? }))
+}
+
+/// Returns `written`, or the mesh's `default` if nothing is written.
+pub(super) fn or_default<'a>(written: &'a [String], default: &'a [String]) -> &'a [String] {
+    if written.is_empty() { default } else { written }
 }
 
 /// Returns whether `labels` holds every one of `wanted`.

@@ -151,7 +151,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 /// What fields need of each other is not in the schema, nor what a text must be.
 fn is_about_types(finding: &Diagnostic) -> bool {
     let says = |part| finding.message.contains(part);
-    let wrong_type = says("expected ") && says(", found ") && !says(", found `a`");
+    let wrong_type = finding.message.starts_with("expected ") && says(", found ") && !says(", found `a`");
     wrong_type || ["unknown field", "unknown value", "is out of range", "negative"].into_iter().any(says)
 }
 

@@ -17,7 +17,7 @@ pub(super) fn config(sources: &Sources) -> String {
     let facts = sources.progress.facts();
     let snapshot = sources.config.current();
     let in_force = facts.in_force.as_ref();
-    let clusters: Vec<_> = snapshot.clusters().iter().map(|cluster| summary(cluster)).collect();
+    let clusters: Vec<_> = snapshot.clusters().map(|cluster| summary(cluster)).collect();
     pretty(&json!({
         "version": in_force.map(|in_force| &*in_force.version),
         "ageSeconds": in_force.map(|in_force| in_force.since.elapsed().as_secs()),
@@ -50,7 +50,7 @@ pub(super) fn clusters(sources: &Sources) -> String {
             "endpoints": endpoints,
         })
     };
-    let clusters: Vec<_> = snapshot.clusters().iter().map(|it| cluster(it)).collect();
+    let clusters: Vec<_> = snapshot.clusters().map(|it| cluster(it)).collect();
     pretty(&json!({ "version": &**snapshot.version(), "clusters": clusters }))
 }
 

@@ -45,7 +45,8 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    fn protocols(self) -> Vec<Vec<u8>> {
+    /// Returns the protocols as TLS names them, the preferred one first.
+    pub fn protocols(self) -> Vec<Vec<u8>> {
         match self {
             Self::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Self::Http1 => vec![b"http/1.1".to_vec()],

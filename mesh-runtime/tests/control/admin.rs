@@ -45,7 +45,7 @@ async fn a_ready_workload_shows_what_it_has() {
     let serial = workload.identity().current().unwrap().svid.serial().to_owned();
     assert_eq!((&identity["serial"], &identity["expired"]), (&json!(serial), &json!(false)));
 
-    let cluster = workload.config().current().clusters()[0].clone();
+    let cluster = workload.config().current().clusters().next().unwrap().clone();
     workload.telemetry().client(&cluster).on_answer(200, Flags::NONE, Duration::from_millis(2));
     let (_, metrics) = get(admin, "/metrics").await;
     for part in [

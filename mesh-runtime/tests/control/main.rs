@@ -49,7 +49,7 @@ fn version(workload: &Workload) -> String {
 /// The addresses of every endpoint in force, sorted.
 fn endpoints(workload: &Workload) -> Vec<String> {
     let snapshot = workload.config().current();
-    let clusters = snapshot.clusters().iter();
+    let clusters = snapshot.clusters();
     let mut addresses: Vec<_> = clusters
         .filter(|cluster| cluster.subset.is_empty())
         .flat_map(|cluster| cluster.endpoints.as_slice())

@@ -1,10 +1,9 @@
 //! What the files say about each object, and which of them is right.
 
-use super::{Objects, SourceFile};
+use super::{Objects, readings::Reading};
 use crate::config::{
-    diagnostic::{Code, Diagnostic, Level, Location},
-    load::{Loaded, Options, load},
-    resource::{Kind, Mark, Resource, ResourceKey, Spec},
+    diagnostic::{Code, Diagnostic, Level},
+    resource::{Kind, Resource, ResourceKey, Spec},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,33 +33,29 @@ impl<'b> Claims<'b> {
     }
 
     /// Adds what `file` says.
-    pub(super) fn read(&mut self, file: &SourceFile, options: &Options) {
-        let mut loaded = match &file.text {
-            Ok(text) => load(&file.name, text, options),
-            Err(error) => unreadable(&file.name, error),
-        };
-        let kept = if loaded.complete { Vec::new() } else { self.kept(&file.name, &loaded) };
-        for finding in &mut loaded.diagnostics {
-            if !loaded.complete && finding.is_error() && finding.resource.is_none() {
+    pub(super) fn on_file(&mut self, file: &Arc<str>, reading: &Reading) {
+        let kept = if reading.complete { Vec::new() } else { self.kept(file, reading) };
+        for finding in &reading.diagnostics {
+            let mut finding = finding.clone();
+            if !reading.complete && finding.is_error() && finding.resource.is_none() {
                 finding.kept = Some(describe(&kept));
             }
+            self.findings.push(finding);
         }
-        self.findings.append(&mut loaded.diagnostics);
-        let is_malformed = |resource: &Resource| matches!(resource.spec, Spec::Malformed { .. });
-        let (malformed, good): (Vec<_>, Vec<_>) = loaded.resources.into_iter().partition(is_malformed);
+        let is_malformed = |resource: &&Arc<Resource>| matches!(resource.spec, Spec::Malformed { .. });
+        let (malformed, good): (Vec<_>, Vec<_>) = reading.resources.iter().partition(is_malformed);
         for resource in good {
-            self.claim(resource.key.clone(), Claim::Good(Arc::new(resource)));
+            self.claim(resource.key.clone(), Claim::Good(Arc::clone(resource)));
         }
-        let mut malformed: BTreeMap<_, _> =
-            malformed.into_iter().map(|object| (object.key.clone(), object)).collect();
-        for key in loaded.broken {
-            let malformed = malformed.remove(&key).map(Arc::new);
+        let malformed: BTreeMap<_, _> = malformed.into_iter().map(|object| (&object.key, object)).collect();
+        for key in &reading.broken {
+            let malformed = malformed.get(key).map(|object| Arc::clone(object));
             // A nameless object may be the very one that was kept, before its name was lost.
             let kind = malformed.as_ref().map(|object| object.kind);
             if key.is_nameless() && kept.iter().any(|kept| Some(kept.kind) == kind) {
                 continue;
             }
-            self.claim(key, Claim::Broken { file: file.name.as_str().into(), malformed });
+            self.claim(key.clone(), Claim::Broken { file: Arc::clone(file), malformed });
         }
         for resource in kept {
             self.claim(resource.key.clone(), Claim::Kept(resource));
@@ -71,10 +66,10 @@ impl<'b> Claims<'b> {
         self.by_key.entry(key).or_default().push(claim);
     }
 
-    /// Returns what `file` held before and `loaded`, which is not all of it, lacks.
-    fn kept(&self, file: &str, loaded: &Loaded) -> Vec<Arc<Resource>> {
+    /// Returns what `file` held before and `reading`, which is not all of it, lacks.
+    fn kept(&self, file: &str, reading: &Reading) -> Vec<Arc<Resource>> {
         let named: BTreeSet<_> =
-            loaded.resources.iter().map(|resource| &resource.key).chain(&loaded.broken).collect();
+            reading.resources.iter().map(|resource| &resource.key).chain(&reading.broken).collect();
         let lost = |old: &&Arc<Resource>| *old.location.file == *file && !named.contains(&old.key);
         self.before.values().filter(lost).cloned().collect()
     }
@@ -97,12 +92,6 @@ impl<'b> Claims<'b> {
         }
         (objects, findings)
     }
-}
-
-fn unreadable(file: &str, error: &str) -> Loaded {
-    let place = Location::new(&file.into(), Mark { line: 1, column: 1 });
-    let finding = Diagnostic::error(Code::UNREADABLE, format!("the file cannot be read: {error}")).at(place);
-    Loaded { diagnostics: vec![finding], ..Loaded::default() }
 }
 
 /// Returns the version that is in force: that of the first document which has one, in the order of the files.

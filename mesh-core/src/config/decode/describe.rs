@@ -94,7 +94,6 @@ impl<'n> Decoder<'n> {
     }
 
     /// Runs `read` over what stands here as a text that holds a document.
-    #[allow(dead_code, reason = "for readers of documents within documents")]
     pub(super) fn describe_document<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         self.describe_begin();
         let value = read(self);

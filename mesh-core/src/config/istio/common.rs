@@ -1,14 +1,21 @@
 //! Pieces that several kinds share.
 
-use crate::config::{
-    decode::{self, Decoder, Fields, name_at, shortened, text},
-    diagnostic::{Code, Diagnostic},
-    resource::At,
-    tree::{Key, Node},
+use super::expression;
+use crate::{
+    config::{
+        decode::{self, Decoder, Fields, name_at, shortened, text},
+        diagnostic::{Code, Diagnostic},
+        resource::{At, Mark},
+        tree::{Key, Node},
+    },
+    route::check_header_value,
 };
 use http::{HeaderName, HeaderValue};
-use regex::{Regex, RegexBuilder};
-use std::{collections::BTreeMap, net::IpAddr};
+use regex::Regex;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// How a string is compared.
 // spec: istio networking/v1alpha3/virtual_service.proto StringMatch
@@ -74,11 +81,43 @@ pub struct WorkloadSelector {
 }
 
 impl StringMatch {
+    /// Reads a condition. The regex `*` stands for presence.
     pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let read = Self::read_with(decoder, node, Self::read_regex)?;
+        if matches!(&read, Self::Prefix(prefix) if prefix.is_empty()) {
+            decoder.refuse(node.at, "the prefix must not be empty; write `{}` for presence");
+            return None;
+        }
+        Some(read)
+    }
+
+    /// Reads a condition on the path: an empty prefix is that of every path, and `*` is no expression.
+    pub(super) fn read_uri<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        Self::read_with(decoder, node, |decoder, node| expression::whole(decoder, node).map(Self::Regex))
+    }
+
+    /// Reads an expression; `*` stands for presence.
+    pub(super) fn read_regex(decoder: &mut Decoder<'_>, node: &Node) -> Option<Self> {
+        match node.as_text() {
+            Some("*") => Some(Self::Present),
+            _ => expression::whole(decoder, node).map(Self::Regex),
+        }
+    }
+
+    /// Returns the match of the regular expression `text`, which stands at `at`.
+    pub(super) fn regex(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<Self> {
+        expression::whole_of(decoder, text, at).map(Self::Regex)
+    }
+
+    fn read_with<'n>(
+        decoder: &mut Decoder<'n>,
+        node: &'n Node,
+        regex: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<Self>,
+    ) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let exact = fields.get("exact", text).map(Self::Exact);
         let prefix = fields.get("prefix", text).map(Self::Prefix);
-        let regex = fields.get("regex", Self::read_regex);
+        let regex = fields.get("regex", regex);
         let written = ["exact", "prefix", "regex"].into_iter().filter(|name| fields.has(name)).count();
         if written > 1 {
             let at = fields.at;
@@ -88,50 +127,48 @@ impl StringMatch {
         fields.finish();
         if written == 0 { Some(Self::Present) } else { found }
     }
-
-    fn read_regex(decoder: &mut Decoder<'_>, node: &Node) -> Option<Self> {
-        let text = decode::name(decoder, node)?;
-        if text == "*" {
-            return Some(Self::Present);
-        }
-        match compile(&text) {
-            Ok(regex) => Some(Self::Regex(regex)),
-            Err(reason) => {
-                let message = format!("regex `{}` is not valid: {reason}", shortened(&text));
-                let help = "write it in RE2 syntax; it is matched against the whole text";
-                decoder.find(node.at, Diagnostic::error(Code::INVALID_REGEXP, message).help(help));
-                None
-            }
-        }
-    }
-}
-
-/// Compiles `text` so that it matches whole strings only.
-fn compile(text: &str) -> Result<Regex, String> {
-    if text.len() > REGEX_CHARS_MAX {
-        return Err(format!("it has {} bytes, and at most {REGEX_CHARS_MAX} are allowed", text.len()));
-    }
-    let build = |pattern: &str| {
-        RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => format!("compiled, it exceeds {limit} bytes"),
-            // The last line of a syntax error says what is wrong; those before draw the pattern.
-            other => other.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-        })
-    };
-    // By itself first: `a)|(?:b` is no expression, but would become one between the anchors' parentheses.
-    build(text)?;
-    build(&format!("^(?:{text})$"))
 }
 
 impl Destination {
     pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let host = fields.require("host", host);
-        let subset = fields.get("subset", name_at);
+        let host = fields.require("host", host_of_destination);
+        let subset = fields.get("subset", label_at);
         let port = fields.get("port", port_selector);
         fields.finish();
         Some(Self { host: host?, subset, port })
     }
+}
+
+fn host_of_destination(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
+    let host = host(decoder, node)?;
+    if host.value == "*" {
+        decoder.refuse(host.at, "`*` is no destination: name one host");
+        return None;
+    }
+    Some(host)
+}
+
+/// Reads a DNS label, with its place.
+pub(super) fn label_at(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<String>> {
+    let label = name_at(decoder, node)?;
+    if !is_label(&label) {
+        let message = format!("`{}` is no DNS label", shortened(&label));
+        let help = "write lower-case letters, digits and `-`, at most 63, none of them `-` at an end";
+        decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
+        return None;
+    }
+    Some(label)
+}
+
+// spec: rfc1123 2.1; istio pkg/config/labels IsDNS1123Label
+pub(in crate::config) fn is_label(text: &str) -> bool {
+    let is_inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    text.len() <= 63
+        && !text.is_empty()
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// Reads `{number: N}`.
@@ -173,16 +210,23 @@ pub(super) fn is_host(text: &str) -> bool {
     text.len() <= 255 && rest.strip_suffix('.').unwrap_or(rest).split('.').all(is_label)
 }
 
+/// Reads the name of a header that is operated on, in lower case.
+type HeaderKey = fn(&mut Decoder<'_>, &str, Mark) -> Option<String>;
+
 impl HeaderOperations {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    fn read_request<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        Self::read(decoder, node, header_name)
+    }
+
+    fn read_response<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        Self::read(decoder, node, plain_header_name)
+    }
+
+    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node, key: HeaderKey) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let pairs = |decoder: &mut Decoder<'n>, node: &'n Node| Some(decoder.entries(node, header_and_value));
-        let set = fields.get("set", pairs).unwrap_or_default();
-        let add = fields.get("add", pairs).unwrap_or_default();
-        let remove = fields.list("remove", |decoder, node| {
-            let name = decode::name(decoder, node)?;
-            header_name(decoder, &name, node.at)
-        });
+        let set = fields.get("set", pairs(key)).unwrap_or_default();
+        let add = fields.get("add", pairs(key)).unwrap_or_default();
+        let remove = fields.list("remove", removed);
         fields.finish();
         Some(Self { set, add, remove })
     }
@@ -191,35 +235,84 @@ impl HeaderOperations {
 impl Headers {
     pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let request = fields.get("request", HeaderOperations::read).unwrap_or_default();
-        let response = fields.get("response", HeaderOperations::read).unwrap_or_default();
+        let request = fields.get("request", HeaderOperations::read_request).unwrap_or_default();
+        let response = fields.get("response", HeaderOperations::read_response).unwrap_or_default();
         fields.finish();
         Some(Self { request, response })
     }
+
+    /// Adds what the fields say that Istio 1.3 had in the place of `headers`.
+    // spec: istio networking/v1alpha3/virtual_service.proto of release 1.3, HTTPRoute and HTTPRouteDestination
+    pub(super) fn read_old(&mut self, fields: &mut Fields<'_, '_>) {
+        let appended = fields.get("appendRequestHeaders", pairs(header_name));
+        self.request.add.extend(appended.into_iter().flatten());
+        self.request.remove.append(&mut fields.list("removeRequestHeaders", removed));
+        let appended = fields.get("appendResponseHeaders", pairs(plain_header_name));
+        self.response.add.extend(appended.into_iter().flatten());
+        self.response.remove.append(&mut fields.list("removeResponseHeaders", removed));
+        fields.deprecated("appendRequestHeaders", "headers.request.add");
+        fields.deprecated("removeRequestHeaders", "headers.request.remove");
+        fields.deprecated("appendResponseHeaders", "headers.response.add");
+        fields.deprecated("removeResponseHeaders", "headers.response.remove");
+    }
+
+    /// Likewise, for the one of them that only routes had.
+    pub(super) fn read_oldest(&mut self, fields: &mut Fields<'_, '_>) {
+        let appended = fields.get("appendHeaders", pairs(header_name));
+        self.request.add.extend(appended.into_iter().flatten());
+        fields.deprecated("appendHeaders", "headers.request.add");
+    }
 }
 
-fn header_and_value(decoder: &mut Decoder<'_>, key: &Key, node: &Node) -> Option<(String, String)> {
+/// Returns a reader of header names and values.
+fn pairs<'n>(key: HeaderKey) -> impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<Vec<(String, String)>> {
+    move |decoder, node| {
+        Some(decoder.entries(node, |decoder, name, value| header_and_value(decoder, name, value, key)))
+    }
+}
+
+fn header_and_value(
+    decoder: &mut Decoder<'_>,
+    key: &Key,
+    node: &Node,
+    name: HeaderKey,
+) -> Option<(String, String)> {
     let value = if node.is_null() { String::new() } else { text(decoder, node)? };
     if HeaderValue::from_str(&value).is_err() {
         decoder.refuse(node.at, "a header's value holds no line breaks and no other control characters");
         return None;
     }
-    if key.text.starts_with(':') && !key.text.eq_ignore_ascii_case(":authority") {
-        let message = format!("`{}` is no header and is left out, as under Istio", shortened(&key.text));
-        decoder.find(key.at, Diagnostic::warning(Code::NO_EFFECT, message));
+    let name = name(decoder, &key.text, key.at)?;
+    if value.is_empty() {
+        // spec: envoy config.core.v3.HeaderValueOption.keep_empty_value
+        let message = format!("header `{name}` has no value, and is left out, as under Istio");
+        decoder
+            .find(node.at, Diagnostic::warning(Code::NO_EFFECT, message).help("write `remove` to remove it"));
         return None;
     }
-    Some((header_name(decoder, &key.text, key.at)?, value))
+    // An authority is taken as it is written.
+    let checked = if name == "host" { Ok(()) } else { check_header_value(&name, &value) };
+    if let Err(error) = checked {
+        decoder.refuse(node.at, shortened(&error.to_string()));
+        return None;
+    }
+    Some((name, value))
 }
 
-/// Reads a header's name, in lower case. `:authority` is `host`.
-pub(super) fn header_name(
-    decoder: &mut Decoder<'_>,
-    written: &str,
-    at: crate::config::Mark,
-) -> Option<String> {
+fn removed(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let name = decode::name(decoder, node)?;
+    plain_header_name(decoder, &name, node.at)
+}
+
+/// Reads the name of a header of a request, in lower case. `:authority` is `host`.
+pub(super) fn header_name(decoder: &mut Decoder<'_>, written: &str, at: Mark) -> Option<String> {
     if written.eq_ignore_ascii_case(":authority") {
         return Some("host".to_owned());
+    }
+    if written.starts_with(':') {
+        let message = format!("`{}` is no header and is left out, as under Istio", shortened(written));
+        decoder.find(at, Diagnostic::warning(Code::NO_EFFECT, message));
+        return None;
     }
     match HeaderName::from_bytes(written.as_bytes()) {
         Ok(name) => Some(name.as_str().to_owned()),
@@ -230,6 +323,16 @@ pub(super) fn header_name(
             None
         }
     }
+}
+
+/// Reads the name of a header that is no part of the request line, in lower case.
+// spec: istio pkg/config/validation ValidateHTTPHeaderOperationName
+fn plain_header_name(decoder: &mut Decoder<'_>, written: &str, at: Mark) -> Option<String> {
+    if written.starts_with(':') || written.eq_ignore_ascii_case("host") {
+        decoder.refuse(at, format!("`{}` can neither be removed nor set on a response", shortened(written)));
+        return None;
+    }
+    header_name(decoder, written, at)
 }
 
 impl WorkloadSelector {
@@ -257,13 +360,26 @@ impl WorkloadSelector {
 }
 
 /// Reads `exportTo`.
+// spec: istio pkg/config/validation validateExportTo
 pub(super) fn export_to(fields: &mut Fields<'_, '_>) -> Vec<String> {
-    fields.list("exportTo", decode::name)
+    let scopes = fields.list("exportTo", scope);
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = scopes.iter().find(|scope| !seen.insert(scope.as_str())) {
+        fields.refuse("exportTo", format!("`{twice}` is listed twice"));
+    }
+    if seen.len() > 1 && seen.contains("*") {
+        fields.refuse("exportTo", "`*` is everybody: leave the other entries out");
+    }
+    scopes
 }
 
-/// Istio's own bound.
-// spec: istio pkg/config/validation validateStringMatchRegexp
-const REGEX_CHARS_MAX: usize = 1024;
-
-/// A hundred times what a path expression needs, and little enough for thousands of routes.
-const REGEX_BYTES_MAX: usize = 1024 * 1024;
+fn scope(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    let scope = decode::name(decoder, node)?;
+    if matches!(scope.as_str(), "." | "*" | "~") || is_label(&scope) {
+        return Some(scope);
+    }
+    let message = format!("`{}` is no namespace", shortened(&scope));
+    let help = "write `.` for the own namespace, `*` for all, or the name of one";
+    decoder.find(node.at, Diagnostic::error(Code::SCHEMA, message).help(help));
+    None
+}

@@ -92,7 +92,7 @@ pub struct ConnectionPool {
 }
 
 /// `outlierDetection`. `None` is Istio's default for that field.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutlierDetection {
     /// Where the block starts.
     pub at: Mark,

@@ -1,14 +1,109 @@
-//! MeshConfig: the settings of the whole mesh.
+//! MeshConfig: the settings of the whole mesh, from the ConfigMap `istio` or a file of their own.
 // spec: istio mesh/v1alpha1/config.proto
 
-use crate::config::{decode::Decoder, tree::Node};
+mod proxy;
+mod read;
 
-/// `spec` of a MeshConfig.
+use super::{
+    destination_rule::{ConnectionPool, OutlierDetection},
+    server_tls::TlsVersion,
+    virtual_service::HttpRetry,
+};
+use crate::{config::resource::At, identity::TrustDomain, route::Chance};
+use std::time::Duration;
+
+/// What a MeshConfig says. `None`, or empty, is Istio's default.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct MeshConfig {}
+pub struct MeshConfig {
+    /// `compat`: a field of our own.
+    pub compat: Compat,
+    /// `trustDomain`.
+    pub trust_domain: Option<At<TrustDomain>>,
+    /// `trustDomainAliases`.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// `rootNamespace`.
+    pub root_namespace: Option<String>,
+    /// `enableAutoMtls`.
+    pub auto_mtls: Option<bool>,
+    /// `outboundTrafficPolicy.mode`: true is ALLOW_ANY, false REGISTRY_ONLY.
+    pub allow_any: Option<bool>,
+    /// `connectTimeout`.
+    pub connect_timeout: Option<Duration>,
+    /// `defaultHttpRetryPolicy`.
+    pub retry: Option<HttpRetry>,
+    /// `localityLbSetting`.
+    pub locality: Option<LocalitySetting>,
+    /// `defaultTrafficPolicy`.
+    pub traffic_policy: DefaultTrafficPolicy,
+    /// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
+    pub access_log: AccessLogSettings,
+    /// `enableTracing` and `defaultConfig.tracing.sampling`: how often a trace is begun.
+    pub sampling: Option<Chance>,
+    /// `meshMTLS.minProtocolVersion`.
+    pub tls_version_min: TlsVersion,
+    /// `pathNormalization.normalization`.
+    pub path_normalization: PathNormalization,
+    /// `defaultServiceExportTo`.
+    pub service_export_to: Vec<String>,
+    /// `defaultVirtualServiceExportTo`.
+    pub virtual_service_export_to: Vec<String>,
+    /// `defaultDestinationRuleExportTo`.
+    pub destination_rule_export_to: Vec<String>,
+}
 
-impl MeshConfig {
-    pub(crate) fn read_config_map<'n>(_decoder: &mut Decoder<'n>, _node: &'n Node) -> Option<Self> {
-        Some(Self {})
-    }
+/// Which Istio's defaults are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Those of today.
+    #[default]
+    Current,
+    /// Those of Istio 1.3: round robin, 503 retried, mutual TLS only where rules and policies ask for it.
+    Istio1_3,
+}
+
+/// `defaultTrafficPolicy`: the blocks in force where no DestinationRule writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DefaultTrafficPolicy {
+    /// `connectionPool`.
+    pub connection_pool: Option<ConnectionPool>,
+    /// `outlierDetection`.
+    pub outlier_detection: Option<OutlierDetection>,
+}
+
+/// `localityLbSetting`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalitySetting {
+    /// `enabled`; `None` is true.
+    pub enabled: Option<bool>,
+    /// `distribute`: for callers of a locality, the share of each.
+    pub distribute: Vec<(String, Vec<(String, u32)>)>,
+    /// `failover`: from region to region.
+    pub failover: Vec<(String, String)>,
+    /// `failoverPriority`: labels, the most important first.
+    pub failover_priority: Vec<String>,
+}
+
+/// How requests are logged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessLogSettings {
+    /// `accessLogFile`; `None` logs none.
+    pub file: Option<String>,
+    /// `accessLogEncoding`: true is JSON, false text.
+    pub json: bool,
+    /// `accessLogFormat`; `None` is Istio's.
+    pub format: Option<String>,
+}
+
+/// `pathNormalization.normalization`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathNormalization {
+    /// `BASE`, and `DEFAULT`: dot segments and backslashes.
+    #[default]
+    Base,
+    /// `NONE`: nothing.
+    Unchanged,
+    /// `MERGE_SLASHES`: `BASE`, and several slashes are one.
+    MergeSlashes,
+    /// `DECODE_AND_MERGE_SLASHES`: likewise, once `%2F` and `%5C` are decoded.
+    DecodeAndMergeSlashes,
 }

@@ -1,14 +1,26 @@
-//! Sidecar: what a workload sees of the mesh.
+//! Sidecar: which hosts a workload sees, and what becomes of hosts that nobody knows.
 // spec: istio networking/v1alpha3/sidecar.proto
 
-use crate::config::{decode::Decoder, tree::Node};
+mod read;
+
+use super::{common::WorkloadSelector, destination_rule::ConnectionPool, namespaced_host::NamespacedHost};
 
 /// `spec` of a Sidecar.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sidecar {}
+pub struct Sidecar {
+    /// `workloadSelector`; `None` is every workload of the namespace.
+    pub workload_selector: Option<WorkloadSelector>,
+    /// `egress`; empty is `*/*`.
+    pub egress: Vec<EgressListener>,
+    /// `outboundTrafficPolicy.mode`: true is ALLOW_ANY, false REGISTRY_ONLY; `None` is the mesh's.
+    pub allow_any: Option<bool>,
+    /// `inboundConnectionPool`.
+    pub inbound_connection_pool: Option<ConnectionPool>,
+}
 
-impl Sidecar {
-    pub(crate) fn read<'n>(_decoder: &mut Decoder<'n>, _node: &'n Node) -> Option<Self> {
-        Some(Self {})
-    }
+/// One entry of `egress`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EgressListener {
+    /// `hosts`; at least one.
+    pub hosts: Vec<NamespacedHost>,
 }

@@ -3,7 +3,7 @@
 use super::Loader;
 use crate::config::{
     decode::{Decoder, shortened},
-    diagnostic::{Code, Diagnostic},
+    diagnostic::{Code, Diagnostic, Level},
     resource::ResourceKey,
     tree::{Node, Value},
 };
@@ -12,9 +12,12 @@ use std::sync::Arc;
 impl Loader<'_> {
     /// Counts an object whose kind has no meaning here, and checks it as far as it is Istio's.
     pub(super) fn on_foreign(&mut self, object: &Node, kind: &str, api_version: &str) {
-        let at = object.get("kind").map_or(object.at, |kind| kind.at);
-        self.foreign.entry((kind.to_owned(), api_version.to_owned())).or_insert((at, 0)).1 += 1;
-        if !api_version.starts_with("networking.istio.io/") {
+        let istio = api_version.starts_with("networking.istio.io/");
+        if !(istio && HARMLESS.contains(&kind)) {
+            let at = object.get("kind").map_or(object.at, |kind| kind.at);
+            self.foreign.entry((kind.to_owned(), api_version.to_owned())).or_insert((at, 0)).1 += 1;
+        }
+        if !istio {
             return;
         }
         let file = Arc::clone(&self.file);
@@ -33,25 +36,30 @@ impl Loader<'_> {
     }
 }
 
-// spec: istio 1.3.0 pkg/config/validation ValidateGateway, ValidateSidecar, ValidateEnvoyFilter
 fn check<'n>(decoder: &mut Decoder<'n>, object: &'n Node, kind: &str) {
-    let spec = object.get("spec").unwrap_or(object);
-    let has = |field: &&str| spec.get(field).is_some_and(|node| !node.is_null());
-    let needs: &[&str] = match kind {
-        "Gateway" => &["servers"],
-        "Sidecar" => &["egress", "ingress", "outboundTrafficPolicy", "inboundConnectionPool"],
-        _ => &[],
-    };
-    decoder.within("spec", |decoder| {
-        if let [first, ..] = needs
-            && !needs.iter().any(has)
-        {
-            decoder.within(first, |decoder| decoder.refuse(spec.at, format!("`{first}` is required")));
-        }
-        if let ("EnvoyFilter", Some(filters)) = (kind, spec.get("filters")) {
+    let Some(spec) = object.get("spec") else { return };
+    decoder.within("spec", |decoder| match (kind, spec.get("filters")) {
+        ("ProxyConfig", _) => drop(proxy_config(decoder, spec)),
+        // spec: istio 1.3.0 pkg/config/validation ValidateEnvoyFilter
+        ("EnvoyFilter", Some(filters)) => {
             decoder.within("filters", |decoder| decoder.each(filters, filter));
         }
+        _ => {}
     });
+}
+
+/// Says which settings of a proxy have no meaning without one. Which image it has is nobody's concern here.
+// spec: istio networking/v1beta1/proxy_config.proto
+fn proxy_config<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
+    let mut fields = decoder.fields(node)?;
+    fields.take("selector");
+    fields.take("image");
+    fields.no_effect(&[
+        ("concurrency", "a process has as many threads as its program gives it"),
+        ("environmentVariables", "there is no proxy that would read them"),
+    ]);
+    fields.finish();
+    Some(())
 }
 
 /// Checks a filter as Istio 1.3 had them.
@@ -62,8 +70,9 @@ fn filter<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
     None
 }
 
-/// Returns what is said once per file about `count` objects of a kind that has no meaning here.
-pub(super) fn left_out(kind: &str, api_version: &str, count: usize) -> Diagnostic {
+/// Returns what is said once per file about `count` objects of a kind that has no meaning here; `level` is how bad it
+/// is if the kind extends Envoy.
+pub(super) fn left_out(kind: &str, api_version: &str, count: usize, level: Level) -> Diagnostic {
     let name = format!("kind {} ({})", shortened(kind), shortened(api_version));
     let times = if count == 1 { String::new() } else { format!(", {count} objects") };
     let said = SECURITY.iter().find(|(security, _)| *security == kind);
@@ -71,19 +80,25 @@ pub(super) fn left_out(kind: &str, api_version: &str, count: usize) -> Diagnosti
         Some((_, consequence)) => format!("{name} is NOT in force here{times}: {consequence}"),
         None => format!("{name} has no meaning inside a process and is left out{times}"),
     };
-    let finding = Diagnostic::warning(Code::FOREIGN_KIND, message);
+    let level = if EXTENSIONS.contains(&kind) { level } else { Level::Warning };
+    let finding = Diagnostic::new(Code::FOREIGN_KIND, level, message);
     if said.is_some() { finding.help("make sure that something else enforces it") } else { finding }
 }
 
 /// Kinds that may protect something, and what that they are left out means.
-const SECURITY: [(&str, &str); 9] = [
+const SECURITY: [(&str, &str); 8] = [
     ("RequestAuthentication", "tokens are not checked, requests without a valid JWT are let through"),
     ("EnvoyFilter", "whatever it enforces in Envoy is not enforced"),
     ("WasmPlugin", "whatever it enforces in Envoy is not enforced"),
     ("TrafficExtension", "whatever it enforces in Envoy is not enforced"),
-    ("Sidecar", "outbound traffic and the reach of the configuration are not restricted by it"),
     ("NetworkPolicy", "it restricts this process only where the network enforces it"),
     ("ClusterRbacConfig", "its access rules are not enforced; write AuthorizationPolicy"),
     ("ServiceRole", "its access rules are not enforced; write AuthorizationPolicy"),
     ("ServiceRoleBinding", "its access rules are not enforced; write AuthorizationPolicy"),
 ];
+
+/// Kinds that change what Envoy does, which is not there: whatever they were meant to enforce, nobody enforces.
+const EXTENSIONS: [&str; 3] = ["EnvoyFilter", "WasmPlugin", "TrafficExtension"];
+
+/// Istio's kinds whose absence changes nothing: a template for workloads, and the settings of a proxy.
+const HARMLESS: [&str; 2] = ["WorkloadGroup", "ProxyConfig"];

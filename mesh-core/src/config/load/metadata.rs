@@ -2,6 +2,7 @@
 
 use crate::config::{
     decode::{self, Decoder, Fields, labels, shortened, text},
+    istio::is_label,
     resource::{Kind, Meta, ResourceKey},
     tree::Node,
 };
@@ -34,6 +35,10 @@ impl Metadata {
             if kind == Kind::MeshPolicy && name.as_deref().is_some_and(|name| name != "default") {
                 // spec: istio 1.3.0 pkg/config/validation ValidateAuthenticationPolicy
                 fields.refuse("name", "the one MeshPolicy of the mesh must be named `default`");
+            }
+            if kind == Kind::Gateway && name.as_deref().is_some_and(|name| name.contains('.')) {
+                // spec: istio pkg/config/validation ValidateGateway: a name with a dot could not be told from `name.namespace`
+                fields.refuse("name", "the name of a Gateway has no dots");
             }
             let namespace = namespace(&mut fields, kind, default_namespace);
             let meta = Meta {
@@ -86,15 +91,6 @@ fn object_name(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
         return None;
     }
     Some(name)
-}
-
-// spec: RFC 1123, 2.1
-fn is_label(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 /// Where Istio keeps what concerns the whole mesh.

@@ -14,7 +14,7 @@ use crate::config::{
         LegacyPolicy, MeshConfig, PeerAuthentication, Pod, RequestAuthentication, Service, ServiceEntry,
         Sidecar, Telemetry, VirtualService, WorkloadEntry,
     },
-    resource::{Kind, Meta, Resource, ResourceKey, Spec},
+    resource::{Kind, Mark, Meta, Resource, ResourceKey, Spec},
     tree::{Fault, Key, Node, Value},
 };
 use std::sync::Arc;
@@ -174,6 +174,29 @@ fn is_mesh_config(node: &Node) -> bool {
     node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::as_text) == Some("istio")
 }
 
+/// Returns the ConfigMap that holds `mesh_config`, whose places are those of a file of its own.
+pub(super) fn config_map(mesh_config: &str) -> Node {
+    // Above the first line of the file: what stands in it is read as a block below the name of its field.
+    let at = Mark { line: 0, column: 1 };
+    let blank = mesh_config.bytes().take_while(|&c| c == b'\n').count();
+    let start = Mark { line: u32::try_from(blank + 1).unwrap_or(1), column: 1 };
+    let mapping = |fields: Vec<(&str, Node)>| {
+        Node::mapping(fields.into_iter().map(|(name, node)| (name.to_owned(), node)), at)
+    };
+    mapping(vec![
+        ("apiVersion", Node::string("v1", at)),
+        ("kind", Node::string(Kind::ConfigMap.as_str(), at)),
+        (
+            "metadata",
+            mapping(vec![
+                ("name", Node::string("istio", at)),
+                ("namespace", Node::string("istio-system", at)),
+            ]),
+        ),
+        ("data", mapping(vec![("mesh", Node::string(mesh_config, start))])),
+    ])
+}
+
 /// Returns the fields beside `metadata` that hold what an object of `kind` says.
 const fn body_fields(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -222,7 +245,7 @@ pub(super) fn read_spec<'n>(
             RequestAuthentication::read(decoder, spec).map(Spec::RequestAuthentication)
         }
         Kind::WorkloadEntry => WorkloadEntry::read(decoder, spec).map(Spec::WorkloadEntry),
-        Kind::Sidecar => Sidecar::read(decoder, spec).map(Spec::Sidecar),
+        Kind::Sidecar => Sidecar::read(decoder, spec, &key.namespace).map(Spec::Sidecar),
         Kind::Gateway => Gateway::read(decoder, spec).map(Spec::Gateway),
         Kind::Telemetry => Telemetry::read(decoder, spec).map(Spec::Telemetry),
         Kind::HttpRoute => AttachedRoute::read_http(decoder, spec).map(Spec::AttachedRoute),

@@ -2,10 +2,30 @@ use super::*;
 use crate::{
     dice::{Highest, Lowest, Seeded},
     health::{ClusterState, Limits, Overflow},
-    retry::Budget,
+    retry::{Budget, Provenance},
 };
 use http::StatusCode;
 use std::sync::Arc;
+
+#[test]
+fn a_failure_that_was_retried_a_hop_deeper_is_not_retried_again() {
+    let policy = RetryPolicy { on: RetryOn::parse("5xx").unwrap(), explicit: true, ..RetryPolicy::default() };
+    for (provenance, tried) in
+        [(Provenance::NONE, true), (Provenance::RETRIED, false), (Provenance::BUDGET_SPENT, false)]
+    {
+        let outcome = Outcome::Answer {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            grpc: None,
+            ratelimited: false,
+            provenance,
+        };
+        let (budget, cluster, limits) = (Arc::new(Budget::default()), Arc::default(), Limits::default());
+        let ceiling = Ceiling { budget: Some(&budget), cluster: &cluster, limits: &limits };
+        let attempt = Attempt { outcome: &outcome, method: &Method::GET, retries: 0, replayable: true };
+        let verdict = policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut Lowest);
+        assert_eq!(matches!(verdict, Verdict::Retry { .. }), tried, "{provenance:?}: {verdict:?}");
+    }
+}
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -213,7 +233,12 @@ fn explicit(on: &str) -> RetryPolicy {
 }
 
 fn answer(status: u16, grpc: Option<u32>) -> Outcome {
-    Outcome::Answer { status: StatusCode::from_u16(status).unwrap(), grpc, ratelimited: false }
+    Outcome::Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        grpc,
+        ratelimited: false,
+        provenance: Provenance::NONE,
+    }
 }
 
 fn give_up(verdict: Verdict) -> GiveUp {

@@ -120,7 +120,7 @@ const SIMPLE: &[(&str, LoadBalancer)] = &[
 ];
 
 impl ConnectionPool {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let mut pool = Self::default();
         fields.get("tcp", |decoder, node| pool.read_tcp(decoder, node));
@@ -166,7 +166,7 @@ fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
 }
 
 impl OutlierDetection {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let deprecated = fields.get("consecutiveErrors", count);
         fields.deprecated("consecutiveErrors", "consecutive5xxErrors");

@@ -2,28 +2,46 @@
 // spec: istio pkg/config/validation/virtualservice.go
 
 use super::{
-    DirectResponse, HttpMatch, HttpRetry, HttpRoute, Redirect, Rewrite, RouteDestination, VirtualService,
+    CorsPolicy, Delegate, DirectResponse, HttpMatch, HttpMirror, HttpRetry, HttpRoute, Redirect, Rewrite,
+    RouteDestination, VirtualService,
+    fault::{fault, mirror_percentage},
+    lint,
+    matches::gateway,
+    reach,
 };
 use crate::{
     config::{
         decode::{self, Decoder, Fields, count, duration, flag, lasting, name, shortened, text},
         diagnostic::{Code, Diagnostic},
-        istio::common::{self, Destination, Headers, StringMatch},
+        istio::common::{self, Destination, HeaderOperations, Headers},
         resource::At,
-        tree::{Key, Node, Value},
+        tree::Node,
     },
     retry::RetryOn,
 };
 use std::collections::BTreeSet;
 
+/// What an object says about every route in it.
+#[derive(Clone, Copy)]
+pub(super) struct Around {
+    /// It has no hosts: other objects send their routes through it.
+    pub(super) is_delegate: bool,
+    /// It routes calls inside the mesh, perhaps beside those that arrive at gateways.
+    pub(super) in_mesh: bool,
+}
+
 impl VirtualService {
     pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let hosts = fields.require("hosts", |decoder, node| Some(decoder.each(node, common::host)));
-        let gateways = fields.list("gateways", name);
+        let hosts = fields.list("hosts", common::host);
+        let gateways = fields.list("gateways", gateway);
         let export_to = common::export_to(&mut fields);
-        let http = fields.list("http", HttpRoute::read);
-        let routes_nothing = !["http", "tcp", "tls"].into_iter().any(|name| fields.has(name));
+        let around = Around {
+            is_delegate: !is_written(&fields, "hosts"),
+            in_mesh: gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh"),
+        };
+        let http = fields.list("http", |decoder, node| HttpRoute::read(decoder, node, around));
+        let routes_nothing = !["http", "tcp", "tls"].into_iter().any(|name| is_written(&fields, name));
         if routes_nothing {
             let at = fields.at;
             fields.decoder.refuse(at, "one of http, tcp and tls is required");
@@ -32,27 +50,40 @@ impl VirtualService {
             ("tcp", "routes below HTTP have no place inside a process"),
             ("tls", "routes below HTTP have no place inside a process"),
         ]);
+        check_hosts(&mut fields, &hosts, around);
+        if fields.count("http") == Some(http.len()) {
+            reach::note_unreachable(&mut fields, &http);
+        }
         fields.finish();
-        let read = Self { hosts: hosts.unwrap_or_default(), gateways, export_to, http };
-        read.check_hosts(decoder, node);
-        Some(read)
+        Some(Self { hosts, gateways, export_to, http })
     }
+}
 
-    fn check_hosts<'n>(&self, decoder: &mut Decoder<'n>, node: &'n Node) {
-        let Some(written) = node.get("hosts") else { return };
-        decoder.within("hosts", |decoder| {
-            if matches!(&written.value, Value::Sequence(hosts) if hosts.is_empty()) {
-                decoder.refuse(written.at, "at least one host is required");
-            }
-            let in_mesh = self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh");
-            if let Some(all) = self.hosts.iter().find(|host| in_mesh && host.value == "*") {
-                decoder.refuse(all.at, "host `*` is not allowed inside the mesh");
-            }
-            if let Some((host, other)) = overlap(&self.hosts) {
-                decoder.refuse(host.at, format!("hosts `{}` and `{}` overlap", host.value, other));
-            }
-        });
+/// Returns whether field `name` is there and says something: an empty list does not.
+fn is_written(fields: &Fields<'_, '_>, name: &str) -> bool {
+    fields.has(name) && fields.count(name) != Some(0)
+}
+
+fn check_hosts(fields: &mut Fields<'_, '_>, hosts: &[At<String>], around: Around) {
+    for name in ["gateways", "tcp", "tls"] {
+        if around.is_delegate && is_written(fields, name) {
+            let message = format!("an object without `hosts` is a delegate, and has no `{name}`");
+            fields.find(name, Diagnostic::error(Code::SCHEMA, message).help("write the hosts it routes"));
+        }
     }
+    if !around.in_mesh {
+        let message = "it is bound to gateways only: no call inside the mesh is routed by it";
+        let finding = Diagnostic::warning(Code::NO_EFFECT, message);
+        fields.find("gateways", finding.help("add `mesh` if calls inside the mesh are meant too"));
+    }
+    fields.decoder.within("hosts", |decoder| {
+        if let Some(all) = hosts.iter().find(|host| around.in_mesh && host.value == "*") {
+            decoder.refuse(all.at, "host `*` is not allowed inside the mesh");
+        }
+        if let Some((host, other)) = overlap(hosts) {
+            decoder.refuse(host.at, format!("hosts `{}` and `{}` overlap", host.value, other));
+        }
+    });
 }
 
 /// Returns a host that an earlier one or a wildcard among `hosts` covers too, and that other one.
@@ -73,53 +104,112 @@ fn overlap(hosts: &[At<String>]) -> Option<(&At<String>, String)> {
 }
 
 impl HttpRoute {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node, around: Around) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let route = Self {
+        let mut route = Self {
             at: node.at,
             name: fields.get("name", text),
-            matches: fields.list("match", HttpMatch::read),
+            matches: fields.list("match", |decoder, node| HttpMatch::read(decoder, node, around)),
             route: fields.list("route", RouteDestination::read),
             redirect: fields.get("redirect", Redirect::read),
             direct_response: fields.get("directResponse", DirectResponse::read),
+            delegate: fields.get("delegate", Delegate::read),
             rewrite: fields.get("rewrite", Rewrite::read),
             timeout: fields.get("timeout", |d, n| Some(At { value: duration(d, n)?, at: n.at })),
             retries: fields.get("retries", HttpRetry::read),
+            fault: fields.get("fault", fault),
+            mirror: fields.get("mirror", Destination::read),
+            mirror_percentage: mirror_percentage(&mut fields),
+            mirrors: fields.list("mirrors", HttpMirror::read),
+            cors: fields.get("corsPolicy", CorsPolicy::read),
             headers: fields.get("headers", Headers::read).unwrap_or_default(),
+            delegated: None,
         };
-        fields.unsupported(&[("delegate", "the routes of the other object would be missing")]);
-        fields.no_effect(NO_EFFECT_IN_ROUTE);
-        check_action(&mut fields);
+        route.headers.read_old(&mut fields);
+        route.headers.read_oldest(&mut fields);
+        fields.no_effect(&[("websocketUpgrade", "upgrades are always possible")]);
+        check_action(&mut fields, around);
+        check_mirrors(&mut fields, around);
         check_weights(&mut fields, &route.route);
         check_authority(&mut fields, &route);
+        note_edge(&mut fields, around);
+        note_idle_headers(&mut fields, &route);
+        lint::note_tries(&mut fields, &route);
         fields.finish();
         Some(route)
     }
 }
 
-fn check_action(fields: &mut Fields<'_, '_>) {
+impl Delegate {
+    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+        let mut fields = decoder.fields(node)?;
+        let name = fields.require("name", name);
+        let namespace = fields.get("namespace", text).filter(|namespace| !namespace.is_empty());
+        fields.finish();
+        Some(Self { at: node.at, name: name?, namespace })
+    }
+}
+
+/// A route forwards, answers or delegates, and has nothing that belongs to another of these.
+// spec: istio pkg/config/validation/virtualservice.go validateHTTPRouteConflict
+fn check_action(fields: &mut Fields<'_, '_>, around: Around) {
     let actions: Vec<_> = ["route", "redirect", "directResponse", "delegate"]
         .into_iter()
         .filter(|name| fields.has(name))
         .collect();
     let at = fields.at;
     match actions[..] {
-        [] => fields.decoder.refuse(at, "one of route, redirect and directResponse is required"),
+        [] => fields.decoder.refuse(at, "one of route, redirect, directResponse and delegate is required"),
         [_] => {}
         [first, second, ..] => {
             fields.decoder.refuse(at, format!("{first} and {second} exclude each other"));
         }
     }
-    for action in ["redirect", "directResponse"] {
-        if fields.has(action) && fields.has("rewrite") {
-            fields.refuse("rewrite", format!("{action} and rewrite exclude each other"));
+    if around.is_delegate && fields.has("delegate") {
+        fields.refuse("delegate", "a delegate (an object without `hosts`) must not delegate further");
+    }
+    for action in ["redirect", "directResponse"].into_iter().filter(|action| actions.contains(action)) {
+        for other in ["rewrite", "fault"] {
+            if fields.has(other) {
+                fields.refuse(other, format!("{action} and {other} exclude each other"));
+            }
+        }
+        for idle in ["timeout", "retries", "mirror", "mirrors"] {
+            if is_written(fields, idle) {
+                let message = format!("`{idle}` has no effect here: a {action} sends nothing");
+                fields.find(idle, Diagnostic::warning(Code::NO_EFFECT, message));
+            }
         }
     }
-    if fields.has("redirect") && fields.has("fault") {
-        fields.refuse("fault", "redirect and fault exclude each other");
-    }
-    if fields.has("mirror") && fields.has("mirrors") {
+}
+
+fn check_mirrors(fields: &mut Fields<'_, '_>, around: Around) {
+    if fields.has("mirror") && is_written(fields, "mirrors") {
         fields.refuse("mirrors", "mirror and mirrors exclude each other");
+    }
+    // What one of the two lacks, a delegate and its root may have from each other.
+    let alone = !around.is_delegate && !fields.has("delegate") && !fields.has("mirror");
+    for name in ["mirrorPercentage", "mirrorPercent"] {
+        if alone && fields.has(name) {
+            let message = format!("`{name}` has no effect here: there is no `mirror`");
+            let help = "write `percentage` in an entry of `mirrors`";
+            fields.find(name, Diagnostic::warning(Code::NO_EFFECT, message).help(help));
+        }
+    }
+}
+
+fn note_edge(fields: &mut Fields<'_, '_>, around: Around) {
+    if around.in_mesh && fields.has("corsPolicy") {
+        let message = "`corsPolicy` has no effect here: CORS is answered where browsers arrive, at the edge";
+        fields.find("corsPolicy", Diagnostic::warning(Code::NO_EFFECT, message));
+    }
+}
+
+fn note_idle_headers(fields: &mut Fields<'_, '_>, route: &HttpRoute) {
+    let answers = fields.has("redirect") || fields.has("directResponse");
+    if answers && route.headers.request != HeaderOperations::default() {
+        let message = "`request` has no effect here: a route that answers by itself sends nothing";
+        fields.find("headers", Diagnostic::warning(Code::NO_EFFECT, message));
     }
 }
 
@@ -127,96 +217,37 @@ fn check_weights(fields: &mut Fields<'_, '_>, route: &[RouteDestination]) {
     if fields.count("route") == Some(0) {
         fields.refuse("route", "at least one destination is required");
     }
-    let total: u64 = route.iter().map(|to| u64::from(to.weight.value)).sum();
     // Destinations that did not read have findings of their own.
-    if route.len() > 1 && fields.count("route") == Some(route.len()) && total == 0 {
+    if fields.count("route") != Some(route.len()) {
+        return;
+    }
+    if route.len() > 1 && route.iter().all(|to| to.weight.value == 0) {
         let finding = Diagnostic::error(Code::SCHEMA, "total destination weight = 0")
             .help("give at least one destination a `weight` above 0");
         fields.find("route", finding);
     }
+    lint::note_weights(fields, route);
 }
 
+/// The authority is rewritten in one place.
+// spec: istio pkg/config/validation/virtualservice.go validateAuthorityRewrite
 fn check_authority(fields: &mut Fields<'_, '_>, route: &HttpRoute) {
-    let rewritten = route.rewrite.as_ref().is_some_and(|rewrite| rewrite.authority.is_some());
-    let sets_host = |headers: &Headers| {
+    let hosts = |headers: &Headers| {
         let request = &headers.request;
-        request.set.iter().chain(&request.add).any(|(name, _)| name == "host")
+        request.set.iter().chain(&request.add).filter(|(name, _)| name == "host").count()
     };
-    if rewritten && (sets_host(&route.headers) || route.route.iter().any(|to| sets_host(&to.headers))) {
+    let rewritten = route.rewrite.as_ref().is_some_and(|rewrite| rewrite.authority.is_some());
+    let of_route = hosts(&route.headers);
+    if rewritten && of_route > 0 {
         fields.refuse("rewrite", "authority is rewritten here, and set by headers too");
+    } else if of_route > 1 {
+        fields.refuse("headers", "authority is set more than once");
     }
-}
-
-const NO_EFFECT_IN_ROUTE: &[(&str, &str)] = &[
-    ("fault", "this version injects no faults"),
-    ("mirror", "this version mirrors no requests"),
-    ("mirrors", "this version mirrors no requests"),
-    ("mirrorPercent", "this version mirrors no requests"),
-    ("mirrorPercentage", "this version mirrors no requests"),
-    ("corsPolicy", "CORS is answered where browsers arrive, at the edge"),
-    // Istio 1.3 had them; later versions dropped them.
-    ("websocketUpgrade", "upgrades are always possible"),
-    ("appendHeaders", "write `headers.request.add`"),
-    ("removeResponseHeaders", "write `headers.response.remove`"),
-];
-
-impl HttpMatch {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let read = Self {
-            at: node.at,
-            name: fields.get("name", text),
-            uri: fields.get("uri", StringMatch::read),
-            ignore_uri_case: fields.get("ignoreUriCase", flag).unwrap_or_default(),
-            scheme: fields.get("scheme", StringMatch::read),
-            method: fields.get("method", StringMatch::read),
-            authority: fields.get("authority", StringMatch::read),
-            headers: fields.get("headers", conditions(header)).unwrap_or_default(),
-            without_headers: fields.get("withoutHeaders", conditions(header)).unwrap_or_default(),
-            query_params: fields.get("queryParams", conditions(parameter)).unwrap_or_default(),
-            port: fields.get("port", decode::port),
-            source_labels: fields.get("sourceLabels", decode::labels).unwrap_or_default(),
-            source_namespace: fields.get("sourceNamespace", text),
-            gateways: fields.list("gateways", name),
-        };
-        fields.no_effect(&[("statPrefix", "routes are told apart by their name")]);
-        fields.finish();
-        Some(read)
+    if (rewritten || of_route > 0) && route.route.iter().any(|to| hosts(&to.headers) > 0) {
+        // spec: istio pilot/pkg/networking/core/route/route.go processDestination: the route's authority wins
+        let message = "the authority that a destination's headers set has no effect: the route rewrites it";
+        fields.find("route", Diagnostic::warning(Code::NO_EFFECT, message));
     }
-}
-
-type Name = fn(&mut Decoder<'_>, &Key) -> Option<String>;
-
-/// Returns a reader of names and conditions.
-fn conditions<'n>(
-    name: Name,
-) -> impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<Vec<(String, StringMatch)>> {
-    move |decoder, node| {
-        Some(decoder.entries(node, |decoder, key, node| {
-            let name = name(decoder, key);
-            let condition = StringMatch::read(decoder, node)?;
-            Some((name?, condition))
-        }))
-    }
-}
-
-fn header(decoder: &mut Decoder<'_>, key: &Key) -> Option<String> {
-    // spec: istio networking/v1alpha3/virtual_service.proto HTTPMatchRequest.headers
-    if matches!(key.text.as_str(), "uri" | "scheme" | "method" | "authority") {
-        let message = format!("a condition on header `{}` is ignored, as under Istio", key.text);
-        let help = format!("write `{}` beside `headers`", key.text);
-        decoder.find(key.at, Diagnostic::warning(Code::NO_EFFECT, message).help(help));
-        return None;
-    }
-    common::header_name(decoder, &key.text, key.at)
-}
-
-fn parameter(decoder: &mut Decoder<'_>, key: &Key) -> Option<String> {
-    if key.text.is_empty() {
-        decoder.refuse(key.at, "the name of a query parameter must not be empty");
-        return None;
-    }
-    Some(key.text.clone())
 }
 
 impl RouteDestination {
@@ -226,7 +257,8 @@ impl RouteDestination {
         let weight = fields.get("weight", |decoder, node| {
             Some(At { value: decode::number(decoder, node, 0, i32::MAX)?.unsigned_abs(), at: node.at })
         });
-        let headers = fields.get("headers", Headers::read).unwrap_or_default();
+        let mut headers = fields.get("headers", Headers::read).unwrap_or_default();
+        headers.read_old(&mut fields);
         fields.finish();
         Some(Self {
             destination: destination?,
@@ -237,7 +269,7 @@ impl RouteDestination {
 }
 
 impl HttpRetry {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(in crate::config::istio) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let read = Self {
             attempts: fields.get("attempts", count),
@@ -245,15 +277,21 @@ impl HttpRetry {
             retry_on: fields.get("retryOn", retry_on),
             backoff: fields.get("backoff", lasting),
             ignore_previous_hosts: fields.get("retryIgnorePreviousHosts", flag),
+            remote_localities: fields.get("retryRemoteLocalities", flag),
         };
-        fields.no_effect(&[("retryRemoteLocalities", "this version does not weigh localities")]);
-        for name in ["perTryTimeout", "retryOn"] {
+        if read.remote_localities == Some(true) {
+            let message =
+                "`retryRemoteLocalities` has no effect here: this version does not weigh localities";
+            fields.find("retryRemoteLocalities", Diagnostic::warning(Code::NO_EFFECT, message));
+        }
+        for name in ["perTryTimeout", "retryOn", "retryRemoteLocalities"] {
             if read.attempts == Some(0) && fields.has(name) {
                 let finding = Diagnostic::error(Code::SCHEMA, format!("`{name}` is set, but attempts is 0"))
                     .help("`attempts: 0` switches retries off: leave the rest out, or set attempts");
                 fields.find(name, finding);
             }
         }
+        lint::note_try_timeout(&mut fields, &read);
         fields.finish();
         Some(read)
     }
@@ -269,60 +307,3 @@ fn retry_on(decoder: &mut Decoder<'_>, node: &Node) -> Option<RetryOn> {
         }
     }
 }
-
-impl Redirect {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let code = fields.get("redirectCode", count).unwrap_or(301);
-        if !matches!(code, 301 | 302 | 303 | 307 | 308) {
-            let finding = Diagnostic::error(Code::SCHEMA, format!("{code} is not a redirect"));
-            fields.find("redirectCode", finding.help("write one of 301, 302, 303, 307 and 308"));
-        }
-        let read = Self {
-            uri: fields.get("uri", text),
-            authority: fields.get("authority", text),
-            port: fields.get("port", decode::port),
-            scheme: fields.get("scheme", text),
-            code: u16::try_from(code).unwrap_or(301),
-        };
-        fields.unsupported(&[("prefixRewrite", "the caller would be sent to where it came from")]);
-        fields.no_effect(&[("derivePort", "the port is `port`, or the scheme's default")]);
-        fields.finish();
-        Some(read)
-    }
-}
-
-impl DirectResponse {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        // Envoy takes no informational answer as a final one.
-        let status = fields.require("status", |decoder, node| decode::number(decoder, node, 200_u16, 599));
-        let body = fields.get("body", body).unwrap_or_default();
-        fields.finish();
-        Some(Self { status: status?, body })
-    }
-}
-
-fn body<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Vec<u8>> {
-    let mut fields = decoder.fields(node)?;
-    let string = fields.get("string", text).map(String::into_bytes);
-    fields.unsupported(&[("bytes", "the answer would have no body; write `string`")]);
-    if string.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
-        fields.refuse("string", format!("a body has at most {BODY_BYTES_MAX} bytes"));
-    }
-    fields.finish();
-    string
-}
-
-impl Rewrite {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
-        let mut fields = decoder.fields(node)?;
-        let read = Self { uri: fields.get("uri", text), authority: fields.get("authority", name) };
-        fields.unsupported(&[("uriRegexRewrite", "requests would go out with another path")]);
-        fields.finish();
-        Some(read)
-    }
-}
-
-// spec: istio pkg/config/validation validateHTTPDirectResponse
-const BODY_BYTES_MAX: usize = 1024 * 1024;

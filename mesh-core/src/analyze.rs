@@ -1,0 +1,59 @@
+//! What is wrong with a configuration before it is served: everything that reading, accepting and compiling it finds, for
+//! every namespace that it concerns, and what objects say about each other.
+
+use crate::{
+    config::{Accepted, Code, Diagnostic, Level, Location, Options, Resource, SourceFile},
+    health::States,
+    snapshot::{MeshSettings, Viewer, compile},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+/// Returns what is to be said about `files`, in the order of places, worst first.
+///
+/// They are taken for the whole configuration. A service that they refer to and do not define is an error if they define
+/// services at all; if not, it is a warning, as workloads may bring theirs when they register.
+pub fn analyze(files: &[SourceFile], options: &Options, settings: &MeshSettings) -> Vec<Diagnostic> {
+    let accepted = Accepted::default().update(files, options);
+    let registry = accepted.resources.iter().any(|object| object.kind.is_registry());
+    let missing = if registry { Level::Error } else { Level::Warning };
+    let mut findings = Findings::new(accepted.diagnostics);
+    for viewer in viewers(&accepted.resources) {
+        let (_, found) = compile("", &accepted.resources, &viewer, settings, &States::default());
+        found.into_iter().for_each(|finding| findings.add(finding, missing));
+    }
+    findings.all.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level)));
+    findings.all
+}
+
+/// One workload without labels in each namespace that objects stand in: what is found for a caller depends on little
+/// else.
+fn viewers(resources: &[Arc<Resource>]) -> impl Iterator<Item = Viewer> {
+    let namespaces: BTreeSet<_> = resources.iter().map(|object| object.key.namespace.to_string()).collect();
+    namespaces.into_iter().map(|namespace| Viewer { namespace, service: None, labels: BTreeMap::new() })
+}
+
+/// Findings; one of each code for a place.
+struct Findings {
+    all: Vec<Diagnostic>,
+    known: HashSet<(Code, Option<Location>)>,
+}
+
+impl Findings {
+    fn new(all: Vec<Diagnostic>) -> Self {
+        let known = all.iter().map(|finding| (finding.code, finding.location.clone())).collect();
+        Self { all, known }
+    }
+
+    /// A dangling subset has been judged over the whole set already, with the better message.
+    fn add(&mut self, mut finding: Diagnostic, missing: Level) {
+        if finding.code == Code::REFERENCE_NOT_FOUND {
+            finding.level = missing;
+        }
+        if self.known.insert((finding.code, finding.location.clone())) {
+            self.all.push(finding);
+        }
+    }
+}

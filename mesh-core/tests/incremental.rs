@@ -1,0 +1,290 @@
+//! Compiling what changed gives what compiling everything gives, whatever the change.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use http::{HeaderMap, Method};
+use mesh_core::{
+    config::{Accepted, Options, SourceFile},
+    dice::{Dice as _, Lowest, Seeded},
+    health::States,
+    route::{Decision, Head},
+    snapshot::{Compiler, MeshSettings, Snapshot, Viewer, compile},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
+
+#[test]
+fn a_snapshot_of_what_changed_is_the_snapshot_of_everything() {
+    for seed in 0..SEEDS {
+        let mut day = Day::new(seed);
+        for step in 0..STEPS {
+            day.edit();
+            let (incremental, whole) = (day.compile_again(), day.compile_whole());
+            let differ = |(a, b): &(&str, &str)| a != b;
+            let difference = incremental.lines().zip(whole.lines()).find(differ);
+            assert!(
+                incremental == whole,
+                "seed {seed}, step {step}, after {}: {difference:#?}",
+                day.last_edit
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_change_does_not_touch_is_the_same_allocation() {
+    let mut day = Day::new(0);
+    for name in SERVICES {
+        let text = service(name, &mut Seeded::new(1));
+        day.files.insert(name.to_owned(), text);
+    }
+    let (before, _) = day.snapshot();
+    let text = service(SERVICES[0], &mut Seeded::new(2));
+    day.files.insert(SERVICES[0].to_owned(), text);
+    let (after, _) = day.snapshot();
+    let find = |snapshot: &Snapshot, name: &str| {
+        let host = format!("{name}.shop.svc.cluster.local");
+        snapshot.clusters().find(|cluster| *cluster.host == *host).map(Arc::clone).unwrap()
+    };
+    assert!(!Arc::ptr_eq(&find(&before, SERVICES[0]), &find(&after, SERVICES[0])));
+    for name in &SERVICES[1..] {
+        assert!(Arc::ptr_eq(&find(&before, name), &find(&after, name)), "{name}");
+    }
+}
+
+/// A mesh that somebody edits at random.
+struct Day {
+    dice: Seeded,
+    files: BTreeMap<String, String>,
+    accepted: Accepted,
+    compiler: Compiler,
+    states: States,
+    last_edit: String,
+}
+
+impl Day {
+    fn new(seed: u64) -> Self {
+        let (dice, states) = (Seeded::new(seed), States::default());
+        let (files, accepted) = (BTreeMap::new(), Accepted::default());
+        Self { dice, files, accepted, compiler: Compiler::new(viewer()), states, last_edit: String::new() }
+    }
+
+    /// Writes one file, or deletes it.
+    fn edit(&mut self) {
+        let (name, text) = match self.dice.below(12) {
+            0..=2 => some_service(&mut self.dice),
+            3 => some_entry(&mut self.dice),
+            4..=6 => some_routes(&mut self.dice),
+            7 | 8 => some_rule(&mut self.dice),
+            9 => some_attached_route(&mut self.dice),
+            10 => some_delegate(&mut self.dice),
+            _ => some_policy(&mut self.dice),
+        };
+        self.last_edit = format!("{name}: {text}");
+        match self.dice.below(4) {
+            0 => drop(self.files.remove(&name)),
+            _ => drop(self.files.insert(name, text)),
+        }
+    }
+
+    fn compile_again(&mut self) -> String {
+        let (snapshot, findings) = self.snapshot();
+        format!("{}{findings}", shown(&snapshot))
+    }
+
+    fn snapshot(&mut self) -> (Snapshot, String) {
+        let file =
+            |(name, text): (&String, &String)| SourceFile { name: name.clone(), text: Ok(text.clone()) };
+        let files: Vec<_> = self.files.iter().map(file).collect();
+        self.accepted = self.accepted.update(&files, &Options::default());
+        let (snapshot, findings) =
+            self.compiler.compile("1", &self.accepted.resources, &settings(), &self.states);
+        (snapshot, format!("{findings:#?}"))
+    }
+
+    fn compile_whole(&self) -> String {
+        let (snapshot, findings) =
+            compile("1", &self.accepted.resources, &viewer(), &settings(), &self.states);
+        format!("{}{findings:#?}", shown(&snapshot))
+    }
+}
+
+/// Everything a request can see of `snapshot`, without the numbers of clusters.
+fn shown(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let names: BTreeSet<_> = snapshot.clusters().map(|cluster| cluster.name.to_string()).collect();
+    assert_eq!(names.len(), snapshot.clusters().count(), "a cluster is there twice");
+    for authority in authorities() {
+        let headers = HeaderMap::new();
+        for path in ["/", "/a"] {
+            let head = Head {
+                method: &Method::GET,
+                scheme: "http",
+                authority: &authority,
+                path_and_query: path,
+                headers: &headers,
+            };
+            let host = snapshot.virtual_host(&head);
+            let _ = write!(text, "{authority}{path} -> {:?} ", host.map(|(host, port)| (&host.name, port)));
+            let _ = match snapshot.route(&head, &mut Lowest) {
+                Decision::Forward { route, target, .. } => {
+                    let cluster = target.cluster.map(|id| snapshot.cluster(id));
+                    let endpoints = cluster.map(|it| {
+                        let endpoints = it.endpoints.as_slice().iter();
+                        endpoints.map(|it| format!("{} {:?}", it.address, it.security)).collect::<Vec<_>>()
+                    });
+                    let policy = cluster.map(|it| (it.balance, it.limits, it.tls, &it.rule));
+                    writeln!(text, "{} {} {endpoints:?} {policy:?}", route.name, target.name)
+                }
+                Decision::Answer { route, .. } => writeln!(text, "{}", route.name),
+                Decision::NoRoute { .. } => writeln!(text, "no route"),
+                Decision::Passthrough => writeln!(text, "passthrough"),
+                Decision::Blocked => writeln!(text, "blocked"),
+            };
+        }
+    }
+    let _ = writeln!(text, "{names:#?}\n{:?}", snapshot.inbound().mode);
+    text
+}
+
+fn authorities() -> Vec<String> {
+    let mut names = vec!["a.example.com".to_owned(), "b.other.org".to_owned(), "cart.shop:9999".to_owned()];
+    for name in SERVICES {
+        for port in ["", ":80", ":8080"] {
+            names.push(format!("{name}{port}"));
+            names.push(format!("{name}.shop{port}"));
+            names.push(format!("{name}.away.svc.cluster.local{port}"));
+        }
+    }
+    names
+}
+
+fn some_service(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &SERVICES);
+    (name.to_owned(), service(name, dice))
+}
+
+fn service(name: &str, dice: &mut Seeded) -> String {
+    let namespace = one_of(dice, &["shop", "shop", "away"]);
+    let second = one_of(dice, &["", ", {number: 8080, name: admin, protocol: HTTP}"]);
+    let endpoint = |dice: &mut Seeded| {
+        let (version, mode) = (one_of(dice, &["v1", "v2"]), one_of(dice, &["istio", "disabled"]));
+        format!(
+            "{{address: 10.0.0.{}, labels: {{version: {version}, security.istio.io/tlsMode: {mode}}}}}",
+            dice.below(250)
+        )
+    };
+    let endpoints: Vec<_> = (0..dice.below(3)).map(|_| endpoint(dice)).collect();
+    entry(name, namespace, &format!("{name}.{namespace}.svc.cluster.local"), second, &endpoints.join(", "))
+}
+
+fn some_entry(dice: &mut Seeded) -> (String, String) {
+    let host = one_of(dice, &["a.example.com", "*.example.com", "b.other.org", "cart.shop"]);
+    ("entry".to_owned(), entry("entry", "shop", host, "", ""))
+}
+
+fn entry(name: &str, namespace: &str, host: &str, second_port: &str, endpoints: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{hosts: ['{host}'], location: MESH_INTERNAL, resolution: STATIC,
+        ports: [{{number: 80, name: http, protocol: HTTP}}{second_port}], endpoints: [{endpoints}]}}}}"
+    )
+}
+
+fn some_routes(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["first", "second", "third"]);
+    let hosts = one_of(
+        dice,
+        &["cart", "pay", "'*.example.com'", "cart, books", "b.other.org", "'*.shop.svc.cluster.local'"],
+    );
+    let namespace = one_of(dice, &["shop", "away"]);
+    let to = |dice: &mut Seeded| {
+        let (service, subset) =
+            (one_of(dice, &SERVICES), one_of(dice, &["", ", subset: v1", ", subset: v2"]));
+        format!("{{destination: {{host: {service}.shop.svc.cluster.local{subset}}}}}")
+    };
+    let (one, two) = (to(dice), to(dice));
+    let first = one_of(dice, &["delegate: {name: child, namespace: shop}", ""]);
+    let first = if first.is_empty() { format!("route: [{one}]") } else { first.to_owned() };
+    let export = one_of(dice, &["", "exportTo: ['.'], "]);
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{{export}hosts: [{hosts}], http: [{{match: [{{uri: {{prefix: /a}}}}], {first}}}, {{route: [{two}]}}]}}}}"
+    );
+    (format!("{name}-routes"), text)
+}
+
+fn some_delegate(dice: &mut Seeded) -> (String, String) {
+    let service = one_of(dice, &SERVICES);
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: child, namespace: shop}},
+        spec: {{http: [{{match: [{{uri: {{prefix: /a}}}}], route: [{{destination: {{host: {service}}}}}]}}]}}}}"
+    );
+    ("child".to_owned(), text)
+}
+
+fn some_attached_route(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["attached-a", "attached-b"]);
+    let namespace = one_of(dice, &["shop", "away"]);
+    let (parent, backend) = (one_of(dice, &SERVICES), one_of(dice, &SERVICES));
+    let port = one_of(dice, &["80", "8080"]);
+    let text = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{parentRefs: [{{kind: Service, group: '', name: {parent}, namespace: shop, port: {port}}}],
+        rules: [{{backendRefs: [{{name: {backend}, namespace: shop, port: 80}}]}}]}}}}"
+    );
+    (name.to_owned(), text)
+}
+
+fn some_rule(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["rule-a", "rule-b", "rule-c"]);
+    let namespace = one_of(dice, &["shop", "away", "istio-system"]);
+    let host =
+        one_of(dice, &["cart", "pay.shop.svc.cluster.local", "'*.local'", "books.shop.svc.cluster.local"]);
+    let policy = one_of(
+        dice,
+        &[
+            "{loadBalancer: {simple: RANDOM}}",
+            "{tls: {mode: DISABLE}}",
+            "{connectionPool: {http: {http2MaxRequests: 7}}}",
+        ],
+    );
+    let subsets = one_of(
+        dice,
+        &["", ", subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]"],
+    );
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{host: {host}, trafficPolicy: {policy}{subsets}}}}}"
+    );
+    (name.to_owned(), text)
+}
+
+fn some_policy(dice: &mut Seeded) -> (String, String) {
+    let namespace = one_of(dice, &["shop", "istio-system"]);
+    let mode = one_of(dice, &["STRICT", "PERMISSIVE", "DISABLE"]);
+    let text = format!(
+        "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {namespace}}},
+        spec: {{mtls: {{mode: {mode}}}}}}}"
+    );
+    ("policy".to_owned(), text)
+}
+
+fn one_of<'a>(dice: &mut Seeded, choices: &[&'a str]) -> &'a str {
+    choices[usize::try_from(dice.below(choices.len() as u64)).unwrap()]
+}
+
+fn viewer() -> Viewer {
+    Viewer { namespace: "shop".to_owned(), service: Some("checkout".to_owned()), labels: BTreeMap::new() }
+}
+
+fn settings() -> MeshSettings {
+    MeshSettings::new("cluster.local".parse().unwrap())
+}
+
+const SERVICES: [&str; 4] = ["cart", "pay", "books", "mail"];
+const SEEDS: u64 = 40;
+const STEPS: usize = 40;
