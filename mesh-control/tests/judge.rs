@@ -1,4 +1,4 @@
-//! `meshctl analyze` and `meshctl explain` as a user runs them.
+//! `meshctl analyze`, `explain` and `schema` as a user runs them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -67,6 +67,29 @@ fn explain_tells_where_a_request_goes_and_why() {
 fn explain_of_an_unknown_host_passes_through() {
     let story = json(&Config::of(CANARY).explain("http://example.com/"));
     assert_eq!((&story["virtualHost"], &story["action"]), (&Value::Null, &"passthrough".into()));
+}
+
+#[test]
+fn schema_prints_the_json_schema_of_a_kind_whatever_its_case_and_of_any_document() {
+    let schema = |arguments: &[&str]| json(&meshctl(&[&["schema"], arguments].concat()));
+    for arguments in [&["virtualservice"][..], &["VirtualService", "-o", "json"]] {
+        let schema = schema(arguments);
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(schema["properties"]["spec"]["properties"]["http"]["items"]["type"], "object");
+    }
+    assert_eq!(schema(&[])["allOf"][0]["if"]["properties"]["kind"]["const"], "VirtualService");
+}
+
+#[test]
+fn schema_names_the_kind_that_was_probably_meant_and_lists_them_all() {
+    let output = meshctl(&["schema", "VirtualServce"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `VirtualService`?"));
+    let kinds = json(&meshctl(&["schema", "--list", "-o", "json"]));
+    let service = kinds.as_array().unwrap().iter().find(|it| it["kind"] == "Service").unwrap();
+    assert_eq!(service["apiVersions"], serde_json::json!(["v1"]));
+    let text = String::from_utf8(meshctl(&["schema", "--list"]).stdout).unwrap();
+    assert_eq!(text.lines().count(), kinds.as_array().unwrap().len());
 }
 
 const CANARY: &str = "\

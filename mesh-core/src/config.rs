@@ -2,6 +2,7 @@
 //!
 //! `tree` reads YAML and JSON into nodes with positions, `decode` reads nodes into types, `istio` holds the types (one
 //! file per kind), `load` ties them together per file, and `accept` decides which version of each object is in force.
+//! `schema` is what the readers say of themselves.
 
 pub mod accept;
 mod change;
@@ -11,10 +12,11 @@ pub mod duration;
 pub mod istio;
 pub mod load;
 pub mod resource;
+pub mod schema;
 pub mod tree;
 
 pub use accept::{Accepted, LastGood, SourceFile};
 pub use change::Changes;
 pub use diagnostic::{Code, Diagnostic, Level, Location};
 pub use load::{Loaded, Options, load};
-pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec};
+pub use resource::{At, Kind, Mark, Meta, Origin, Resource, ResourceKey, Spec, UnknownKind};

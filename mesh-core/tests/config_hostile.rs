@@ -1,8 +1,19 @@
 //! Whatever a file says: no panic, no endless work, and what is not understood is said.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use mesh_core::config::{Accepted, Code, Loaded, Options, SourceFile, load};
+#[allow(dead_code, reason = "each test crate uses its part")]
+#[path = "schema/example.rs"]
+mod example;
+
+use example::Example;
+use mesh_core::config::{
+    Accepted, Code, Kind, Loaded, Options, SourceFile, load,
+    schema::Schema,
+    tree::{Node, Value},
+};
 use proptest::prelude::*;
+use serde_json::json;
+use std::fmt::Write as _;
 
 const CANARY: &str = include_str!("fixtures/canary.yaml");
 const EVERY_FIELD: &str = include_str!("fixtures/every-field.yaml");
@@ -98,6 +109,80 @@ fn nesting_up_to_the_bound_is_read_and_beyond_it_refused() {
 }
 
 #[test]
+fn lists_within_lists_are_read_up_to_the_same_bound() {
+    let object = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+    let list =
+        |depth: usize| format!("{}{object}{}", "{kind: List, items: [".repeat(depth), "]}".repeat(depth));
+    assert_eq!(read(&list(40)).resources.len(), 1);
+    for depth in [60, 10_000] {
+        let loaded = read(&list(depth));
+        assert_eq!((loaded.diagnostics[0].code, loaded.complete), (Code::TOO_LARGE, false), "{depth}");
+    }
+}
+
+#[test]
+fn a_file_of_more_values_than_the_bound_is_read_up_to_it() {
+    let values = "a,".repeat(20_000);
+    let object = |number: usize| {
+        format!("{{apiVersion: v1, kind: Service, metadata: {{name: s{number}}}, status: [{values}]}}\n---\n")
+    };
+    let loaded = read(&(0..60).map(object).collect::<String>());
+    assert!(!loaded.complete);
+    assert_eq!(loaded.resources.len(), 49, "fifty hold a million values and their envelopes");
+    assert!(loaded.diagnostics.iter().any(|finding| finding.code == Code::TOO_LARGE));
+    within_bounds(&loaded);
+}
+
+#[test]
+fn an_alias_costs_as_much_as_what_it_stands_for_wherever_it_stands() {
+    for kind in [Kind::VirtualService, Kind::AuthorizationPolicy, Kind::Service] {
+        let laughs: String = (1..30).fold("x-0: &x0 [a, a, a, a, a, a, a, a]\n".to_owned(), |text, n| {
+            let alias = format!("*x{}", n - 1);
+            let aliases = [alias.as_str(); 8].join(", ");
+            text + &format!("x-{n}: &x{n} [{aliases}]\n")
+        });
+        let document = as_yaml(&Example::new(1).object(&Schema::of(kind)));
+        let loaded = read(&format!("{document}{laughs}"));
+        assert!(loaded.diagnostics.iter().any(|finding| finding.code == Code::TOO_LARGE), "{kind}");
+        assert!(!loaded.complete);
+        within_bounds(&loaded);
+    }
+}
+
+#[test]
+fn a_regular_expression_that_is_too_long_or_compiles_too_large_is_refused() {
+    let with = |regex: &str| {
+        let regex = json!(regex);
+        read(&format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: a}}, spec: {{hosts: [a], \
+             http: [{{match: [{{uri: {{regex: {regex}}}}}], redirect: {{uri: /}}}}]}}}}"
+        ))
+    };
+    assert_eq!(with("/api/v[0-9]+(/.*)?").resources.len(), 1);
+    for regex in
+        ["a".repeat(1025), "(a{1000}){1000}".into(), "\\pL{1000}".into(), "(".repeat(600), "((a*)*)*{".into()]
+    {
+        let loaded = with(&regex);
+        let refused = loaded.diagnostics.iter().filter(|finding| finding.is_error());
+        let codes: Vec<_> = refused.map(|finding| finding.code).collect();
+        assert_eq!((codes, loaded.broken.len()), (vec![Code::INVALID_REGEXP], 1), "{regex:.20}");
+        within_bounds(&loaded);
+    }
+}
+
+#[test]
+fn documents_without_number_are_read_and_their_findings_are_not_all_kept() {
+    let valid = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+    for (document, readable) in [("a", true), ("{kind: X}", true), (valid, true), ("[", false), ("}", false)]
+    {
+        let loaded = read(&format!("{document}\n---\n").repeat(20_000));
+        within_bounds(&loaded);
+        let gave_up = loaded.diagnostics.iter().any(|finding| finding.message.contains("the rest of"));
+        assert_eq!(gave_up, !readable, "{document}");
+    }
+}
+
+#[test]
 fn more_findings_than_anybody_reads_are_counted_instead_of_kept() {
     let fields: String = (0..5000).map(|number| format!("  f{number}: 1\n")).collect();
     let text = format!(
@@ -105,7 +190,9 @@ fn more_findings_than_anybody_reads_are_counted_instead_of_kept() {
     );
     let loaded = read(&text);
     assert!(loaded.diagnostics.len() < 100);
-    assert!(loaded.diagnostics.iter().any(|finding| finding.message.contains("more findings")));
+    let counted =
+        loaded.diagnostics.iter().find(|finding| finding.message.contains("more findings")).unwrap();
+    assert_eq!(counted.location.as_ref().unwrap().line, 54, "where the list of them ends");
 }
 
 #[test]
@@ -169,13 +256,7 @@ proptest! {
     fn a_mutated_file_is_read_without_a_panic_and_keeps_what_was_good(
         mutations in prop::collection::vec((any::<prop::sample::Index>(), 0..TOKENS.len(), 0..20_usize), 1..6)
     ) {
-        let mut text = EVERY_FIELD.to_owned();
-        for (place, token, length) in mutations {
-            let boundaries: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-            let first = place.index(boundaries.len());
-            let (start, end) = (boundaries[first], boundaries[(first + length).min(boundaries.len() - 1)]);
-            text.replace_range(start..end, TOKENS[token]);
-        }
+        let text = mutated(EVERY_FIELD.to_owned(), &mutations);
         check(&text);
         let before = accept(&Accepted::default(), EVERY_FIELD);
         let after = accept(&before, &text);
@@ -187,6 +268,37 @@ proptest! {
         }
         let again = accept(&after, &text);
         prop_assert_eq!(again.resources, after.resources);
+    }
+
+    /// Every kind, in block style, in flow style as JSON, and in lists of both sorts, with words replaced by others.
+    #[test]
+    fn a_mutated_object_of_any_kind_is_read_without_a_panic(
+        kind in prop::sample::select(Kind::ALL.to_vec()),
+        seed: u64,
+        style in 0..4_usize,
+        mutations in prop::collection::vec((any::<prop::sample::Index>(), 0..TOKENS.len(), 0..20_usize), 0..4)
+    ) {
+        let object = Example::new(seed).object(&Schema::of(kind));
+        let text = match style {
+            0 => as_yaml(&object),
+            1 => object.to_string(),
+            2 => json!({"apiVersion": "v1", "kind": "List", "items": [object.clone(), object]}).to_string(),
+            _ => json!([object]).to_string(),
+        };
+        check(&mutated(text, &mutations));
+    }
+
+    /// Values of another type, and of sizes that nobody writes, in the place of one that is right.
+    #[test]
+    fn an_object_of_any_kind_with_a_wrong_value_is_read_without_a_panic(
+        kind in prop::sample::select(Kind::ALL.to_vec()),
+        seed: u64,
+        value in wrong_value()
+    ) {
+        let mut object = Example::new(seed).object(&Schema::of(kind));
+        example::replace_a_value(&mut object, value, seed);
+        check(&object.to_string());
+        check(&as_yaml(&object));
     }
 
     /// A broken document between two good ones costs neither of them.
@@ -234,8 +346,89 @@ const TOKENS: [&str; 32] = [
     "*",
 ];
 
+/// A place in a text, the token that replaces what stands there, and how many characters it replaces.
+type Mutation = (prop::sample::Index, usize, usize);
+
+fn mutated(mut text: String, mutations: &[Mutation]) -> String {
+    for &(place, token, length) in mutations {
+        let boundaries: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        let first = place.index(boundaries.len());
+        let (start, end) = (boundaries[first], boundaries[(first + length).min(boundaries.len() - 1)]);
+        text.replace_range(start..end, TOKENS[token]);
+    }
+    text
+}
+
+fn wrong_value() -> impl Strategy<Value = serde_json::Value> {
+    let nested = (0..90).fold(json!([]), |inner, _| json!([inner]));
+    prop::sample::select(vec![
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("a".repeat(5000)),
+        json!("\u{0}\u{1b}[2J\n"),
+        json!("(((("),
+        json!("99999999999999999999h"),
+        json!([]),
+        json!([null, [], {}, 1, "a"]),
+        json!({}),
+        json!({"": "", "*": "*", ":": null, "\n": {}}),
+        serde_json::Value::Array(vec![json!({}); 1000]),
+        nested,
+    ])
+}
+
+/// Returns `value` in block style.
+fn as_yaml(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    write_block(value, 0, &mut text);
+    text
+}
+
+fn write_block(value: &serde_json::Value, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        serde_json::Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                write!(text, "\n{indent}{}: ", json!(name)).unwrap();
+                write_block(value, depth + 1, text);
+            }
+        }
+        serde_json::Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                write!(text, "\n{indent}- ").unwrap();
+                write_block(item, depth + 1, text);
+            }
+        }
+        scalar => write!(text, "{scalar}").unwrap(),
+    }
+    if depth == 0 {
+        text.push('\n');
+    }
+}
+
+/// What is kept of a file is bounded by the loader and not by the file.
+fn within_bounds(loaded: &Loaded) {
+    assert!(loaded.diagnostics.len() <= 1001, "{} findings", loaded.diagnostics.len());
+    let values: usize = loaded.resources.iter().map(|resource| count(&resource.document)).sum();
+    // A malformed security object is served as a document of its own.
+    assert!(values <= 1_000_000 + 20 * loaded.broken.len(), "{values} values");
+}
+
+fn count(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 1,
+        Value::Sequence(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Mapping(entries) => 1 + entries.iter().map(|(_, node)| count(node)).sum::<usize>(),
+    }
+}
+
 fn check(text: &str) {
     let loaded = read(text);
+    within_bounds(&loaded);
     for finding in &loaded.diagnostics {
         let location = finding.location.as_ref().unwrap();
         assert!(location.line >= 1 && location.column >= 1);

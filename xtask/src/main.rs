@@ -1,8 +1,12 @@
-//! `cargo xtask check`: what CI runs, in the same order, with one line per step at the end.
+//! `cargo xtask check`: what CI runs, in the same order, with one line per step at the end. `cargo xtask docs` writes the
+//! part of the documentation that is made of the code.
 //!
-//! It depends on nothing but std, so that it builds in a second and its verdict cannot be changed by a dependency.
+//! It depends on nothing but std and mesh-core, so that it builds in seconds and no other dependency can change its
+//! verdict.
 
 mod cargo;
+mod coverage;
+mod istio;
 mod lexer;
 mod prose;
 mod purity;
@@ -19,6 +23,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((command, wanted)) if command == "check" => check(wanted),
+        Some((command, [])) if command == "docs" => docs(),
         _ => usage(),
     }
 }
@@ -67,8 +72,18 @@ fn verdict(report: &[(&str, Outcome, Duration)]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn docs() -> ExitCode {
+    match istio::write(&root()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn usage() -> ExitCode {
-    eprintln!("usage: cargo xtask check [STEP]...\n\nsteps, in order:");
+    eprintln!("usage: cargo xtask check [STEP]...\n       cargo xtask docs\n\nsteps, in order:");
     for step in steps::ALL {
         eprintln!("  {:<10} {}", step.name, step.proves);
     }

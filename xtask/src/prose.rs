@@ -42,6 +42,20 @@ fn functions(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Returns the names of the tests in `text`: functions with an attribute that says so.
+pub(crate) fn tests(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut is_test = false;
+    for line in text.lines() {
+        let attribute = line.trim_start().strip_prefix("#[");
+        is_test |= attribute.is_some_and(|rest| rest.starts_with("test]") || rest.starts_with("tokio::test"));
+        if let Some(name) = functions(line).next() {
+            found.extend(std::mem::take(&mut is_test).then_some(name));
+        }
+    }
+    found
+}
+
 /// Returns line and text of what stands between backticks, code blocks left out.
 fn spans(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
@@ -77,6 +91,12 @@ mod tests {
         assert_eq!(spans, [(1, "a_request_is_never_sent_twice"), (1, "mesh-core/src/lib.rs"), (5, "MESH_A")]);
         assert_eq!(spans.iter().filter(|(_, span)| is_test(span)).count(), 1);
         assert_eq!(spans.iter().filter(|(_, span)| is_path(span)).count(), 1);
+    }
+
+    #[test]
+    fn tests_are_told_from_their_helpers() {
+        let text = "#[test]\nfn a_b() {\n}\nfn c() {}\n  #[tokio::test(start_paused = true)]\n  #[rustfmt::skip]\n  async fn d() {";
+        assert_eq!(tests(text), ["a_b", "d"]);
     }
 
     #[test]

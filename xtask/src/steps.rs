@@ -1,6 +1,6 @@
 //! The steps in the order in which they run: the quick verdicts first.
 
-use crate::{Outcome, cargo::Cargo, prose, purity, sources};
+use crate::{Outcome, cargo::Cargo, istio, prose, purity, sources};
 use std::path::Path;
 
 /// One step of the check.
@@ -22,6 +22,11 @@ pub(crate) const ALL: &[Step] = &[
         run: sources::check,
     },
     Step { name: "prose", proves: "the documents name only files and tests that exist", run: prose::check },
+    Step {
+        name: "istio",
+        proves: "docs/ISTIO.md says what the readers say, and a test proves each field that is obeyed",
+        run: istio::check,
+    },
     Step { name: "purity", proves: "mesh-core has no I/O, clock or dice of its own", run: purity::check },
     Step { name: "clippy", proves: "no lint warns", run: clippy },
     Step { name: "docs", proves: "rustdoc has no broken link", run: docs },

@@ -34,7 +34,16 @@ pub(crate) enum Command {
     Analyze(AnalyzeArgs),
     /// Says where a request would go, and why.
     Explain(ExplainArgs),
+    /// Prints what may stand in a file, as JSON Schema: editors complete and underline by it.
+    #[command(after_help = EDITORS)]
+    Schema(SchemaArgs),
 }
+
+const EDITORS: &str = "\
+Editors with the YAML language server take the schema from the first line of a file:
+
+  meshctl schema > mesh.schema.json
+  # yaml-language-server: $schema=mesh.schema.json";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -130,6 +139,15 @@ pub(crate) struct ExplainArgs {
     /// A header of the request, as `name: value`; may be given several times.
     #[arg(short = 'H', value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SchemaArgs {
+    /// The kind, e.g. VirtualService; without it, any document that is read.
+    pub(crate) kind: Option<String>,
+    /// Lists the kinds that are read, and their API versions, instead.
+    #[arg(long, conflicts_with = "kind")]
+    pub(crate) list: bool,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -1,4 +1,5 @@
-//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, and judges configuration.
+//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, judges configuration, and says what
+//! may stand in it.
 //!
 //! Exit status: 0 fine, 1 findings at or above the threshold, 2 usage or I/O error. Logs go to stderr.
 
@@ -6,6 +7,7 @@ mod analyze;
 mod args;
 mod explain;
 mod input;
+mod schema;
 mod serve;
 mod status;
 mod token;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             analyze::run(&analyze, json).map(|found| if found { FINDINGS } else { FINE })
         }
         Command::Explain(explain) => explain::run(&explain, json).map(|()| FINE),
+        Command::Schema(schema) => schema::run(&schema, json).map(|()| FINE),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -3,12 +3,16 @@
 //! A reader is a function from a node to `Option<T>`: `None` means that a finding says why there is no value. Readers
 //! call [`Decoder::fields`] for a mapping, name every field they know, and end with [`Fields::finish`], which reports
 //! the rest.
+//!
+//! The same readers say what they would read: over a [`Blank`] they leave a [`Shape`](super::schema::Shape).
 
+mod describe;
 mod embedded;
 mod fields;
 mod scalar;
 mod suggest;
 
+pub(crate) use describe::Blank;
 pub(crate) use fields::Fields;
 pub(crate) use scalar::*;
 pub(crate) use suggest::nearest;
@@ -16,14 +20,18 @@ pub(crate) use suggest::nearest;
 use super::{
     diagnostic::{Code, Diagnostic, Level, Location},
     resource::Mark,
-    tree::{Node, Value},
+    tree::{Key, Node, Value},
 };
+use describe::Describer;
 use std::{fmt::Write as _, sync::Arc};
 
 /// One step of a field path.
 #[derive(Clone, Copy, Debug)]
 enum Step<'n> {
+    /// A field that the reader knows by name.
     Field(&'n str),
+    /// An entry of a mapping whose keys are free.
+    Key(&'n str),
     Index(usize),
 }
 
@@ -35,33 +43,58 @@ pub(crate) struct Decoder<'n> {
     path: Vec<Step<'n>>,
     findings: Vec<Diagnostic>,
     suppressed: usize,
+    /// Where the first of those is that are only counted.
+    suppressed_at: Mark,
     failed: bool,
+    /// What the readers say of themselves, if that is all they are run for.
+    describer: Option<Box<Describer<'n>>>,
 }
 
 impl<'n> Decoder<'n> {
     /// Returns a decoder at the root of an object of `file`.
     pub(crate) fn new(file: &'n Arc<str>, lenient: bool) -> Self {
-        Self { file, lenient, path: Vec::new(), findings: Vec::new(), suppressed: 0, failed: false }
+        Self {
+            file,
+            lenient,
+            path: Vec::new(),
+            findings: Vec::new(),
+            suppressed: 0,
+            suppressed_at: Mark::default(),
+            failed: false,
+            describer: None,
+        }
     }
 
     /// Returns the findings, and whether the object may come into force.
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, bool) {
         if self.suppressed > 0 {
             let message = format!("{} more findings about this object are not listed", self.suppressed);
-            self.findings.push(Diagnostic::new(Code::TOO_LARGE, Level::Info, message));
+            let at = Location::new(self.file, self.suppressed_at);
+            self.findings.push(Diagnostic::new(Code::TOO_LARGE, Level::Info, message).at(at));
         }
         (self.findings, !self.failed)
     }
 
     /// Adds a finding about what stands at `at`.
     pub(crate) fn find(&mut self, at: Mark, finding: Diagnostic) {
+        if self.describer.is_some() {
+            return;
+        }
         self.failed |= finding.is_error();
         if self.is_full() {
-            self.suppressed += 1;
+            self.suppress(at);
         } else {
             let path = self.path();
             self.findings.push(finding.at(Location::new(self.file, at)).path(path));
         }
+    }
+
+    /// Counts a finding about what stands at `at` instead of keeping it.
+    fn suppress(&mut self, at: Mark) {
+        if self.suppressed == 0 {
+            self.suppressed_at = at;
+        }
+        self.suppressed += 1;
     }
 
     /// Returns whether further findings are only counted, so that nobody works on their text.
@@ -91,7 +124,9 @@ impl<'n> Decoder<'n> {
 
     fn step<T>(&mut self, step: Step<'n>, read: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(step);
+        self.describe_begin();
         let value = read(self);
+        self.describe_end();
         self.path.pop();
         value
     }
@@ -102,10 +137,7 @@ impl<'n> Decoder<'n> {
         node: &'n Node,
         mut read: impl FnMut(&mut Self, &'n Node) -> Option<T>,
     ) -> Vec<T> {
-        let Value::Sequence(items) = &node.value else {
-            self.wrong_type(node, "a list");
-            return Vec::new();
-        };
+        let Some(items) = self.items(node) else { return Vec::new() };
         let read = |(index, item): (usize, &'n Node)| {
             self.step(Step::Index(index), |decoder| {
                 if item.is_null() {
@@ -122,14 +154,37 @@ impl<'n> Decoder<'n> {
     pub(crate) fn entries<T>(
         &mut self,
         node: &'n Node,
-        mut read: impl FnMut(&mut Self, &'n super::tree::Key, &'n Node) -> Option<T>,
+        mut read: impl FnMut(&mut Self, &'n Key, &'n Node) -> Option<T>,
     ) -> Vec<T> {
-        let Value::Mapping(entries) = &node.value else {
-            self.wrong_type(node, "a mapping");
-            return Vec::new();
+        let Some(entries) = self.pairs(node) else { return Vec::new() };
+        let read = |(key, item): &'n (Key, Node)| {
+            self.step(Step::Key(&key.text), |decoder| read(decoder, key, item))
         };
-        let read = |(key, item): &'n (_, _)| self.step(Step::key(key), |decoder| read(decoder, key, item));
         entries.iter().filter_map(read).collect()
+    }
+
+    /// Returns the items of a list; a blank has one, which is blank too.
+    fn items(&mut self, node: &'n Node) -> Option<&'n [Node]> {
+        match (&node.value, self.blank()) {
+            (Value::Sequence(items), _) => Some(items),
+            (_, Some(blank)) => Some(blank.items()),
+            (_, None) => {
+                self.wrong_type(node, "a list");
+                None
+            }
+        }
+    }
+
+    /// Returns keys and values of a mapping; a blank has one of each.
+    fn pairs(&mut self, node: &'n Node) -> Option<&'n [(Key, Node)]> {
+        match (&node.value, self.blank()) {
+            (Value::Mapping(entries), _) => Some(entries),
+            (_, Some(blank)) => Some(blank.entries()),
+            (_, None) => {
+                self.wrong_type(node, "a mapping");
+                None
+            }
+        }
     }
 
     /// Adds the finding that `node` is not `expected`.
@@ -149,18 +204,14 @@ impl<'n> Decoder<'n> {
             // Writing to a string cannot fail.
             let _ = match step {
                 Step::Index(index) => write!(path, "[{index}]"),
-                Step::Field(name) if is_plain(name) && path.is_empty() => write!(path, "{name}"),
-                Step::Field(name) if is_plain(name) => write!(path, ".{name}"),
-                Step::Field(name) => write!(path, "[{}]", shortened(name)),
+                Step::Field(name) | Step::Key(name) if is_plain(name) && path.is_empty() => {
+                    write!(path, "{name}")
+                }
+                Step::Field(name) | Step::Key(name) if is_plain(name) => write!(path, ".{name}"),
+                Step::Field(name) | Step::Key(name) => write!(path, "[{}]", shortened(name)),
             };
         }
         path
-    }
-}
-
-impl<'n> Step<'n> {
-    fn key(key: &'n super::tree::Key) -> Self {
-        Self::Field(&key.text)
     }
 }
 

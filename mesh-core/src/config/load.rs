@@ -2,6 +2,7 @@
 //!
 //! It judges each object by itself; what objects say about each other is judged in [`super::accept`].
 
+mod describe;
 mod foreign;
 mod kinds;
 mod malformed;

@@ -1,6 +1,7 @@
 //! The envelope every object comes in: kind, name, place, and its typed `spec`.
 
 use super::{
+    decode::nearest,
     diagnostic::Location,
     istio::{
         AttachedRoute, AuthorizationPolicy, DestinationRule, EndpointList, Gateway, LegacyPolicy, MeshConfig,
@@ -9,7 +10,7 @@ use super::{
     },
     tree::Node,
 };
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 /// A place within a file, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +160,30 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// There is no such kind, or none that is read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind `{written}`{}", near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default())]
+pub struct UnknownKind {
+    /// What was written.
+    pub written: String,
+    /// The kind that was probably meant.
+    pub near: Option<Kind>,
+}
+
+/// Without regard to case.
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        let named = |name: &str| Self::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name));
+        let unknown = || UnknownKind {
+            written: text.to_owned(),
+            near: nearest(text, Self::ALL.map(Self::as_str)).and_then(named),
+        };
+        named(text).ok_or_else(unknown)
     }
 }
 

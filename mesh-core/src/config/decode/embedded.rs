@@ -17,6 +17,9 @@ impl<'n> Decoder<'n> {
         field: Mark,
         read: impl for<'m> FnOnce(&mut Decoder<'m>, &'m Node) -> Option<T>,
     ) -> Option<T> {
+        if let Some(blank) = self.blank() {
+            return self.describe_document(|decoder| read(decoder, blank.node()));
+        }
         let text = borrowed(self, node)?;
         let place = Place::of(node.at, field, text);
         let mut documents = tree::parse(text).into_iter();
@@ -47,8 +50,8 @@ impl<'n> Decoder<'n> {
     /// Adds a finding of the inner document, which knows its place and its path there.
     fn adopt(&mut self, finding: Diagnostic) {
         if self.is_full() {
-            self.suppressed += 1;
-            return;
+            let at = finding.location.map(|place| Mark { line: place.line, column: place.column });
+            return self.suppress(at.unwrap_or_default());
         }
         let mut path = self.path();
         if !finding.path.is_empty() {

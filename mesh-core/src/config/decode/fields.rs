@@ -4,8 +4,10 @@ use super::{Decoder, shortened};
 use crate::config::{
     diagnostic::{Code, Diagnostic},
     resource::Mark,
+    schema::{Field, Support},
     tree::{Key, Node, Value},
 };
+use std::collections::BTreeSet;
 
 /// The fields of a mapping, read one by one by name.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ impl<'n> Decoder<'n> {
     pub(crate) fn fields(&mut self, node: &'n Node) -> Option<Fields<'_, 'n>> {
         let entries: &'n [(Key, Node)] = match &node.value {
             Value::Mapping(entries) => entries,
+            _ if self.blank().is_some() => {
+                self.describe_fields()?;
+                &[]
+            }
             _ if node.is_null() => &[],
             _ => {
                 self.wrong_type(node, "a mapping");
@@ -36,7 +42,16 @@ impl<'n> Decoder<'n> {
 impl<'n> Fields<'_, 'n> {
     /// Returns the value of field `name`, which thereby is known, unless it is absent or null.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<&'n Node> {
+        self.seek(name, || Field::new(name, Support::PassedOver))
+    }
+
+    /// Likewise, for a field that is described as `field`.
+    fn seek(&mut self, name: &'static str, field: impl FnOnce() -> Field) -> Option<&'n Node> {
         self.known.push(name);
+        if let Some(blank) = self.decoder.blank() {
+            self.decoder.describe_field(field);
+            return Some(blank.node());
+        }
         let (_, node) = self.entries.iter().find(|(key, _)| is_called(&key.text, name))?;
         (!node.is_null()).then_some(node)
     }
@@ -47,7 +62,7 @@ impl<'n> Fields<'_, 'n> {
         name: &'static str,
         read: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<T>,
     ) -> Option<T> {
-        let node = self.take(name)?;
+        let node = self.seek(name, || Field::new(name, Support::Obeyed))?;
         self.decoder.within(name, |decoder| read(decoder, node))
     }
 
@@ -57,7 +72,7 @@ impl<'n> Fields<'_, 'n> {
         name: &'static str,
         read: impl FnOnce(&mut Decoder<'n>, &'n Node) -> Option<T>,
     ) -> Option<T> {
-        if let Some(node) = self.take(name) {
+        if let Some(node) = self.seek(name, || Field::new(name, Support::Obeyed).required()) {
             return self.decoder.within(name, |decoder| read(decoder, node));
         }
         let at = self.place_of(name);
@@ -104,10 +119,19 @@ impl<'n> Fields<'_, 'n> {
         self.find(name, Diagnostic::error(Code::SCHEMA, message));
     }
 
+    /// Warns of field `name`, which is read, if it is there: Istio has deprecated it, and `instead` is what to write.
+    pub(crate) fn deprecated(&mut self, name: &'static str, instead: &str) {
+        self.decoder.describe_field(|| Field::new(name, Support::PassedOver).deprecated(instead));
+        if self.has(name) {
+            let finding = Diagnostic::warning(Code::DEPRECATED, format!("`{name}` is deprecated"));
+            self.find(name, finding.help(format!("write `{instead}`")));
+        }
+    }
+
     /// Warns of each of the fields `names` that is there: it has no effect in this mesh, because of `why`.
     pub(crate) fn no_effect(&mut self, names: &[(&'static str, &str)]) {
         for &(name, why) in names {
-            if self.take(name).is_some() {
+            if self.seek(name, || Field::new(name, Support::NoEffect(why.to_owned()))).is_some() {
                 let message = format!("`{name}` has no effect here: {why}");
                 self.find(name, Diagnostic::warning(Code::NO_EFFECT, message));
             }
@@ -117,7 +141,7 @@ impl<'n> Fields<'_, 'n> {
     /// Refuses each of the fields `names` that is there: to leave it out would be worse than to refuse the object.
     pub(crate) fn unsupported(&mut self, names: &[(&'static str, &str)]) {
         for &(name, why) in names {
-            if self.take(name).is_some() {
+            if self.seek(name, || Field::new(name, Support::Refused(why.to_owned()))).is_some() {
                 let message =
                     format!("`{name}` is not supported by this version, and must not be left out: {why}");
                 self.find(name, Diagnostic::error(Code::SCHEMA, message));
@@ -142,6 +166,7 @@ impl<'n> Fields<'_, 'n> {
 
     /// Reports the fields that nobody asked for.
     pub(crate) fn finish(self) {
+        self.decoder.describe_finished();
         for (index, (key, _)) in self.entries.iter().enumerate() {
             let finding = match self.known.iter().find(|name| is_called(&key.text, name)) {
                 None => Some(self.unknown(key)),
@@ -166,16 +191,20 @@ impl<'n> Fields<'_, 'n> {
             Some(name) => {
                 (format!("unknown field `{written}`, did you mean `{name}`?"), format!("write `{name}`"))
             }
-            None => (
-                format!("unknown field `{written}`"),
-                format!("the fields here are {}", self.known.join(", ")),
-            ),
+            None => (format!("unknown field `{written}`"), format!("the fields here are {}", self.names())),
         };
         if self.decoder.lenient {
             Diagnostic::warning(Code::SCHEMA_WARNING, format!("{message} (it is left out)")).help(help)
         } else {
             Diagnostic::error(Code::SCHEMA, message).help(help)
         }
+    }
+
+    /// Returns the names of the known fields, in order. A reader may have asked for one twice.
+    fn names(&self) -> String {
+        let mut seen = BTreeSet::new();
+        let names: Vec<_> = self.known.iter().copied().filter(|name| seen.insert(*name)).collect();
+        names.join(", ")
     }
 }
 

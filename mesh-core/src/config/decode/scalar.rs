@@ -8,6 +8,7 @@ use crate::config::{
     diagnostic::{Code, Diagnostic},
     duration,
     resource::At,
+    schema::Shape,
     tree::{Node, Value},
 };
 use base64::Engine as _;
@@ -20,6 +21,7 @@ pub(crate) fn text(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
 
 /// Reads a text that is not empty.
 pub(crate) fn name(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    decoder.describe(|| Shape::Name);
     let text = text(decoder, node)?;
     if text.is_empty() {
         decoder.refuse(node.at, "must not be empty");
@@ -35,6 +37,7 @@ pub(crate) fn name_at(decoder: &mut Decoder<'_>, node: &Node) -> Option<At<Strin
 
 /// Reads a boolean.
 pub(crate) fn flag(decoder: &mut Decoder<'_>, node: &Node) -> Option<bool> {
+    decoder.describe(|| Shape::Flag);
     match borrowed(decoder, node)? {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
@@ -65,12 +68,13 @@ pub(crate) fn number<T>(decoder: &mut Decoder<'_>, node: &Node, least: T, most: 
 where
     T: Copy + Into<i64> + TryFrom<i64>,
 {
+    let (least, most) = (least.into(), most.into());
+    decoder.describe(|| Shape::Number { least, most });
     let text = borrowed(decoder, node)?;
     let Some(value) = integer(text) else {
         decoder.wrong_type(node, "a whole number");
         return None;
     };
-    let (least, most) = (least.into(), most.into());
     if (least..=most).contains(&value) {
         return T::try_from(value).ok();
     }
@@ -83,6 +87,7 @@ where
 
 /// Reads a number that may have a fraction, between `least` and `most`.
 pub(crate) fn decimal(decoder: &mut Decoder<'_>, node: &Node, least: f64, most: f64) -> Option<f64> {
+    decoder.describe(|| Shape::Decimal { least, most });
     let text = borrowed(decoder, node)?;
     let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) else {
         decoder.wrong_type(node, "a number");
@@ -99,6 +104,7 @@ pub(crate) fn decimal(decoder: &mut Decoder<'_>, node: &Node, least: f64, most: 
 
 /// Reads bytes, written in base64.
 pub(crate) fn base64(decoder: &mut Decoder<'_>, node: &Node) -> Option<Vec<u8>> {
+    decoder.describe(|| Shape::Base64);
     let text = borrowed(decoder, node)?;
     let read = base64::engine::general_purpose::STANDARD.decode(text);
     if read.is_err() {
@@ -109,6 +115,7 @@ pub(crate) fn base64(decoder: &mut Decoder<'_>, node: &Node) -> Option<Vec<u8>> 
 
 /// Reads a duration.
 pub(crate) fn duration(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration> {
+    decoder.describe(|| Shape::Duration { least: Duration::ZERO });
     match duration::parse(borrowed(decoder, node)?) {
         Ok(duration) => Some(duration),
         Err(error) => {
@@ -121,8 +128,9 @@ pub(crate) fn duration(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duratio
 /// Reads a duration of at least a millisecond, and of whole ones.
 // spec: istio pkg/config/validation ValidateDuration
 pub(crate) fn lasting(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration> {
+    decoder.describe(|| Shape::Duration { least: LASTING_MIN });
     let duration = duration(decoder, node)?;
-    if duration < Duration::from_millis(1) {
+    if duration < LASTING_MIN {
         decoder.refuse(node.at, "must be at least 1ms; leave the field out to have its default");
         return None;
     }
@@ -135,6 +143,7 @@ pub(crate) fn lasting(decoder: &mut Decoder<'_>, node: &Node) -> Option<Duration
 
 /// Reads one of the names in `table`.
 pub(crate) fn choice<T: Copy>(decoder: &mut Decoder<'_>, node: &Node, table: &[(&str, T)]) -> Option<T> {
+    decoder.describe(|| Shape::Choice(table.iter().map(|(name, _)| (*name).to_owned()).collect()));
     let text = borrowed(decoder, node)?;
     if let Some((_, value)) = table.iter().find(|(name, _)| *name == text) {
         return Some(*value);
@@ -159,6 +168,7 @@ pub(crate) fn labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BT
 
 /// Reads whatever `T` parses.
 pub(crate) fn parsed<T: FromStr>(decoder: &mut Decoder<'_>, node: &Node, expected: &str) -> Option<T> {
+    decoder.describe(|| Shape::Parsed(expected.to_owned()));
     let value = borrowed(decoder, node)?.parse().ok();
     if value.is_none() {
         decoder.wrong_type(node, expected);
@@ -168,6 +178,7 @@ pub(crate) fn parsed<T: FromStr>(decoder: &mut Decoder<'_>, node: &Node, expecte
 
 /// Reads a text without a copy.
 pub(crate) fn borrowed<'n>(decoder: &mut Decoder<'_>, node: &'n Node) -> Option<&'n str> {
+    decoder.describe(|| Shape::Text);
     match &node.value {
         Value::Scalar { text, .. } if !node.is_null() => Some(text),
         _ => {
@@ -191,6 +202,9 @@ fn integer(text: &str) -> Option<i64> {
         _ => text.parse().ok(),
     }
 }
+
+/// Istio takes less for no time at all.
+const LASTING_MIN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

@@ -250,25 +250,17 @@ impl Headers {
         let appended = fields.get("appendResponseHeaders", pairs(plain_header_name));
         self.response.add.extend(appended.into_iter().flatten());
         self.response.remove.append(&mut fields.list("removeResponseHeaders", removed));
-        deprecated(fields, "appendRequestHeaders", "headers.request.add");
-        deprecated(fields, "removeRequestHeaders", "headers.request.remove");
-        deprecated(fields, "appendResponseHeaders", "headers.response.add");
-        deprecated(fields, "removeResponseHeaders", "headers.response.remove");
+        fields.deprecated("appendRequestHeaders", "headers.request.add");
+        fields.deprecated("removeRequestHeaders", "headers.request.remove");
+        fields.deprecated("appendResponseHeaders", "headers.response.add");
+        fields.deprecated("removeResponseHeaders", "headers.response.remove");
     }
 
     /// Likewise, for the one of them that only routes had.
     pub(super) fn read_oldest(&mut self, fields: &mut Fields<'_, '_>) {
         let appended = fields.get("appendHeaders", pairs(header_name));
         self.request.add.extend(appended.into_iter().flatten());
-        deprecated(fields, "appendHeaders", "headers.request.add");
-    }
-}
-
-/// Warns of field `name`, if it is there: it is deprecated, and `instead` is what to write.
-pub(super) fn deprecated(fields: &mut Fields<'_, '_>, name: &'static str, instead: &str) {
-    if fields.has(name) {
-        let finding = Diagnostic::warning(Code::DEPRECATED, format!("`{name}` is deprecated"));
-        fields.find(name, finding.help(format!("write `{instead}`")));
+        fields.deprecated("appendHeaders", "headers.request.add");
     }
 }
 

@@ -23,7 +23,7 @@ impl Metadata {
         kind: Kind,
         default_namespace: &str,
     ) -> Self {
-        let Some(node) = object.get("metadata").filter(|node| !node.is_null()) else {
+        let Some(node) = decoder.child(object, "metadata").filter(|node| !node.is_null()) else {
             decoder.within("metadata", |decoder| decoder.refuse(object.at, "`metadata.name` is required"));
             return Self { key: None, meta: Meta::default() };
         };

@@ -148,7 +148,7 @@ fn odd_version(kind: Kind, written: &str) -> Diagnostic {
 }
 
 /// Checks what stands around `spec`.
-fn check_envelope<'n>(decoder: &mut Decoder<'n>, node: &'n Node, kind: Kind) {
+pub(super) fn check_envelope<'n>(decoder: &mut Decoder<'n>, node: &'n Node, kind: Kind) {
     let version = node.get("apiVersion");
     let written = version.and_then(Node::as_text).unwrap_or_default();
     if matches!(classify(kind.as_str(), written), Class::WrongVersion(_)) {
@@ -213,7 +213,7 @@ const fn body_fields(kind: Kind) -> &'static [&'static str] {
 }
 
 /// Reads `spec`. An object without one says nothing, which only some kinds may.
-fn read_spec<'n>(
+pub(super) fn read_spec<'n>(
     decoder: &mut Decoder<'n>,
     node: &'n Node,
     absent: &'n Node,
@@ -233,7 +233,7 @@ fn read_spec<'n>(
         }
         _ => {}
     }
-    let spec = node.get("spec").unwrap_or(absent);
+    let spec = decoder.child(node, "spec").unwrap_or(absent);
     decoder.within("spec", |decoder| match kind {
         Kind::VirtualService => VirtualService::read(decoder, spec).map(Spec::VirtualService),
         Kind::DestinationRule => DestinationRule::read(decoder, spec).map(Spec::DestinationRule),

@@ -112,8 +112,9 @@ fn substitution<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Substit
     let mut fields = decoder.fields(node)?;
     let pattern = fields.require("match", expression::part);
     let rewrite = fields.require("rewrite", name);
-    let read = Substitution::new(pattern?, &rewrite?);
-    let read = read.map_err(|error| fields.refuse("rewrite", error.to_string())).ok();
+    let read = pattern.zip(rewrite).and_then(|(pattern, rewrite)| {
+        Substitution::new(pattern, &rewrite).map_err(|error| fields.refuse("rewrite", error.to_string())).ok()
+    });
     fields.finish();
     read
 }

@@ -5,7 +5,7 @@ use super::CorsPolicy;
 use crate::config::{
     decode::{self, Decoder, choice, flag, lasting, shortened},
     diagnostic::{Code, Diagnostic},
-    istio::common::{StringMatch, deprecated},
+    istio::common::StringMatch,
     tree::Node,
 };
 use http::HeaderName;
@@ -17,7 +17,7 @@ impl CorsPolicy {
         let origins = fields.list("allowOrigins", origin);
         let old =
             fields.list("allowOrigin", |decoder, node| decode::name(decoder, node).map(StringMatch::Exact));
-        deprecated(&mut fields, "allowOrigin", "allowOrigins: [{exact: ...}]");
+        fields.deprecated("allowOrigin", "allowOrigins: [{exact: ...}]");
         let read = Self {
             allow_origins: if fields.has("allowOrigins") { origins } else { old },
             allow_methods: fields.list("allowMethods", method),

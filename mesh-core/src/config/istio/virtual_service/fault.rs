@@ -6,7 +6,7 @@ use crate::{
     config::{
         decode::{self, Decoder, Fields, choice, lasting},
         diagnostic::{Code, Diagnostic},
-        istio::common::{Destination, deprecated},
+        istio::common::Destination,
         tree::Node,
     },
     route::{Abort, AbortAnswer, Chance, Delay, Fault},
@@ -65,7 +65,7 @@ fn abort<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Abort> {
 fn chance(fields: &mut Fields<'_, '_>) -> Chance {
     let chance = fields.get("percentage", percentage);
     let old = fields.get("percent", whole_percent);
-    deprecated(fields, "percent", "percentage: {value: ...}");
+    fields.deprecated("percent", "percentage: {value: ...}");
     if !fields.has("percentage") && !fields.has("percent") {
         note_idle(fields, "without `percentage` it happens to no request");
     }
@@ -91,7 +91,7 @@ impl HttpMirror {
 pub(super) fn mirror_percentage(fields: &mut Fields<'_, '_>) -> Option<Chance> {
     let percentage = fields.get("mirrorPercentage", percentage);
     let old = fields.get("mirrorPercent", whole_percent);
-    deprecated(fields, "mirrorPercent", "mirrorPercentage: {value: ...}");
+    fields.deprecated("mirrorPercent", "mirrorPercentage: {value: ...}");
     percentage.or(old)
 }
 
