@@ -28,7 +28,7 @@ use http::{Request, Response};
 use mesh_core::{
     deadline,
     retry::Provenance,
-    route::{ClusterId, Decision, Forward, HeaderOps, Route as RouteRule, Target},
+    route::{ClusterId, Decision, Forward, Route as RouteRule, Target},
     time::Time,
 };
 use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
@@ -103,7 +103,8 @@ impl Route {
         // An injected delay is over before the timeout begins.
         let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
         let path = self.path(plan, id, chosen.forward, &call, journal, started);
-        let on_answer = chosen.order(&chosen.route.response_headers, &chosen.target.response_headers);
+        let on_answer =
+            chosen.forward.in_order(&chosen.route.response_headers, &chosen.target.response_headers);
         let on_answer = on_answer.map(|operations| (operations, operations.values(&call.cited())));
         let request = self.mirror(plan, chosen.forward, call.request, &path);
         let mut answer = self.below.run(request, &path).await;
@@ -242,15 +243,5 @@ fn note_provenance<B>(answer: &mut Result<Response<B>, Error>, retries: Provenan
     let provenance = retries.and(deeper);
     if !provenance.is_none() {
         Context::note(provenance);
-    }
-}
-
-impl<'a> Chosen<'a> {
-    /// With one destination the route's operations come first, so that the destination's win; with several it is the
-    /// other way round.
-    // spec: envoy config.route.v3.RouteConfiguration.most_specific_header_mutations_wins; istio pilot/pkg/networking/core/route/route.go
-    fn order(&self, route: &'a HeaderOps, target: &'a HeaderOps) -> [&'a HeaderOps; 2] {
-        let several = self.forward.destinations.iter().nth(1).is_some();
-        if several { [target, route] } else { [route, target] }
     }
 }

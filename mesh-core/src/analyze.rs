@@ -4,7 +4,8 @@
 use crate::{
     config::{Accepted, Code, Diagnostic, Level, Location, Options, Resource, SourceFile},
     health::States,
-    snapshot::{MeshSettings, Viewer, compile},
+    registry::Registry,
+    snapshot::{MeshSettings, Viewer, compile, lint_security},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -23,6 +24,11 @@ pub fn analyze(files: &[SourceFile], options: &Options, settings: &MeshSettings)
     for viewer in viewers(&accepted.resources) {
         let (_, found) = compile("", &accepted.resources, &viewer, settings, &States::default());
         found.into_iter().for_each(|finding| findings.add(finding, missing));
+    }
+    let (settings, _) = settings.of(&accepted.resources);
+    let known = Registry::build(&accepted.resources, &settings.domain);
+    for finding in lint_security::findings(&accepted.resources, &known, &settings) {
+        findings.add(finding, missing);
     }
     findings.all.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level)));
     findings.all

@@ -1,12 +1,18 @@
 //! Why a request goes where it goes, told by the very code that routes it. No second implementation, and no dice: every
 //! destination is listed with its weight.
 
+mod arrival;
+mod policy;
+
+pub use arrival::{Arrival, Setting};
+pub use policy::Effective;
+
 use crate::{
     config::{Origin, istio::ClientTlsMode},
     dice::Lowest,
     event::Flag,
     retry::{RetryOn, RetryPolicy},
-    route::{Decision, Forward, Head, RouteAction, Target, VirtualHost},
+    route::{Authority, Decision, Forward, Head, RouteAction, Target, VirtualHost},
     snapshot::{Cluster, Snapshot},
 };
 use serde::Serialize;
@@ -34,6 +40,14 @@ pub struct Explanation {
     pub mtls: Option<&'static str>,
     /// The response flag of the error that is the answer: `NC` for a cluster that does not exist, `NR` for no route.
     pub flag: Option<Flag>,
+    /// Why this virtual host: what of the authority it answers to.
+    pub because: Option<String>,
+    /// What the route does to a request on its way, each a line: faults, rewrites, copies.
+    pub on_the_way: Vec<String>,
+    /// The policy towards the cluster, setting by setting.
+    pub policy: Vec<Effective>,
+    /// What becomes of it where it arrives; empty unless asked for, or if that is outside of the mesh.
+    pub arrivals: Vec<Arrival>,
     /// Every route that was looked at, in order, and why it was not taken.
     pub tried: Vec<Tried>,
     /// Where each setting comes from; what is not listed is a default.
@@ -111,6 +125,17 @@ impl Place {
     }
 }
 
+/// Returns what `snapshot` does with `head`, and what becomes of that where it arrives.
+pub fn explain_arrival(snapshot: &Snapshot, head: &Head<'_>, setting: &Setting<'_>) -> Explanation {
+    let mut story = explain(snapshot, head);
+    if let Decision::Forward { forward, .. } = snapshot.route(head, &mut Lowest)
+        && let Some(target) = heaviest(forward)
+    {
+        story.on_arrival(snapshot, (forward, target), head, setting);
+    }
+    story
+}
+
 /// Returns what `snapshot` does with `head`.
 pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
     let mut story = Explanation::of(match snapshot.route(head, &mut Lowest) {
@@ -128,9 +153,13 @@ pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
     match snapshot.route(head, &mut Lowest) {
         Decision::Forward { route, forward, .. } => {
             story.on_route(&route.name, route.source.as_ref());
+            story.on_the_way = policy::on_the_way(route.fault(), Some(forward));
             story.on_forward(snapshot, forward, route.source.as_ref());
         }
-        Decision::Answer { route, .. } => story.on_route(&route.name, route.source.as_ref()),
+        Decision::Answer { route, .. } => {
+            story.on_route(&route.name, route.source.as_ref());
+            story.on_the_way = policy::on_the_way(route.fault(), None);
+        }
         Decision::NoRoute { .. } => story.flag = Some(Flag::NR),
         Decision::Passthrough | Decision::Blocked => {}
     }
@@ -150,6 +179,10 @@ impl Explanation {
             // Nobody says how an unknown host is to be called, so it is called in plaintext.
             mtls: (action == Action::Passthrough).then_some("DISABLE"),
             flag: None,
+            because: None,
+            on_the_way: Vec::new(),
+            policy: Vec::new(),
+            arrivals: Vec::new(),
             tried: Vec::new(),
             sources: BTreeMap::new(),
         }
@@ -157,6 +190,7 @@ impl Explanation {
 
     fn on_host(&mut self, host: &VirtualHost, head: &Head<'_>) {
         self.virtual_host = Some(Arc::clone(&host.name));
+        self.because = Some(because(host, head));
         self.cite("virtualHost", host.source.as_ref());
         for route in &host.routes {
             let failed = route.matches.mismatch(head).map(|mismatch| mismatch.0);
@@ -181,12 +215,12 @@ impl Explanation {
         if forward.timeout.is_some() {
             self.cite("timeout", source);
         }
-        if forward.retry != RetryPolicy::default() {
+        // Whom a retry avoids depends on the cluster too.
+        let avoid_previous_hosts = forward.retry.avoid_previous_hosts;
+        if forward.retry != (RetryPolicy { avoid_previous_hosts, ..RetryPolicy::default() }) {
             self.cite("retries", source);
         }
-        let heaviest =
-            forward.destinations.iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
-        if let Some((target, _)) = heaviest {
+        if let Some(target) = heaviest(forward) {
             self.cluster = Some(Arc::clone(&target.name));
             self.on_cluster(target.cluster.map(|number| &**snapshot.cluster(number)));
         }
@@ -204,12 +238,36 @@ impl Explanation {
             ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
         });
         self.cite("cluster", cluster.rule.as_ref());
+        self.cite("mtls", cluster.sources.tls.as_deref());
+        self.policy = policy::of(cluster);
     }
 
     fn cite(&mut self, field: &'static str, origin: Option<&Origin>) {
         if let Some(origin) = origin {
             self.sources.insert(field, Place::of(origin));
         }
+    }
+}
+
+/// Returns the destination with the most weight, of equals the first.
+fn heaviest(forward: &Forward) -> Option<&Target> {
+    let heavier = |best: (_, u64), next: (_, u64)| if next.1 > best.1 { next } else { best };
+    forward.destinations.iter().reduce(heavier).map(|(target, _)| target)
+}
+
+fn because(host: &VirtualHost, head: &Head<'_>) -> String {
+    let (known, _) = host.name.rsplit_once(':').unwrap_or((&host.name, ""));
+    let asked = Authority::parse(head.authority).map_or(head.authority.into(), |authority| authority.host);
+    if *asked == *known {
+        format!("{asked} is its name")
+    } else if known.starts_with("blackhole") {
+        "no other host of the server has this name".to_owned()
+    } else if known.starts_with('*') {
+        format!("{known} is the longest wildcard that covers {asked}, and no host is named so")
+    } else if asked.parse::<std::net::IpAddr>().is_ok() {
+        format!("{asked} is an address of it")
+    } else {
+        format!("{asked} is short for it, where the caller is")
     }
 }
 

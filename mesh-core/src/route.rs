@@ -189,6 +189,16 @@ pub enum Decision<'a> {
     Blocked,
 }
 
+impl Forward {
+    /// Returns the header operations of the route and of one destination in the order in which they are applied: with one
+    /// destination the route's come first, so that the destination's win; with several it is the other way round.
+    // spec: envoy config.route.v3.RouteConfiguration.most_specific_header_mutations_wins; istio pilot/pkg/networking/core/route/route.go
+    pub fn in_order<'a>(&self, route: &'a HeaderOps, target: &'a HeaderOps) -> [&'a HeaderOps; 2] {
+        let several = self.destinations.iter().nth(1).is_some();
+        if several { [target, route] } else { [route, target] }
+    }
+}
+
 impl Route {
     /// Returns the faults that it injects before it does anything else.
     pub fn fault(&self) -> Option<&Fault> {

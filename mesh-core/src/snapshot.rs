@@ -20,6 +20,7 @@ pub mod lint_security;
 mod mutual_tls;
 mod passthrough;
 mod policy;
+mod reached;
 mod routes;
 mod scope;
 mod settings;
@@ -30,6 +31,7 @@ pub use compiler::Compiler;
 pub use connection::{ConnectionPolicy, UpstreamHttp};
 pub use gateway::compile_gateway;
 pub use policy::PolicySources;
+pub use reached::{Reached, reached};
 pub use scope::Scope;
 pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
@@ -240,8 +242,12 @@ impl Cluster {
 pub struct Inbound {
     /// The mutual TLS mode where no port says otherwise; never `Unset`.
     pub mode: MtlsMode,
+    /// The object that says so; `None` is the default of the mesh.
+    pub source: Option<Origin>,
     /// The mode of single workload ports.
     pub ports: BTreeMap<u16, MtlsMode>,
+    /// The objects that say so.
+    pub port_sources: BTreeMap<u16, Origin>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
     /// Which tokens of end users are good: a request's must be so by each of these.
@@ -272,6 +278,11 @@ impl Inbound {
     /// Returns the mutual TLS mode of workload port `port`.
     pub fn mode(&self, port: u16) -> MtlsMode {
         self.ports.get(&port).copied().unwrap_or(self.mode)
+    }
+
+    /// Returns the object that sets the mutual TLS mode of workload port `port`; `None` is the default of the mesh.
+    pub fn mode_source(&self, port: u16) -> Option<&Origin> {
+        if self.ports.contains_key(&port) { self.port_sources.get(&port) } else { self.source.as_ref() }
     }
 }
 

@@ -87,7 +87,9 @@ impl Call {
         // The operations cite the path and authority of the caller.
         // spec: envoy source/common/router/config_impl.cc RouteEntryImplBase::finalizeRequestHeaders
         let scheme = if self.scheme() == "https" { "https" } else { "http" };
-        for operations in chosen.order(&chosen.forward.request_headers, &chosen.target.request_headers) {
+        for operations in
+            chosen.forward.in_order(&chosen.forward.request_headers, &chosen.target.request_headers)
+        {
             let caller = Caller { scheme, authority: self.authority.as_str(), remote: SELF };
             operations.apply_to_request(&mut self.request, caller);
         }

@@ -2,25 +2,26 @@
 
 use super::{
     args::{AnalyzeArgs, Threshold},
-    input,
+    input::{self, Settings},
 };
 use mesh_core::{
     analyze::analyze,
     config::{Diagnostic, Level, Options, SourceFile},
-    identity::TrustDomain,
-    snapshot::MeshSettings,
 };
 use std::io::Write;
 
 /// Returns whether a finding is at or above the threshold.
 pub(crate) fn run(args: &AnalyzeArgs, json: bool) -> Result<bool, String> {
-    let files = input::read(&args.paths)?;
+    let mut files = input::read(&args.paths)?;
     let mut options = Options::default();
     options.lenient = args.lenient;
-    if args.lenient {
-        options.extensions = Level::Warning;
+    if args.refuse_extensions {
+        options.extensions = Level::Error;
     }
-    let findings = analyze(&files, &options, &MeshSettings::new(TrustDomain::cluster_local()));
+    let mesh = Settings::read(args.mesh_config.as_deref(), &options)?;
+    let mut findings = mesh.findings;
+    findings.extend(analyze(&files, &options, &mesh.settings));
+    files.extend(mesh.file);
     let text = if json { as_json(&findings) } else { as_text(&findings, &files) };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("writing the findings: {error}"))?;
     Ok(findings.iter().any(|finding| finding.level >= args.failure_threshold.level()))
@@ -59,11 +60,10 @@ fn as_text(findings: &[Diagnostic], files: &[SourceFile]) -> String {
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
-    text.push_str(&format!(
-        "{errors} errors, {warnings} warnings, {} notes\n",
-        findings.len() - errors - warnings
-    ));
-    text
+    let notes = findings.len() - errors - warnings;
+    let counts = [(errors, "error"), (warnings, "warning"), (notes, "note")];
+    let counts = counts.map(|(n, what)| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") });
+    text + &counts.join(", ") + "\n"
 }
 
 impl Threshold {

@@ -107,6 +107,12 @@ pub(crate) struct AnalyzeArgs {
     /// Unknown fields are warnings instead of errors.
     #[arg(long)]
     pub(crate) lenient: bool,
+    /// An EnvoyFilter, WasmPlugin or TrafficExtension, which is never in force here, is an error instead of a warning.
+    #[arg(long)]
+    pub(crate) refuse_extensions: bool,
+    /// The MeshConfig, as a file of its own.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,9 +130,15 @@ pub(crate) struct ExplainArgs {
     /// Files and directories of Istio YAML; `Service` and `ServiceEntry` objects in them are the registry.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
     pub(crate) config: Vec<PathBuf>,
+    /// The MeshConfig, as a file of its own.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
     /// Who calls.
-    #[arg(long, value_name = "NAMESPACE/SERVICE_ACCOUNT")]
-    pub(crate) from: String,
+    #[arg(long, value_name = "NAMESPACE/SERVICE_ACCOUNT", required_unless_present = "gateway")]
+    pub(crate) from: Option<String>,
+    /// The Gateway at which the request arrives from outside, in place of a caller in the mesh.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "from")]
+    pub(crate) gateway: Option<String>,
     /// A label of the caller; `app` is its service account unless said otherwise. May be given several times.
     #[arg(long = "label", value_name = "K=V", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,

@@ -1,35 +1,93 @@
 //! `meshctl explain`: where a request would go, and why, told by the code that routes it.
 
-use super::{args::ExplainArgs, input};
+mod text;
+
+use super::{
+    args::ExplainArgs,
+    input::{self, Settings},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use mesh_core::{
-    config::{Accepted, Level, Options},
-    explain::{Explanation, explain},
+    config::{Accepted, Level, Options, Resource},
+    explain::{Explanation, Setting, explain_arrival},
     health::States,
-    identity::TrustDomain,
+    identity::SpiffeId,
     route::Head,
-    snapshot::{MeshSettings, Viewer, compile},
+    snapshot::{MeshSettings, Snapshot, Viewer, compile, compile_gateway},
 };
-use std::{fmt::Write as _, io::Write as _};
+use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
 pub(crate) fn run(args: &ExplainArgs, json: bool) -> Result<(), String> {
-    let accepted = Accepted::default().update(&input::read(&args.config)?, &Options::default());
-    for finding in accepted.diagnostics.iter().filter(|finding| finding.level == Level::Error) {
+    let options = Options::default();
+    let mesh = Settings::read(args.mesh_config.as_deref(), &options)?;
+    let accepted = Accepted::default().update(&input::read(&args.config)?, &options);
+    let findings = mesh.findings.iter().chain(&accepted.diagnostics);
+    for finding in findings.filter(|finding| finding.level == Level::Error) {
         eprintln!("{finding}");
     }
-    let (namespace, account) = args.from.split_once('/').ok_or("--from: write NAMESPACE/SERVICE_ACCOUNT")?;
-    let mut labels: std::collections::BTreeMap<_, _> = args.labels.iter().cloned().collect();
-    labels.entry("app".to_owned()).or_insert_with(|| account.to_owned());
-    let viewer = Viewer { namespace: namespace.to_owned(), service: Some(account.to_owned()), labels };
-    let settings = MeshSettings::new(TrustDomain::cluster_local());
-    let (snapshot, _) = compile("", &accepted.resources, &viewer, &settings, &States::default());
     let request = Request::of(args)?;
-    let story = explain(&snapshot, &request.head());
+    let caller = Caller::of(args)?;
+    let story = caller.explain(&accepted.resources, &mesh.settings, &request.head())?;
     let text = match json {
         true => serde_json::to_string_pretty(&story).map_err(|error| error.to_string())? + "\n",
-        false => as_text(&story),
+        false => text::of(&story),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("writing the explanation: {error}"))
+}
+
+/// Where a request comes from.
+enum Caller {
+    Workload { namespace: String, account: String, labels: BTreeMap<String, String> },
+    Gateway { namespace: String, name: String },
+}
+
+impl Caller {
+    fn of(args: &ExplainArgs) -> Result<Self, String> {
+        let parts = |text: &str| text.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        if let Some(gateway) = &args.gateway {
+            let (namespace, name) = parts(gateway).ok_or("--gateway: write NAMESPACE/NAME")?;
+            return Ok(Self::Gateway { namespace, name });
+        }
+        let from = args.from.as_deref().unwrap_or_default();
+        let (namespace, account) = parts(from).ok_or("--from: write NAMESPACE/SERVICE_ACCOUNT")?;
+        let mut labels: BTreeMap<_, _> = args.labels.iter().cloned().collect();
+        labels.entry("app".to_owned()).or_insert_with(|| account.clone());
+        Ok(Self::Workload { namespace, account, labels })
+    }
+
+    fn explain(
+        &self,
+        resources: &[Arc<Resource>],
+        settings: &MeshSettings,
+        head: &Head<'_>,
+    ) -> Result<Explanation, String> {
+        let snapshot = self.compile(resources, settings)?;
+        let (namespace, account) = match self {
+            Self::Workload { namespace, account, .. } => (namespace, account),
+            // Nobody knows under which account a gateway runs; its own name is the custom.
+            Self::Gateway { namespace, name } => (namespace, name),
+        };
+        let caller = SpiffeId::of_account(&settings.trust_domain, namespace, account)
+            .map_err(|error| format!("{namespace}/{account} names no workload: {error}"))?;
+        Ok(explain_arrival(&snapshot, head, &Setting { resources, settings, caller: &caller }))
+    }
+
+    fn compile(&self, resources: &[Arc<Resource>], settings: &MeshSettings) -> Result<Snapshot, String> {
+        let states = States::default();
+        match self {
+            Self::Workload { namespace, account, labels } => {
+                let service = Some(account.clone());
+                let viewer = Viewer { namespace: namespace.clone(), service, labels: labels.clone() };
+                Ok(compile("", resources, &viewer, settings, &states).0)
+            }
+            Self::Gateway { namespace, name } => {
+                let compiled = compile_gateway((namespace, name), "", resources, settings, &states);
+                let (snapshot, _) =
+                    compiled.ok_or_else(|| format!("--gateway: there is no Gateway {namespace}/{name}"))?;
+                Ok(snapshot)
+            }
+        }
+    }
 }
 
 struct Request {
@@ -67,57 +125,4 @@ impl Request {
             headers: &self.headers,
         }
     }
-}
-
-fn as_text(story: &Explanation) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = tell(story, &mut text);
-    text
-}
-
-fn tell(story: &Explanation, out: &mut String) -> std::fmt::Result {
-    let none = || "none".to_owned();
-    let from = |field: &str| match story.sources.get(field) {
-        None => "default".to_owned(),
-        Some(place) => format!("{} ({}:{})", place.resource, place.file, place.line),
-    };
-    let known = story.virtual_host.as_deref();
-    writeln!(
-        out,
-        "virtual host  {}",
-        known.unwrap_or("none: no service and no VirtualService has this host")
-    )?;
-    if known.is_some() {
-        writeln!(out, "              from {}", from("virtualHost"))?;
-    }
-    for (index, tried) in story.tried.iter().enumerate() {
-        let label = if index == 0 { "routes tried" } else { "" };
-        let verdict = tried.failed.as_ref().map_or("matched".to_owned(), |failed| format!("no: {failed}"));
-        writeln!(out, "{label:<13} {}  {verdict}", tried.route)?;
-    }
-    let action =
-        serde_json::to_value(story.action).ok().and_then(|action| action.as_str().map(str::to_owned));
-    writeln!(out, "action        {}", action.unwrap_or_else(none))?;
-    for to in &story.destinations {
-        let subset = to.subset.as_deref().map_or_else(String::new, |subset| format!(" subset {subset}"));
-        writeln!(out, "destination   {}{subset} port {}  weight {}", to.host, to.port, to.weight)?;
-    }
-    if let Some(cluster) = &story.cluster {
-        writeln!(out, "cluster       {cluster}  policy from {}", from("cluster"))?;
-        writeln!(
-            out,
-            "mTLS          {}",
-            story.mtls.unwrap_or("none: no such cluster, answered with 503, flag NC")
-        )?;
-        let timeout = story.timeout_ms.map_or_else(none, |timeout| format!("{timeout} ms"));
-        writeln!(out, "timeout       {timeout}  from {}", from("timeout"))?;
-        let retries = story.retries.as_ref().map_or_else(none, |retries| {
-            let each =
-                retries.per_try_timeout_ms.map_or_else(String::new, |limit| format!(", {limit} ms each"));
-            format!("{} on {}{each}", retries.attempts, retries.retry_on.join(","))
-        });
-        writeln!(out, "retries       {retries}  from {}", from("retries"))?;
-    }
-    Ok(())
 }

@@ -27,7 +27,7 @@ pub struct Options {
     /// What follows `.svc.` in a full host name. Default: `cluster.local`, as in Kubernetes.
     pub domain: String,
     /// How bad an EnvoyFilter, WasmPlugin or TrafficExtension is: none is in force, whatever it protects. Default:
-    /// error, so that nobody relies on one without knowing.
+    /// warning, as the files of a mesh that moves here hold them.
     pub extensions: Level,
 }
 
@@ -37,7 +37,7 @@ impl Default for Options {
             lenient: false,
             namespace: "default".to_owned(),
             domain: "cluster.local".to_owned(),
-            extensions: Level::Error,
+            extensions: Level::Warning,
         }
     }
 }

@@ -14,7 +14,10 @@ use crate::{
     },
     registry::full_host,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Returns the rules for what comes in to the viewer.
 pub(super) fn compile(view: &View<'_>) -> Inbound {
@@ -28,11 +31,20 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         port,
         service_port: None,
     };
-    let ports: BTreeSet<_> = mutual_tls::special_ports(view, &target(0)).into_iter().collect();
+    let special: BTreeSet<_> = mutual_tls::special_ports(view, &target(0)).into_iter().collect();
+    let (mut ports, mut port_sources) = (BTreeMap::new(), BTreeMap::new());
+    for port in special {
+        let (mode, by) = mutual_tls::decided(view, &target(port));
+        ports.insert(port, mode);
+        port_sources.extend(by.map(|by| (port, origin(by))));
+    }
+    let (mode, by) = mutual_tls::decided(view, &target(0));
     let legacy = legacy_tokens(view, &target(0));
     Inbound {
-        mode: mutual_tls::mode(view, &target(0)),
-        ports: ports.into_iter().map(|port| (port, mutual_tls::mode(view, &target(port)))).collect(),
+        mode,
+        source: by.map(|by| origin(by)),
+        ports,
+        port_sources,
         authorizer: Arc::new(authorizer(view, &legacy)),
         request_authentication: token_policies(view, legacy),
     }

@@ -125,13 +125,18 @@ impl PeerPolicies {
 
 /// Returns the mutual TLS mode of `target`; never `Unset`.
 pub(super) fn mode(view: &View<'_>, target: &Target<'_>) -> MtlsMode {
+    decided(view, target).0
+}
+
+/// Returns the mutual TLS mode of `target`, and the object that says so; `None` is the default of the mesh.
+pub(super) fn decided<'a>(view: &View<'a>, target: &Target<'_>) -> (MtlsMode, Option<&'a Arc<Resource>>) {
     let mut found = view.peer_policies.of(target);
     found.retain(|(_, resource)| reaches_port(view, resource, target));
     sort(&mut found);
     // Of one scope only the first object counts: UNSET inherits from the next scope, not from the next object.
     found.dedup_by_key(|(scope, _)| *scope);
-    let mut modes = found.into_iter().map(|(_, resource)| said(resource, target.port));
-    modes.find(|mode| *mode != MtlsMode::Unset).unwrap_or(view.settings.default_mtls)
+    let mut modes = found.into_iter().map(|(_, resource)| (said(resource, target.port), Some(resource)));
+    modes.find(|(mode, _)| *mode != MtlsMode::Unset).unwrap_or((view.settings.default_mtls, None))
 }
 
 /// Returns the ports of `target` about which some object says something of their own.
