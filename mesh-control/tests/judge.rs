@@ -70,6 +70,88 @@ fn explain_of_an_unknown_host_passes_through() {
 }
 
 #[test]
+fn explain_tells_people_which_line_decided() {
+    let config = Config::of(CANARY);
+    let output = meshctl(&[
+        "explain",
+        "--config",
+        config.path(),
+        "--from",
+        "default/checkout",
+        "--url",
+        "http://payment/",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "virtual host  payment.default.svc.cluster.local:80",
+        "payment is short for it, where the caller is",
+        "destinations  payment subset v1 port 80  weight 90",
+        "(DestinationRule default/payment,",
+        "loadBalancer.simple                          LEAST_REQUEST  (default)",
+        "allowed: no policy that allows only some selects this workload",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn explain_of_a_gateway_takes_a_request_from_outside() {
+    let config = Config::of(&format!("{CANARY}{EDGE}"));
+    let explain = |gateway: &str, url: &str| {
+        meshctl(&["explain", "--config", config.path(), "--gateway", gateway, "--url", url, "-o", "json"])
+    };
+    let story = json(&explain("default/edge", "http://shop.example.com/pay/1"));
+    assert_eq!(story["virtualHost"], "shop.example.com:80");
+    assert_eq!(story["route"], "VirtualService default/edge#0");
+    assert_eq!(story["cluster"], "outbound|80|v1|payment.default.svc.cluster.local");
+    let story = json(&explain("default/edge", "http://elsewhere.example.com/"));
+    assert_eq!((&story["action"], &story["flag"]), (&"none".into(), &"NR".into()));
+    let output = explain("default/none", "http://shop.example.com/");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no Gateway default/none"));
+}
+
+#[test]
+fn the_settings_of_the_mesh_come_from_a_file_of_their_own() {
+    let config = Config::of(CANARY);
+    let settings = Config::of("compat: istio-1.3\ntrustDomain: shop.example\n");
+    let arguments = ["explain", "--config", config.path(), "--mesh-config", settings.path()];
+    let rest = ["--from", "default/checkout", "--url", "http://payment/", "-o", "json"];
+    let story = json(&meshctl(&[&arguments[..], &rest].concat()));
+    assert_eq!(story["mtls"], "DISABLE", "Istio 1.3 knew no automatic mutual TLS");
+    assert!(story["retries"]["retryOn"].as_array().unwrap().contains(&"503".into()), "{story}");
+    let wrong = Config::of("enableAutoMtl: true\n");
+    let output = config.analyze(&["--mesh-config", wrong.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("did you mean `enableAutoMtls`?") && text.contains("1 | enableAutoMtl: true"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_extends_envoy_is_a_warning_unless_it_is_to_be_refused() {
+    let filter =
+        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f}\nspec: {}\n";
+    let config = Config::of(filter);
+    let text = String::from_utf8(config.analyze(&[]).stdout).unwrap();
+    assert!(text.starts_with("warning[MESH") && text.contains("NOT in force"), "{text}");
+    assert_eq!(config.analyze(&[]).status.code(), Some(0));
+    assert_eq!(config.analyze(&["--refuse-extensions"]).status.code(), Some(1));
+}
+
+#[test]
+fn analyze_finds_what_objects_do_to_each_other_s_security() {
+    let strict = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
+    let plain = CANARY
+        .replace("{host: payment, subsets", "{host: payment, trafficPolicy: {tls: {mode: DISABLE}}, subsets");
+    let findings = json(&Config::of(&format!("{plain}{strict}")).analyze(&["-o", "json"]));
+    let conflict = findings.as_array().unwrap().iter().find(|it| it["code"] == "IST0113").unwrap();
+    assert_eq!((&conflict["level"], &conflict["path"]), (&"error".into(), &"spec.trafficPolicy.tls".into()));
+}
+
+#[test]
 fn schema_prints_the_json_schema_of_a_kind_whatever_its_case_and_of_any_document() {
     let schema = |arguments: &[&str]| json(&meshctl(&[&["schema"], arguments].concat()));
     for arguments in [&["virtualservice"][..], &["VirtualService", "-o", "json"]] {
@@ -114,6 +196,24 @@ spec:
     - {destination: {host: payment, subset: v2}, weight: 10}
 ";
 
+const EDGE: &str = "\
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [shop.example.com]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge}
+spec:
+  hosts: [shop.example.com]
+  gateways: [edge]
+  http:
+  - match: [{uri: {prefix: /pay}}]
+    route: [{destination: {host: payment, subset: v1}}]
+";
+
 /// A configuration file that goes away with the test.
 struct Config {
     _directory: tempfile::TempDir,
@@ -128,13 +228,26 @@ impl Config {
         Self { _directory: directory, file }
     }
 
+    fn path(&self) -> &str {
+        self.file.to_str().unwrap()
+    }
+
     fn analyze(&self, arguments: &[&str]) -> Output {
-        meshctl(&[&["analyze", self.file.to_str().unwrap()], arguments].concat())
+        meshctl(&[&["analyze", self.path()], arguments].concat())
     }
 
     fn explain(&self, url: &str) -> Output {
-        let file = self.file.to_str().unwrap();
-        meshctl(&["explain", "--config", file, "--from", "default/checkout", "--url", url, "-o", "json"])
+        meshctl(&[
+            "explain",
+            "--config",
+            self.path(),
+            "--from",
+            "default/checkout",
+            "--url",
+            url,
+            "-o",
+            "json",
+        ])
     }
 }
 

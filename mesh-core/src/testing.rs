@@ -17,6 +17,9 @@
 //! # route: [{destination: {host: payment, subset: v1}}]},
 //! # {route: [{destination: {host: payment, subset: v1}, weight: 90},
 //! # {destination: {host: payment, subset: v2}, weight: 10}]}]}}
+//! # ---
+//! # {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: payment}, spec:
+//! # {rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/checkout]}}]}]}}
 //! # ";
 //! let mesh = TestMesh::of_yaml(yaml); // or include_str!("../deploy/mesh.yaml")
 //! mesh.assert_no_errors();
@@ -24,32 +27,38 @@
 //! let checkout = mesh.caller("default/checkout");
 //! checkout.get("http://payment/").assert_split(&[("payment v1", 90), ("payment v2", 10)]);
 //! checkout.post("http://payment/refunds/7").assert_route("refunds").assert_timeout(Duration::from_secs(2));
+//! checkout.get("http://payment/").assert_allowed();
+//! mesh.caller("default/stranger").get("http://payment/").assert_denied();
 //! ```
 #![expect(clippy::panic, reason = "an assertion that does not hold panics: that is what a test is told by")]
 
 use crate::{
-    config::{Diagnostic, Options, SourceFile},
-    explain::{Action, Explanation, explain},
+    config::{Accepted, Diagnostic, Options, Resource, SourceFile, load::mesh_config_file},
+    explain::{Action, Explanation, Setting, explain, explain_arrival},
     health::States,
+    identity::{SpiffeId, TrustDomain},
     route::Head,
     snapshot::{MeshSettings, Snapshot, Viewer, compile},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 /// A mesh of configuration files, as they would be served.
 #[derive(Debug)]
 pub struct TestMesh {
     files: Vec<SourceFile>,
     settings: MeshSettings,
-    accepted: crate::config::Accepted,
+    accepted: Accepted,
 }
 
 /// Somebody in the mesh who calls others.
 #[derive(Debug)]
 pub struct Caller {
     viewer: Viewer,
+    id: SpiffeId,
     snapshot: Snapshot,
+    resources: Vec<Arc<Resource>>,
+    settings: MeshSettings,
 }
 
 /// A call that is not made, only asked about.
@@ -71,9 +80,26 @@ impl TestMesh {
 
     /// Returns the mesh of several files.
     pub fn of_files(files: Vec<SourceFile>) -> Self {
-        let settings = MeshSettings::new(crate::identity::TrustDomain::cluster_local());
-        let accepted = crate::config::Accepted::default().update(&files, &Options::default());
+        let settings = MeshSettings::new(TrustDomain::cluster_local());
+        let accepted = Accepted::default().update(&files, &Options::default());
         Self { files, settings, accepted }
+    }
+
+    /// Returns this mesh with the MeshConfig `yaml`, as `meshctl analyze --mesh-config` takes it.
+    ///
+    /// # Panics
+    ///
+    /// If it has errors.
+    #[must_use]
+    #[track_caller]
+    pub fn with_mesh_config(mut self, yaml: &str) -> Self {
+        let loaded = mesh_config_file("mesh-config.yaml", yaml, &Options::default());
+        if let Some(error) = loaded.diagnostics.iter().find(|finding| finding.is_error()) {
+            panic!("the MeshConfig has errors\n\n{}", error.render(Some(yaml)));
+        }
+        let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+        self.settings = self.settings.of(&resources).0;
+        self
     }
 
     /// Returns everything that `meshctl analyze` would say.
@@ -129,7 +155,9 @@ impl TestMesh {
         };
         let resources = &self.accepted.resources;
         let (snapshot, _) = compile("test", resources, &viewer, &self.settings, &States::default());
-        Caller { viewer, snapshot }
+        let id = SpiffeId::of_account(&self.settings.trust_domain, namespace, account);
+        let Ok(id) = id else { panic!("{caller:?} is no caller; write NAMESPACE/ACCOUNT") };
+        Caller { viewer, id, snapshot, resources: resources.clone(), settings: self.settings.clone() }
     }
 }
 
@@ -186,16 +214,25 @@ impl Call<'_> {
         self
     }
 
-    /// Returns where the call would go, and why.
+    /// Returns where the call would go and what it meets there, and why.
     pub fn explain(&self) -> Explanation {
-        let head = Head {
+        let Caller { snapshot, resources, settings, id, .. } = self.caller;
+        explain_arrival(snapshot, &self.head(), &Setting { resources, settings, caller: id })
+    }
+
+    /// Returns the way of the call, without what it meets at the end.
+    fn way(&self) -> Explanation {
+        explain(&self.caller.snapshot, &self.head())
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
             method: &self.method,
             scheme: self.url.scheme_str().unwrap_or("http"),
             authority: self.url.authority().map_or("", |authority| authority.as_str()),
             path_and_query: self.url.path_and_query().map_or("/", |path| path.as_str()),
             headers: &self.headers,
-        };
-        explain(&self.caller.snapshot, &head)
+        }
     }
 
     /// Asserts where the call goes: every destination as `host` or `host subset`, with its weight, in any order.
@@ -205,7 +242,7 @@ impl Call<'_> {
     /// If it goes elsewhere; the message tells the whole story.
     #[track_caller]
     pub fn assert_split(&self, expected: &[(&str, u64)]) -> &Self {
-        let story = self.explain();
+        let story = self.way();
         let name = |to: &crate::explain::Destination| match &to.subset {
             Some(subset) => format!("{} {subset}", to.host),
             None => to.host.to_string(),
@@ -234,7 +271,7 @@ impl Call<'_> {
     /// If another one does, or none.
     #[track_caller]
     pub fn assert_route(&self, expected: &str) -> &Self {
-        let story = self.explain();
+        let story = self.way();
         self.assert_same("the route", &Some(expected), &story.route.as_deref(), &story)
     }
 
@@ -245,7 +282,7 @@ impl Call<'_> {
     /// If something else does.
     #[track_caller]
     pub fn assert_action(&self, expected: Action) -> &Self {
-        let story = self.explain();
+        let story = self.way();
         self.assert_same("the action", &expected, &story.action, &story)
     }
 
@@ -256,7 +293,7 @@ impl Call<'_> {
     /// If it is another, or none.
     #[track_caller]
     pub fn assert_timeout(&self, expected: Duration) -> &Self {
-        let story = self.explain();
+        let story = self.way();
         let found = story.timeout_ms.map(Duration::from_millis);
         self.assert_same("the timeout", &Some(expected), &found, &story)
     }
@@ -268,9 +305,51 @@ impl Call<'_> {
     /// If there are more or fewer.
     #[track_caller]
     pub fn assert_retries(&self, expected: u32) -> &Self {
-        let story = self.explain();
+        let story = self.way();
         let found = story.retries.as_ref().map_or(0, |retries| retries.attempts);
         self.assert_same("the number of retries", &expected, &found, &story)
+    }
+
+    /// Asserts that every workload of the destination with the most weight lets the call in, if it brings no token of an
+    /// end user.
+    ///
+    /// # Panics
+    ///
+    /// If one does not, or nobody in the mesh is called.
+    #[track_caller]
+    pub fn assert_allowed(&self) -> &Self {
+        self.assert_access(true)
+    }
+
+    /// Asserts that no workload of the destination with the most weight lets the call in, if it brings no token of an end
+    /// user.
+    ///
+    /// # Panics
+    ///
+    /// If one does, or nobody in the mesh is called.
+    #[track_caller]
+    pub fn assert_denied(&self) -> &Self {
+        self.assert_access(false)
+    }
+
+    #[track_caller]
+    fn assert_access(&self, allowed: bool) -> &Self {
+        let story = self.explain();
+        let verdict = |allowed| if allowed { "allowed" } else { "denied" };
+        if story.arrivals.is_empty() {
+            panic!("{}: nobody in the mesh is called, so nobody decides\n{}", self.shown(), tried(&story));
+        }
+        if let Some(other) = story.arrivals.iter().find(|arrival| arrival.allowed != allowed) {
+            let (is, wanted) = (verdict(other.allowed), verdict(allowed));
+            panic!("{} is {is} at {:?}, not {wanted}: {}", self.shown(), other.labels, other.reason);
+        }
+        self
+    }
+
+    fn shown(&self) -> String {
+        let Viewer { namespace, service, .. } = &self.caller.viewer;
+        let account = service.as_deref().unwrap_or_default();
+        format!("{} {} as {namespace}/{account}", self.method, self.url)
     }
 
     #[track_caller]
@@ -283,11 +362,8 @@ impl Call<'_> {
     ) -> &Self {
         assert!(
             expected == found,
-            "{what} of {} {} as {}/{} is not what is expected\nexpected: {expected:?}\n   found: {found:?}\n{}",
-            self.method,
-            self.url,
-            self.caller.viewer.namespace,
-            self.caller.viewer.service.as_deref().unwrap_or_default(),
+            "{what} of {} is not what is expected\nexpected: {expected:?}\n   found: {found:?}\n{}",
+            self.shown(),
             tried(story),
         );
         self

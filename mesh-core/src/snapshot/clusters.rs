@@ -273,7 +273,7 @@ impl<'a, 's> Clusters<'a, 's> {
             }),
         };
         Cluster {
-            tls: plan.tls(&endpoints),
+            tls: plan.tls(&endpoints, self.view.settings.auto_mtls),
             rule: plan
                 .rule
                 .map(|rule| rule.resource.origin(blocks.tls().map_or(rule.spec.host.at, |tls| tls.at))),
@@ -471,8 +471,8 @@ impl Plan<'_> {
     }
 
     /// A service inside the mesh without endpoints would be called with mutual TLS.
-    fn tls(&self, endpoints: &[Endpoint]) -> ClientTlsMode {
-        let inside = self.service.location == EntryLocation::MeshInternal;
+    fn tls(&self, endpoints: &[Endpoint], auto: bool) -> ClientTlsMode {
+        let inside = auto && self.service.location == EntryLocation::MeshInternal;
         let mutual = endpoints.iter().any(|endpoint| matches!(endpoint.security, Security::Mutual(_)));
         match self.blocks.tls() {
             Some(tls) => tls.mode,

@@ -1,0 +1,107 @@
+//! What an explanation says beyond the route: why this host, what is in force towards the cluster and where that is
+//! written, and what the request meets where it arrives.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use mesh_core::{
+    explain::{Explanation, Place},
+    testing::TestMesh,
+};
+
+#[test]
+fn the_name_by_which_a_host_was_asked_for_is_told() {
+    for (url, because) in [
+        ("http://reviews/", "reviews is short for it"),
+        ("http://reviews.shop.svc.cluster.local/", "reviews.shop.svc.cluster.local is its name"),
+        ("http://10.1.0.1/", "10.1.0.1 is an address of it"),
+        ("http://a.example.com/", "*.example.com is the longest wildcard that covers a.example.com"),
+    ] {
+        let story = of("productpage", url);
+        assert!(story.because.as_ref().unwrap().contains(because), "{url}: {story:#?}");
+    }
+    assert_eq!(of("productpage", "http://nobody.test/").because, None);
+}
+
+#[test]
+fn each_setting_in_force_names_the_line_of_the_block_it_was_written_in() {
+    let story = of("productpage", "http://reviews/");
+    let row = |field: &str| {
+        let row = story.policy.iter().find(|row| row.field == field).unwrap_or_else(|| panic!("{field}"));
+        (row.value.as_str(), row.source.as_ref().map(|place| place.line))
+    };
+    assert_eq!(
+        row("loadBalancer.consistentHash"),
+        ("header end-user, on a ring of at least 1024 points", Some(14))
+    );
+    assert_eq!(row("loadBalancer.localityLbSetting"), ("the nearest first", Some(14)));
+    assert_eq!(row("connectionPool.http.maxRetries"), ("7", Some(19)), "that of the subset");
+    assert_eq!(row("outlierDetection.consecutive5xxErrors"), ("3", Some(15)));
+    let story = of("productpage", "http://ratings/");
+    let written: Vec<_> = story.policy.iter().filter(|row| row.source.is_some()).collect();
+    assert!(written.is_empty(), "{written:#?}");
+    assert_eq!(place(&story, "mtls").line, 24);
+}
+
+#[test]
+fn retries_that_nobody_wrote_are_the_default_also_where_requests_are_hashed() {
+    assert!(!of("productpage", "http://reviews/").sources.contains_key("retries"));
+    assert!(of("productpage", "http://reviews/slow").sources.contains_key("retries"));
+}
+
+#[test]
+fn what_a_route_does_to_a_request_is_told_in_the_order_in_which_it_is_done() {
+    let lines = of("productpage", "http://reviews/slow").on_the_way;
+    let expected = [
+        "a delay of 7s, for 10 % of the requests",
+        "the answer 555 in place of the destination's, for every request",
+        "the path becomes \"/fast\"",
+        "the authority becomes \"elsewhere\"",
+        "a copy to outbound|80||ratings.shop.svc.cluster.local, for every request",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn where_it_arrives_the_policies_of_the_workload_decide_by_the_caller_and_the_path_as_it_was_rewritten() {
+    for (account, url, allowed, reason) in [
+        ("productpage", "http://reviews/", true, "ns[shop]-policy[reviews]-rule[0] allows it"),
+        ("productpage", "http://reviews/slow", true, "rule[0] allows it"),
+        ("productpage", "http://reviews/secret", false, "none allows it"),
+        ("details", "http://reviews/", false, "none allows it"),
+    ] {
+        let [arrival] = &of(account, url).arrivals[..] else { panic!("{url}") };
+        assert_eq!(
+            (arrival.allowed, arrival.mtls, arrival.port, arrival.endpoints),
+            (allowed, "STRICT", 9080, 1)
+        );
+        assert!(arrival.reason.contains(reason), "{url}: {arrival:#?}");
+        assert_eq!(arrival.peer.as_deref(), Some(&*format!("spiffe://cluster.local/ns/shop/sa/{account}")));
+        assert_eq!(arrival.mtls_source.as_ref().unwrap().resource, "PeerAuthentication shop/default");
+        let [tried] = &arrival.authorization.tried[..] else { panic!("{arrival:#?}") };
+        assert_eq!(tried.place.resource, "AuthorizationPolicy shop/reviews");
+    }
+}
+
+#[test]
+fn plaintext_does_not_get_in_where_mutual_tls_is_the_only_way() {
+    let story = of("productpage", "http://ratings/");
+    let [arrival] = &story.arrivals[..] else { panic!("{story:#?}") };
+    assert_eq!((arrival.allowed, arrival.endpoints, arrival.peer.as_deref()), (false, 0, None));
+    assert!(arrival.reason.contains("STRICT"), "{}", arrival.reason);
+    assert_eq!(arrival.labels.get("app").map(String::as_str), Some("ratings"), "what the Service selects");
+}
+
+#[test]
+fn outside_of_the_mesh_nobody_decides() {
+    assert!(of("productpage", "http://a.example.com/").arrivals.is_empty());
+    assert!(of("productpage", "http://nobody.test/").arrivals.is_empty());
+}
+
+fn of(account: &str, url: &str) -> Explanation {
+    let mesh = TestMesh::of_yaml(include_str!("fixtures/explained.yaml"));
+    mesh.caller(&format!("shop/{account}")).get(url).explain()
+}
+
+fn place<'a>(story: &'a Explanation, field: &str) -> &'a Place {
+    &story.sources[field]
+}
