@@ -14,6 +14,7 @@ use crate::{
     timeout::Bounds,
 };
 use http::{Request, uri::Authority};
+use http_body::Body;
 use http_body_util::BodyExt as _;
 use mesh_core::{
     deadline,
@@ -23,6 +24,7 @@ use mesh_core::{
 };
 use mesh_runtime::{Clock, ThreadDice};
 use std::{
+    pin::pin,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -96,11 +98,16 @@ impl Mirrors {
             https: origin.https,
         };
         match self.below.run(request, &path).await {
-            // To its end, or the connection cannot be used again.
-            Ok(answer) => drop(answer.into_body().collect().await),
+            Ok(answer) => discard(answer.into_body()).await,
             Err(error) => tracing::debug!("a copy of a request failed: {error}"),
         }
     }
+}
+
+/// Reads `body` to its end, or the connection could not be used again; keeps nothing of it.
+pub(crate) async fn discard<B: Body>(body: B) {
+    let mut body = pin!(body);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 static NEVER: LazyLock<RetryPolicy> =
@@ -109,7 +116,7 @@ static NEVER: LazyLock<RetryPolicy> =
 /// Nobody waits for a copy, so nobody else would end it where the route has no timeout. Envoy's shadow requests have the
 /// route's; 15 s is its timeout of a route that says nothing.
 // spec: envoy config.route.v3.RouteAction.timeout
-const TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A mirror that hangs must not gather requests without end; each costs a task and what its body lags behind.
-const UNDER_WAY_MAX: usize = 1024;
+pub(crate) const UNDER_WAY_MAX: usize = 1024;

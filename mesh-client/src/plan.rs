@@ -6,6 +6,8 @@ use crate::pool::{Key, Pool, Pools, Protocol, Terms};
 use arc_swap::ArcSwap;
 use http::Version;
 use mesh_core::{
+    balance::Security,
+    registry::Address,
     route::ClusterId,
     snapshot::{Cluster, Snapshot, UpstreamHttp},
 };
@@ -64,7 +66,7 @@ impl Plan {
     pub(crate) fn connections(&self, id: ClusterId) -> &Connections {
         self.clusters[id.0 as usize].get_or_init(|| {
             let cluster = self.snapshot.cluster(id);
-            let slot = |address: &mesh_core::registry::Address| Slot {
+            let slot = |address: &Address| Slot {
                 label: address.to_string().into(),
                 pool: OnceLock::new(),
                 http2: OnceLock::new(),
@@ -98,12 +100,14 @@ impl Plan {
         }
         let clusters: HashMap<&str, _> =
             self.snapshot.clusters().map(|cluster| (&*cluster.name, cluster)).collect();
+        let mut known: HashMap<&str, HashMap<&Address, &Security>> = HashMap::new();
         pools.retain(|key| {
-            clusters.get(&*key.cluster).is_some_and(|cluster| {
-                let mut endpoints = cluster.endpoints.as_slice().iter();
-                speaks(cluster, key.protocol, pools.connector.protocol)
-                    && endpoints.any(|it| it.address == key.address && it.security == key.security)
-            })
+            let Some((name, cluster)) = clusters.get_key_value(&*key.cluster) else { return false };
+            let endpoints = known.entry(name).or_insert_with(|| {
+                cluster.endpoints.as_slice().iter().map(|it| (&it.address, &it.security)).collect()
+            });
+            speaks(cluster, key.protocol, pools.connector.protocol)
+                && endpoints.get(&key.address).is_some_and(|security| **security == key.security)
         });
     }
 }

@@ -334,8 +334,20 @@ impl Snapshot {
     /// Such a name is never passed through: what is called with mutual TLS while it is known must not be called in
     /// plaintext, at whatever address a resolver finds for it, while it is not.
     fn is_mesh_name(&self, authority: &str) -> bool {
-        Authority::parse(authority)
-            .is_some_and(|name| name.host.ends_with(&self.mesh_suffix) || name.host.ends_with(".svc"))
+        Authority::parse(authority).is_some_and(|name| {
+            self.is_of_mesh(&name.host) || name.host.ends_with(".svc") || self.is_short(&name.host)
+        })
+    }
+
+    fn is_of_mesh(&self, host: &str) -> bool {
+        host.ends_with(&self.mesh_suffix)
+    }
+
+    /// Returns whether `host` is another name of a service of the mesh, though perhaps not of one with the port asked for.
+    fn is_short(&self, host: &str) -> bool {
+        let full =
+            |host: &Arc<VirtualHost>| host.name.rsplit_once(':').is_some_and(|(it, _)| self.is_of_mesh(it));
+        self.hosts.of_name(host).any(full)
     }
 
     /// Returns the virtual host that answers for `head`, and the service port that is meant.

@@ -90,6 +90,27 @@ fn a_file_that_cannot_be_read_keeps_what_it_held() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_listed_keeps_what_its_files_held() {
+    let held = [rule("v1"), route("v1")];
+    let first = load(&[
+        ("etc/mesh/a.yaml", &held[0]),
+        ("etc/mesh/deep/b.yaml", &held[1]),
+        ("etc/mesh.yaml", &rule("v1").replace("name: reviews", "name: ratings")),
+    ]);
+    assert_eq!(in_force(&first).len(), 3);
+    for directory in ["etc/mesh", "etc/mesh/"] {
+        let unreadable =
+            SourceFile { name: directory.to_owned(), text: Err("too many open files".to_owned()) };
+        let second = first.update(&[unreadable], &Options::default());
+        assert_eq!(in_force(&second).len(), 2, "{directory}: that of the file beside it is gone");
+        let [finding] = &second.diagnostics[..] else { panic!("{:#?}", second.diagnostics) };
+        assert!(finding.message.contains("too many open files"), "{finding}");
+        let third = second.update(&[], &Options::default());
+        assert_eq!(in_force(&third), [""; 0], "once it lists, what is not there is gone");
+    }
+}
+
+#[test]
 fn a_broken_object_that_never_was_good_is_left_out() {
     let first = load(&[("a.yaml", &route("v1").replace("attempts: 1", "attempts: -1"))]);
     assert_eq!(in_force(&first), [""; 0]);

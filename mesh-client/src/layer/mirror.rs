@@ -4,19 +4,24 @@ use super::{Answer, AnswerBody, Below};
 use crate::{
     Error, RequestBody,
     body::{BoxError, tee},
+    mirror::{TIMEOUT, UNDER_WAY_MAX, discard},
     step::Step as _,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::BodyExt as _;
 use mesh_core::route::Chance;
 use mesh_runtime::ThreadDice;
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{sync::Semaphore, time::timeout};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Sends copies of requests to a second service too, and throws its answers away. No call waits for a copy.
+/// Sends copies of requests to a second service too, and throws its answers away. No call waits for a copy; one is given
+/// up after 15 s, and none is made while 1,024 are under way.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -50,6 +55,7 @@ use tower_service::Service;
 pub struct MirrorLayer<M> {
     mirror: M,
     chance: Chance,
+    room: Arc<Semaphore>,
 }
 
 /// The service of [`MirrorLayer`].
@@ -58,12 +64,13 @@ pub struct MirrorService<S, M> {
     inner: Below<S>,
     mirror: Below<M>,
     chance: Chance,
+    room: Arc<Semaphore>,
 }
 
 impl<M> MirrorLayer<M> {
     /// Returns a layer that sends copies to `mirror`, as often as `chance` says.
-    pub const fn new(mirror: M, chance: Chance) -> Self {
-        Self { mirror, chance }
+    pub fn new(mirror: M, chance: Chance) -> Self {
+        Self { mirror, chance, room: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
     }
 }
 
@@ -71,7 +78,8 @@ impl<S, M: Clone> Layer<S> for MirrorLayer<M> {
     type Service = MirrorService<S, M>;
 
     fn layer(&self, inner: S) -> MirrorService<S, M> {
-        MirrorService { inner: Below(inner), mirror: Below(self.mirror.clone()), chance: self.chance }
+        let Self { mirror, chance, room } = self.clone();
+        MirrorService { inner: Below(inner), mirror: Below(mirror), chance, room }
     }
 }
 
@@ -99,18 +107,21 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Self { inner, mirror, chance } = self.clone();
+        let Self { inner, mirror, chance, room } = self.clone();
         let request = request.map(RequestBody::new);
         Answer(Box::pin(async move {
             let (head, body) = request.into_parts();
-            let (body, mut copies) = tee(body, usize::from(chance.happens(&mut ThreadDice)));
+            let room = if chance.happens(&mut ThreadDice) { room.try_acquire_owned().ok() } else { None };
+            let (body, mut copies) = tee(body, usize::from(room.is_some()));
             if let Some(copy) = copies.pop() {
                 let copy = Request::from_parts(head.clone(), copy);
-                tokio::spawn(async move {
+                let carry = async move {
                     if let Ok(answer) = mirror.run(copy, ()).await {
-                        drop(answer.into_body().collect().await);
+                        discard(answer.into_body()).await;
                     }
-                });
+                    drop(room);
+                };
+                tokio::spawn(timeout(TIMEOUT, carry));
             }
             inner.run(Request::from_parts(head, body), ()).await
         }))

@@ -91,7 +91,7 @@ impl Pools {
     }
 
     /// Drains the pools that `keep` does not want. Requests that have one already finish on it.
-    pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&Key) -> bool) {
         lock(&self.mesh).retain(|key, pool| {
             let keep = keep(key);
             if !keep {

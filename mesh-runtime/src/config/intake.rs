@@ -9,7 +9,10 @@ use mesh_core::{
     identity::TrustDomain,
     snapshot::{MeshSettings, Viewer},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::time::Instant;
 
 /// Puts in force what the files of one source say, object by object.
@@ -81,14 +84,17 @@ impl Intake {
 
 /// Logs each finding once, not with every edition it is still true of.
 fn log_news(known: &[Diagnostic], findings: &[Diagnostic]) {
-    for finding in findings.iter().filter(|finding| !known.contains(finding)) {
+    let told: HashSet<_> = known.iter().map(ToString::to_string).collect();
+    for finding in findings.iter().filter(|finding| !told.contains(&finding.to_string())) {
         match finding.level {
             Level::Error => tracing::error!("{finding}"),
             Level::Warning => tracing::warn!("{finding}"),
             Level::Info => tracing::info!("{finding}"),
         }
     }
-    for gone in known.iter().filter(|finding| finding.level == Level::Error && !findings.contains(finding)) {
+    let still: HashSet<_> = findings.iter().map(ToString::to_string).collect();
+    let errors = known.iter().filter(|finding| finding.level == Level::Error);
+    for gone in errors.filter(|finding| !still.contains(&finding.to_string())) {
         tracing::info!(code = %gone.code, resource = gone.resource.as_ref().map(tracing::field::display), "resolved");
     }
 }

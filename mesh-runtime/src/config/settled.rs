@@ -78,6 +78,14 @@ impl SettledFiles {
             self.emptied = None;
             return true;
         }
+        // What is in a directory that cannot be listed, as where no descriptor is left, nobody knows.
+        let is_watched = |name: &str| self.paths.iter().any(|path| path.display().to_string() == *name);
+        let unlisted = |file: &SourceFile| {
+            file.text.is_err() && is_watched(&file.name) && !taken.iter().any(|it| it.name == file.name)
+        };
+        if files.iter().any(unlisted) {
+            return false;
+        }
         self.emptied.get_or_insert_with(Instant::now).elapsed() >= EMPTIED_MIN
     }
 }
@@ -173,6 +181,22 @@ mod tests {
         assert!(files.poll().is_none());
         files.emptied = files.emptied.unwrap().checked_sub(EMPTIED_MIN);
         assert_eq!(texts(files.poll()), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one() {
+        let file = |name: &str, text: Result<&str, &str>| SourceFile {
+            name: name.to_owned(),
+            text: text.map(str::to_owned).map_err(str::to_owned),
+        };
+        let mut files = SettledFiles::new(vec!["etc".into()]);
+        files.look(|| vec![file("etc/a.yaml", Ok("policy"))]).unwrap();
+        let unreadable = || vec![file("etc", Err("too many open files"))];
+        for _ in 0..3 {
+            assert!(files.look(unreadable).is_none());
+            files.emptied = files.emptied.map(|since| since.checked_sub(EMPTIED_MIN).unwrap());
+        }
+        assert_eq!(texts(files.look(|| vec![file("etc/a.yaml", Ok("policy 2"))])), ["policy 2"]);
     }
 
     #[test]

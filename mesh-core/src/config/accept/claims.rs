@@ -66,11 +66,12 @@ impl<'b> Claims<'b> {
         self.by_key.entry(key).or_default().push(claim);
     }
 
-    /// Returns what `file` held before and `reading`, which is not all of it, lacks.
+    /// Returns what `file` held before and `reading`, which is not all of it, lacks. A directory that cannot be listed is
+    /// one file, and held what its files held.
     fn kept(&self, file: &str, reading: &Reading) -> Vec<Arc<Resource>> {
         let named: BTreeSet<_> =
             reading.resources.iter().map(|resource| &resource.key).chain(&reading.broken).collect();
-        let lost = |old: &&Arc<Resource>| *old.location.file == *file && !named.contains(&old.key);
+        let lost = |old: &&Arc<Resource>| is_within(&old.location.file, file) && !named.contains(&old.key);
         self.before.values().filter(lost).cloned().collect()
     }
 
@@ -182,3 +183,11 @@ fn describe(kept: &[Arc<Resource>]) -> String {
 
 /// A line of a log holds as many.
 const NAMED_MAX: usize = 5;
+
+/// Returns whether `file` is `path`, or below it.
+fn is_within(file: &str, path: &str) -> bool {
+    let rest = file.strip_prefix(path.trim_end_matches(SEPARATORS));
+    rest.is_some_and(|rest| file == path || rest.starts_with(SEPARATORS))
+}
+
+const SEPARATORS: [char; 2] = ['/', std::path::MAIN_SEPARATOR];
