@@ -171,6 +171,34 @@ fn a_regular_expression_that_is_too_long_or_compiles_too_large_is_refused() {
 }
 
 #[test]
+fn regular_expressions_that_are_too_large_together_are_refused_from_the_one_on_that_does_not_fit() {
+    let files = |regex: &str, count: usize| {
+        let object = |index| {
+            format!(
+                "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: a{index}}}, spec: \
+                 {{hosts: [a{index}], http: [{{match: [{{uri: {{regex: '{regex}'}}}}], redirect: {{uri: /}}}}]}}}}\n---\n"
+            )
+        };
+        read(&(0..count).map(object).collect::<String>())
+    };
+    let large = files(r"\w{10}", 200);
+    let (good, refused) = (large.resources.len(), large.broken.len());
+    assert!((10..150).contains(&good) && good + refused == 200, "{good} read, {refused} refused");
+    let errors: Vec<_> = large.diagnostics.iter().filter(|finding| finding.is_error()).collect();
+    assert!(errors.iter().all(|finding| finding.code == Code::TOO_LARGE), "{errors:#?}");
+    assert_eq!((errors.len(), &*errors[0].path), (refused, "spec.http[0].match[0].uri.regex"));
+    assert_eq!(&*large.broken[0].name, format!("a{good}"));
+    // Another file has room of its own, and what is small needs none.
+    assert_eq!(files(r"\w{10}", 1).resources.len(), 1);
+    assert_eq!(files("/api/v[0-9]+/[^/]+(/.*)?", 1000).resources.len(), 1000);
+    // What is too large by itself takes as much as it costs.
+    let vain = files(r"\pL{1000}", 100);
+    let codes: Vec<_> =
+        vain.diagnostics.iter().filter(|finding| finding.is_error()).map(|f| f.code).collect();
+    assert_eq!((codes[0], codes[99]), (Code::INVALID_REGEXP, Code::TOO_LARGE));
+}
+
+#[test]
 fn documents_without_number_are_read_and_their_findings_are_not_all_kept() {
     let valid = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
     for (document, readable) in [("a", true), ("{kind: X}", true), (valid, true), ("[", false), ("}", false)]

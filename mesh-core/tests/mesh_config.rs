@@ -177,14 +177,14 @@ fn what_is_written_beside_the_profile_beats_it() {
 
 #[test]
 fn the_default_retries_are_those_of_routes_and_services_without() {
-    let policy = "defaultHttpRetryPolicy: {attempts: 5, retryOn: 5xx, backoff: 10ms, perTryTimeout: 1s, retryIgnorePreviousHosts: false}";
+    let policy = "defaultHttpRetryPolicy: {attempts: 5, retryOn: 5xx, backoff: 10ms, perTryTimeout: 1s, retryIgnorePreviousHosts: false, retryRemoteLocalities: true}";
     for rules in [&[MESHED][..], &[MESHED, ROUTE]] {
         let mesh = Mesh::of(policy, rules);
         let retry = &mesh.forward().retry;
         assert_eq!((retry.retries_max, retry.on.to_string().as_str()), (5, "5xx"));
         assert_eq!(retry.per_try_timeout, Some(Duration::from_secs(1)));
         assert_eq!(retry.backoff.base, Duration::from_millis(10));
-        assert!(retry.explicit && !retry.avoid_previous_hosts);
+        assert!(retry.explicit && !retry.avoid_previous_hosts && retry.leave_localities);
     }
     let own = ROUTE.replace("route: [", "retries: {attempts: 1}\n    route: [");
     for (config, on) in [(policy, RetryOn::default().to_string()), ("compat: istio-1.3", OF_1_3.to_owned())] {
@@ -217,6 +217,26 @@ fn a_block_of_the_default_policy_holds_until_a_rule_writes_that_block() {
     let cluster = mesh.cluster();
     assert_eq!((cluster.limits.connections_max, cluster.limits.requests_max), (u32::MAX, 9));
     assert_eq!(cluster.outlier.unwrap().consecutive_5xx, 3);
+}
+
+#[test]
+fn localities_get_what_the_mesh_says_until_a_rule_says_otherwise() {
+    let ejecting = rule("trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}");
+    let locality = |setting: &str, rule: &str| {
+        Mesh::of(&format!("localityLbSetting: {{{setting}}}"), &[MESHED, rule]).cluster().locality.clone()
+    };
+    for setting in [
+        "enabled: true",
+        "failover: [{from: eu, to: us}]",
+        "failoverPriority: [rack, version=v2]",
+        "distribute: [{from: eu/*, to: {'eu/*': 80, 'us/*': 20}}]",
+    ] {
+        let own = format!("{{loadBalancer: {{localityLbSetting: {{{setting}}}}}, outlier");
+        let said = locality(setting, &ejecting);
+        assert!(said.is_some(), "{setting}");
+        assert_eq!(said, locality("enabled: false", &ejecting.replace("{outlier", &own)), "{setting}");
+    }
+    assert_eq!(locality("enabled: false", &ejecting), None);
 }
 
 #[test]

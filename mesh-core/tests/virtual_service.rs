@@ -477,12 +477,14 @@ fn retries_say_whether_hosts_already_tried_are_avoided() {
 #[test]
 fn timeouts_and_retries_are_what_the_route_says() {
     let mesh = Mesh::of(&http(
-        "timeout: 9s, retries: {attempts: 4, perTryTimeout: 2s, retryOn: 'reset,409', backoff: 10ms}",
+        "timeout: 9s, retries: {attempts: 4, perTryTimeout: 2s, retryOn: 'reset,409', backoff: 10ms, \
+         retryRemoteLocalities: true}",
     ));
     let Forward { timeout, retry, .. } = mesh.forward("/");
     assert_eq!(*timeout, Some(Duration::from_secs(9)));
     assert_eq!((retry.retries_max, retry.per_try_timeout), (4, Some(Duration::from_secs(2))));
     assert!(retry.explicit && retry.on.has(Condition::Reset) && !retry.on.has(Condition::ConnectFailure));
+    assert!(retry.leave_localities);
     assert_eq!(retry.on.statuses(), [StatusCode::CONFLICT]);
     assert_eq!(retry.backoff, Backoff::from_base(Duration::from_millis(10)));
     assert_eq!(Mesh::of(&http("timeout: 0s")).forward("/").timeout, None);

@@ -56,6 +56,16 @@ async fn a_server_that_asks_for_a_certificate_gets_the_one_of_the_rule() {
 }
 
 #[tokio::test]
+async fn a_server_whose_certificate_is_revoked_gets_no_request() {
+    let bed = Bed::new(&["api.example.com"], false).await;
+    let mesh = bed.mesh("mode: SIMPLE, caCrl: NONE").await;
+    assert_eq!(mesh.text("http://api.example.com/").await, "over TLS");
+    let mesh = bed.mesh("mode: SIMPLE, caCrl: ALL").await;
+    let error = mesh.get("http://api.example.com/").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_been_sent()), (ErrorKind::Tls, false), "{error}");
+}
+
+#[tokio::test]
 async fn a_file_that_does_not_read_is_named_and_nothing_goes_out_in_plaintext() {
     let bed = Bed::new(&["api.example.com"], false).await;
     let mesh = bed.mesh("mode: SIMPLE, caCertificates: MISSING").await;
@@ -128,6 +138,8 @@ impl Bed {
         let files = [
             ("ca.pem", ca.pem()),
             ("other.pem", Ca::new().pem()),
+            ("none.pem", ca.revocations(false)),
+            ("all.pem", ca.revocations(true)),
             ("cert.pem", client.pem()),
             ("key.pem", client_key.serialize_pem()),
         ];
@@ -151,6 +163,8 @@ impl Bed {
         for (name, file) in [
             ("OTHER", "other.pem"),
             ("MISSING", "missing.pem"),
+            ("NONE", "none.pem"),
+            ("ALL", "all.pem"),
             ("CERT", "cert.pem"),
             ("KEY", "key.pem"),
             ("CA", "ca.pem"),

@@ -395,7 +395,28 @@ impl Ca {
         params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SERIAL.into());
         (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Returns a list of revoked certificates: none, or every one of those that [`Ca::issue`] returns.
+    pub(crate) fn revocations(&self, all: bool) -> String {
+        let (then, later) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2100, 1, 1));
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: SERIAL.into(),
+            revocation_time: then,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: then,
+            next_update: later,
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: all.then_some(revoked).into_iter().collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     pub(crate) fn identity(&self, account: &str) -> Identity {
@@ -418,3 +439,6 @@ impl Ca {
         Arc::new(store)
     }
 }
+
+/// The serial number of every certificate that [`Ca::issue`] returns.
+const SERIAL: u64 = 7;

@@ -46,6 +46,8 @@ pub(crate) struct Decoder<'n> {
     /// Where the first of those is that are only counted.
     suppressed_at: Mark,
     failed: bool,
+    /// How large the regular expressions may still be that are read, in bytes of their programs.
+    program_bytes: usize,
     /// What the readers say of themselves, if that is all they are run for.
     describer: Option<Box<Describer<'n>>>,
 }
@@ -61,8 +63,26 @@ impl<'n> Decoder<'n> {
             suppressed: 0,
             suppressed_at: Mark::default(),
             failed: false,
+            program_bytes: PROGRAM_BYTES_MAX,
             describer: None,
         }
+    }
+
+    /// Returns the decoder with `bytes` left for regular expressions: what was read of the file before took the others.
+    pub(crate) fn with_program_bytes(self, bytes: usize) -> Self {
+        Self { program_bytes: bytes, ..self }
+    }
+
+    /// Returns how many bytes are left for regular expressions.
+    pub(crate) fn program_bytes(&self) -> usize {
+        self.program_bytes
+    }
+
+    /// Takes `bytes` of those that are left for regular expressions; if they are not there, nothing is left for others.
+    pub(crate) fn take_program_bytes(&mut self, bytes: usize) -> Option<()> {
+        let left = self.program_bytes.checked_sub(bytes);
+        self.program_bytes = left.unwrap_or_default();
+        left.map(|_| ())
     }
 
     /// Returns the findings, and whether the object may come into force.
@@ -236,6 +256,12 @@ pub(crate) fn shortened(text: &str) -> String {
     }
     short
 }
+
+/// How large the regular expressions of one file may be, compiled: a megabyte of them takes some hundredths of a second
+/// without optimisation, so that a hostile file costs a second or two instead of minutes, and a tenth of the memory that
+/// the largest mesh may take. Some 250 expressions with two classes of letters (`\w`) fit, which are the largest that
+/// people write, and any number of those without.
+pub(crate) const PROGRAM_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// More findings about one object tell nobody more.
 const FINDINGS_MAX: usize = 50;

@@ -10,6 +10,7 @@ mod metadata;
 mod object;
 
 use super::{
+    decode::PROGRAM_BYTES_MAX,
     diagnostic::{Code, Diagnostic, Level, Location},
     resource::{Mark, Resource, ResourceKey},
     tree::{self, Document, Fault, Node, Value},
@@ -112,6 +113,8 @@ struct Loader<'o> {
     file: Arc<str>,
     options: &'o Options,
     loaded: Loaded,
+    /// How large the regular expressions of the rest of the file may be.
+    program_bytes: usize,
     /// Whether the faults of the document are reported already, as those of the list around its objects.
     faults_reported: bool,
     /// Kinds without a meaning here, with the first place and the number of each.
@@ -121,7 +124,14 @@ struct Loader<'o> {
 impl<'o> Loader<'o> {
     fn new(file: Arc<str>, options: &'o Options) -> Self {
         let loaded = Loaded { complete: true, ..Loaded::default() };
-        Self { file, options, loaded, faults_reported: false, foreign: BTreeMap::new() }
+        Self {
+            file,
+            options,
+            loaded,
+            program_bytes: PROGRAM_BYTES_MAX,
+            faults_reported: false,
+            foreign: BTreeMap::new(),
+        }
     }
 
     fn on_document(&mut self, document: Document) {

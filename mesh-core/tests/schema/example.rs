@@ -35,7 +35,7 @@ impl Example {
             let written = match field.support {
                 Support::Refused(_) => false,
                 Support::Obeyed => field.required || self.dice.below(2) == 0,
-                _ => self.dice.below(8) == 0,
+                _ => field.required || self.dice.below(8) == 0,
             };
             if written {
                 object.insert(field.name.clone(), self.value(&field.shape));

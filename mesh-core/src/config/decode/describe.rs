@@ -164,6 +164,10 @@ mod tests {
             });
             fields.get("old", text);
             fields.deprecated("old", "host");
+            fields.get("checked", text);
+            fields.describe(&["checked"], Support::NoEffect, "it is only checked");
+            fields.get("later", text);
+            fields.not_obeyed(&["later"]);
             fields.get("mode", |decoder, node| choice(decoder, node, &[("A", 1), ("B", 2)]));
             fields.no_effect(&[("tunnel", "there is none")]);
             fields.unsupported(&[("guard", "nobody would guard it")]);
@@ -174,6 +178,10 @@ mod tests {
             host
         }
         let closed = |fields| Shape::Object(Object { fields, open: false });
+        let idle = |name, why: &str| Field {
+            support: Support::NoEffect(why.to_owned()),
+            ..Field::read(name, Shape::Text)
+        };
         let weight = Field::read("weight", Shape::Number { least: 0, most: u32::MAX.into() });
         assert_eq!(
             described(|decoder, node| drop(read(decoder, node))),
@@ -181,6 +189,8 @@ mod tests {
                 Field::read("host", Shape::Name).required(),
                 Field::read("items", Shape::List(Box::new(closed(vec![weight])))),
                 Field::read("old", Shape::Text).deprecated("host"),
+                idle("checked", "it is only checked"),
+                idle("later", "nothing obeys it yet in this version"),
                 Field::read("mode", Shape::Choice(vec!["A".to_owned(), "B".to_owned()])),
                 Field::new("tunnel", Support::NoEffect("there is none".to_owned())),
                 Field::new("guard", Support::Refused("nobody would guard it".to_owned())),

@@ -33,8 +33,9 @@ impl<'n> Decoder<'n> {
         }
         let mut root = document.root.unwrap_or_else(|| Node::null(Mark { line: 1, column: 1 }));
         place.shift(&mut root);
-        let mut inner = Decoder::new(self.file, self.lenient);
+        let mut inner = Decoder::new(self.file, self.lenient).with_program_bytes(self.program_bytes);
         let value = read(&mut inner, &root);
+        self.program_bytes = inner.program_bytes;
         let (findings, good) = inner.finish();
         self.failed |= !good;
         findings.into_iter().for_each(|finding| self.adopt(finding));

@@ -138,6 +138,25 @@ impl<'n> Fields<'_, 'n> {
         }
     }
 
+    /// Warns once of those of the fields `names` that are there: they are read, and nothing obeys them yet.
+    pub(crate) fn not_obeyed(&mut self, names: &[&'static str]) {
+        self.describe(names, Support::NoEffect, "nothing obeys it yet in this version");
+        let written: Vec<&'static str> = names.iter().copied().filter(|name| self.has(name)).collect();
+        if let Some(first) = written.first() {
+            let have = if written.len() == 1 { "has" } else { "have" };
+            let message = format!("{} {have} no effect yet in this version", written.join(", "));
+            self.find(first, Diagnostic::warning(Code::NO_EFFECT, message));
+        }
+    }
+
+    /// Says what becomes of the fields `names`, which are read to be checked, and why. Their reader warns of them, or
+    /// refuses them, in its own words.
+    pub(crate) fn describe(&mut self, names: &[&'static str], becomes: fn(String) -> Support, why: &str) {
+        for name in names {
+            self.decoder.describe_field(|| Field::new(name, becomes(why.to_owned())));
+        }
+    }
+
     /// Refuses each of the fields `names` that is there: to leave it out would be worse than to refuse the object.
     pub(crate) fn unsupported(&mut self, names: &[(&'static str, &str)]) {
         for &(name, why) in names {

@@ -3,12 +3,12 @@
 // spec: istio pkg/config/validation validateStringRegexp; re2 wiki Syntax
 
 use crate::config::{
-    decode::{self, Decoder, shortened},
+    decode::{self, Decoder, PROGRAM_BYTES_MAX, shortened},
     diagnostic::{Code, Diagnostic, Level},
     resource::Mark,
     tree::Node,
 };
-use regex::{Regex, RegexBuilder};
+use regex::{Error, Regex, RegexBuilder};
 
 /// Reads an expression that has to match a whole text.
 pub(super) fn whole(decoder: &mut Decoder<'_>, node: &Node) -> Option<Regex> {
@@ -20,8 +20,8 @@ pub(super) fn whole(decoder: &mut Decoder<'_>, node: &Node) -> Option<Regex> {
 pub(super) fn whole_of(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<Regex> {
     check(decoder, text, at)?;
     // By itself first: `a)|(?:b` is no expression, but would become one between the anchors' parentheses.
-    compile(decoder, at, text)?;
-    let regex = compile(decoder, at, &format!("^(?:{text})$"))?;
+    parse(decoder, at, text)?;
+    let regex = compile(decoder, at, text, &format!("^(?:{text})$"))?;
     note_plain(decoder, at, text);
     Some(regex)
 }
@@ -30,7 +30,7 @@ pub(super) fn whole_of(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Optio
 pub(super) fn part(decoder: &mut Decoder<'_>, node: &Node) -> Option<Regex> {
     let text = decode::name(decoder, node)?;
     check(decoder, &text, node.at)?;
-    compile(decoder, node.at, &text)
+    compile(decoder, node.at, &text, &text)
 }
 
 fn check(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<()> {
@@ -59,20 +59,50 @@ fn check(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<()> {
     Some(())
 }
 
-fn compile(decoder: &mut Decoder<'_>, at: Mark, text: &str) -> Option<Regex> {
-    match RegexBuilder::new(text).size_limit(BYTES_MAX).build() {
-        Ok(regex) => Some(regex),
-        Err(regex::Error::CompiledTooBig(limit)) => {
-            refuse(decoder, at, text, &format!("compiled, it exceeds {limit} bytes"));
-            None
-        }
-        Err(error) => {
-            // The last line of a syntax error says what is wrong; those before draw the pattern.
-            let reason = error.to_string();
-            refuse(decoder, at, text, reason.lines().last().unwrap_or_default().trim());
-            None
+/// Looks at the syntax alone: with no room for a program, none is made.
+fn parse(decoder: &mut Decoder<'_>, at: Mark, text: &str) -> Option<()> {
+    match RegexBuilder::new(text).size_limit(0).build() {
+        Ok(_) | Err(Error::CompiledTooBig(_)) => Some(()),
+        Err(error) => refuse_syntax(decoder, at, text, &error),
+    }
+}
+
+/// Compiles `pattern`, which was written as `text`, within a room that is doubled until it fits: so its size is known, and
+/// taken from what the file may hold. What fits into the least room takes nothing: the text of the file bounds those.
+fn compile(decoder: &mut Decoder<'_>, at: Mark, text: &str, pattern: &str) -> Option<Regex> {
+    let mut room = BYTES_FREE;
+    loop {
+        match RegexBuilder::new(pattern).size_limit(room).build() {
+            Ok(regex) => return Some(regex),
+            Err(Error::CompiledTooBig(_)) if room >= BYTES_MAX => {
+                refuse(decoder, at, text, &format!("compiled, it exceeds {BYTES_MAX} bytes"));
+                return None;
+            }
+            Err(Error::CompiledTooBig(_)) if decoder.take_program_bytes(room).is_none() => {
+                refuse_more(decoder, at, text);
+                return None;
+            }
+            Err(Error::CompiledTooBig(_)) => room *= 2,
+            Err(error) => return refuse_syntax(decoder, at, text, &error),
         }
     }
+}
+
+fn refuse_syntax<T>(decoder: &mut Decoder<'_>, at: Mark, text: &str, error: &Error) -> Option<T> {
+    // The last line of a syntax error says what is wrong; those before draw the pattern.
+    let reason = error.to_string();
+    refuse(decoder, at, text, reason.lines().last().unwrap_or_default().trim());
+    None
+}
+
+fn refuse_more(decoder: &mut Decoder<'_>, at: Mark, text: &str) {
+    let message = format!(
+        "regex `{}` is one too many: compiled, those of one file must not exceed {PROGRAM_BYTES_MAX} bytes together",
+        shortened(text)
+    );
+    let help =
+        "write `exact` or `prefix`, repeat smaller parts, or put some of the objects into another file";
+    decoder.find(at, Diagnostic::error(Code::TOO_LARGE, message).help(help));
 }
 
 fn refuse(decoder: &mut Decoder<'_>, at: Mark, text: &str, reason: &str) {
@@ -185,6 +215,9 @@ const CHARS_MAX: usize = 1024;
 
 /// A hundred times what a path expression needs, and little enough for thousands of routes.
 const BYTES_MAX: usize = 1024 * 1024;
+
+/// A path expression without classes of letters fits; thousands of them are compiled as fast as their text is read.
+const BYTES_FREE: usize = 8 * 1024;
 
 /// RE2's own bound on one repetition.
 const COUNT_MAX: u32 = 1000;

@@ -9,6 +9,7 @@ use crate::config::{
     decode::{self, Decoder, Fields, labels, name, shortened, text},
     diagnostic::{Code, Diagnostic},
     resource::Mark,
+    schema::Support,
     tree::Node,
 };
 use std::{
@@ -172,12 +173,15 @@ impl ServerPort {
         let name = fields.require("name", name);
         let target = fields.get("targetPort", |decoder, node| decode::number(decoder, node, 0, u16::MAX));
         if target.is_some_and(|port| port > 0) {
-            fields.refuse("targetPort", "a Gateway has no target port: leave it out");
+            fields.refuse("targetPort", NO_TARGET_PORT);
         }
+        fields.describe(&["targetPort"], Support::Refused, NO_TARGET_PORT);
         fields.finish();
         Some(Self { number: number?, protocol: protocol?, name: name? })
     }
 }
+
+const NO_TARGET_PORT: &str = "a Gateway has no target port: leave it out";
 
 /// Reads the address of `bind`.
 // spec: istio pkg/config/validation validateServerBind

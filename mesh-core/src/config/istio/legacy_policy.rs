@@ -5,6 +5,7 @@ use crate::config::{
     decode::{Decoder, Fields, choice, flag, name_at, shortened},
     diagnostic::{Code, Diagnostic},
     resource::Kind,
+    schema::Support,
     tree::Node,
 };
 
@@ -51,6 +52,7 @@ impl LegacyPolicy {
         let peers = fields.list("peers", Peer::read);
         let mut origins = fields.list("origins", read_origin);
         origins.extend(fields.list("jwts", JwtRule::read_legacy));
+        fields.describe(&["jwts"], Support::NoEffect, NOT_VERIFIED);
         let peer_is_optional = fields.get("peerIsOptional", flag).unwrap_or_default();
         let origin_is_optional = fields.get("originIsOptional", flag).unwrap_or_default();
         fields.no_effect(&[(
@@ -93,9 +95,7 @@ fn check_scope(fields: &mut Fields<'_, '_>, kind: Kind, name: &str) {
     let targeted = fields.has("targets");
     let at = fields.at;
     match (kind, name == "default", targeted) {
-        (Kind::MeshPolicy, _, true) => {
-            fields.refuse("targets", "a MeshPolicy is for the whole mesh: it has no targets")
-        }
+        (Kind::MeshPolicy, _, true) => fields.refuse("targets", NO_TARGETS),
         (Kind::Policy, true, true) => {
             fields.refuse("targets", "the Policy `default` is for its whole namespace: it has no targets");
         }
@@ -104,7 +104,15 @@ fn check_scope(fields: &mut Fields<'_, '_>, kind: Kind, name: &str) {
         }),
         _ => {}
     }
+    if kind == Kind::MeshPolicy {
+        fields.describe(&["targets"], Support::Refused, NO_TARGETS);
+    }
 }
+
+const NO_TARGETS: &str = "a MeshPolicy is for the whole mesh: it has no targets";
+
+/// What comes of a token's rule, whatever it says.
+const NOT_VERIFIED: &str = "tokens are not verified; where one is demanded, every request is denied";
 
 /// One entry of `peers`.
 enum Peer {
@@ -119,6 +127,7 @@ impl Peer {
         let written = node.get("mtls").is_some();
         let mode = fields.get("mtls", read_mtls);
         let token = fields.get("jwt", JwtRule::read_legacy).map(Box::new);
+        fields.describe(&["jwt"], Support::NoEffect, NOT_VERIFIED);
         if written == fields.has("jwt") {
             let at = fields.at;
             fields.decoder.refuse(at, "an entry of peers is `mtls: {}` or `jwt: {...}`");
@@ -146,6 +155,7 @@ impl Peer {
 fn read_origin<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<JwtRule> {
     let mut fields = decoder.fields(node)?;
     let rule = fields.require("jwt", JwtRule::read_legacy);
+    fields.describe(&["jwt"], Support::NoEffect, NOT_VERIFIED);
     fields.finish();
     rule
 }

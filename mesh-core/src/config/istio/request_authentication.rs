@@ -10,6 +10,7 @@ use super::{
 use crate::config::{
     decode::{self, Decoder, Fields, flag, lasting, name, shortened, text},
     diagnostic::{Code, Diagnostic},
+    schema::Support,
     tree::Node,
 };
 use http::{HeaderName, Uri};
@@ -96,6 +97,11 @@ impl RequestAuthentication {
                        for one do not allow";
         let at = fields.at;
         fields.decoder.find(at, Diagnostic::warning(Code::SECURITY_NOTE, message));
+        fields.describe(
+            &["selector", "targetRef", "targetRefs", "jwtRules"],
+            Support::NoEffect,
+            NOT_VERIFIED,
+        );
         fields.finish();
         Some(Self { selector, targets, rules })
     }
@@ -261,6 +267,9 @@ fn header(decoder: &mut Decoder<'_>, node: &Node) -> Option<HeaderName> {
     }
     header
 }
+
+/// Why nothing comes of what a rule says.
+const NOT_VERIFIED: &str = "this version verifies no token";
 
 /// Istio's bound of fetching keys.
 const TIMEOUT: Duration = Duration::from_secs(5);

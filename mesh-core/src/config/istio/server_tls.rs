@@ -5,6 +5,7 @@ use crate::config::{
     decode::{Decoder, Fields, choice, flag, name},
     diagnostic::{Code, Diagnostic},
     resource::Mark,
+    schema::Support,
     tree::Node,
 };
 
@@ -80,6 +81,11 @@ impl ServerTls {
         fields.get("credentialName", name);
         fields.list("credentialNames", name);
         fields.list("tlsCertificates", read_certificate);
+        fields.describe(
+            &["credentialName", "credentialNames", "tlsCertificates"],
+            Support::NoEffect,
+            NO_STORE,
+        );
         fields.unsupported(&[
             ("caCrl", "revoked certificates would be accepted"),
             ("verifyCertificateSpki", "other certificates than the pinned ones would be accepted"),
@@ -136,8 +142,10 @@ fn refuse_present(fields: &mut Fields<'_, '_>, names: &[&'static str], what: &st
     }
 }
 
+const NO_STORE: &str = "there is no store of secrets inside a process";
+
 fn note_store(fields: &mut Fields<'_, '_>, name: &'static str) {
-    let message = format!("`{name}` has no effect here: there is no store of secrets inside a process");
+    let message = format!("`{name}` has no effect here: {NO_STORE}");
     let help = "name files by serverCertificate, privateKey and caCertificates";
     fields.find(name, Diagnostic::warning(Code::NO_EFFECT, message).help(help));
 }

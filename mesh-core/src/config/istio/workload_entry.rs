@@ -6,6 +6,7 @@ use crate::config::{
     decode::{self, Decoder, Fields, count, name, name_at, shortened, text},
     diagnostic::{Code, Diagnostic},
     resource::At,
+    schema::Support,
     tree::Node,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -43,6 +44,7 @@ impl WorkloadEntry {
         };
         let network = fields.get("network", text).filter(|network| !network.is_empty());
         check_network(&mut fields, network.as_deref());
+        fields.describe(&["network"], Support::NoEffect, "every endpoint is dialled directly");
         fields.finish();
         Some(read)
     }

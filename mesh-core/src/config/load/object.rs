@@ -74,13 +74,14 @@ impl Loader<'_> {
     fn on_known(&mut self, kind: Kind, node: Node, faults: &[Fault]) {
         let file = Arc::clone(&self.file);
         let absent = Node::null(node.at);
-        let mut decoder = Decoder::new(&file, self.options.lenient);
+        let mut decoder = Decoder::new(&file, self.options.lenient).with_program_bytes(self.program_bytes);
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);
         let spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
         if kind == Kind::AuthorizationPolicy {
             note_trial(&mut decoder, &node, &meta);
         }
+        self.program_bytes = decoder.program_bytes();
         let (mut findings, good) = decoder.finish();
         if !faults.is_empty() {
             key = key.filter(|_| is_past_metadata(&node));

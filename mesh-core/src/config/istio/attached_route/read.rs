@@ -9,6 +9,7 @@ use crate::{
         decode::{self, Decoder, Fields, count, name, shortened, text},
         diagnostic::{Code, Diagnostic},
         istio::{common, virtual_service::HttpRetry},
+        schema::Support,
         tree::{Node, Value},
     },
     retry::RetryOn,
@@ -66,6 +67,7 @@ fn parents(fields: &mut Fields<'_, '_>) -> Vec<Parent> {
         let message = "`hostnames` has no effect on a Service: the route is for every name of it";
         fields.find("hostnames", Diagnostic::warning(Code::NO_EFFECT, message));
     }
+    fields.describe(&["hostnames"], Support::NoEffect, "the route is for every name of its Service");
     at_most(fields, "parentRefs", 32);
     at_most(fields, "hostnames", 16);
     parents
@@ -104,6 +106,7 @@ impl Parent {
             let finding = Diagnostic::warning(Code::NO_EFFECT, message).help("write `port`");
             fields.find("sectionName", finding);
         }
+        fields.describe(&["sectionName"], Support::NoEffect, "it names no port of a Service; write `port`");
         if kind == "ServiceEntry" {
             let message = "a route of a ServiceEntry is not supported, and its calls must not go unrouted";
             fields.refuse("kind", message);

@@ -158,6 +158,7 @@ fn read_attribute<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<(Stri
 
 fn read_table(fields: &mut Fields<'_, '_>) -> Policy {
     let deprecated = fields.get("minimumRingSize", ring_size);
+    fields.deprecated("minimumRingSize", "ringHash: {minimumRingSize: ...}");
     let ring = fields.get("ringHash", |decoder, node| {
         let mut fields = decoder.fields(node)?;
         let size = fields.get("minimumRingSize", ring_size);
@@ -171,10 +172,6 @@ fn read_table(fields: &mut Fields<'_, '_>) -> Policy {
         Some(Policy::Maglev { table_size })
     });
     exclude(fields, &["minimumRingSize", "ringHash", "maglev"]);
-    if deprecated.is_some() {
-        let finding = Diagnostic::warning(Code::DEPRECATED, "minimumRingSize is deprecated here");
-        fields.find("minimumRingSize", finding.help("write it under `ringHash`"));
-    }
     maglev.or(ring).unwrap_or_else(|| ring_of(deprecated.unwrap_or(0)))
 }
 
@@ -202,10 +199,7 @@ fn maglev_size(decoder: &mut Decoder<'_>, node: &Node) -> Option<TableSize> {
 fn read_either_warm_up(fields: &mut Fields<'_, '_>) -> Option<WarmUp> {
     let warm_up = fields.get("warmup", read_warm_up);
     let deprecated = fields.get("warmupDurationSecs", lasting);
-    if deprecated.is_some() {
-        let finding = Diagnostic::warning(Code::DEPRECATED, "warmupDurationSecs is deprecated");
-        fields.find("warmupDurationSecs", finding.help("write `warmup: {duration: …}`"));
-    }
+    fields.deprecated("warmupDurationSecs", "warmup: {duration: ...}");
     warm_up.or(deprecated.map(WarmUp::new))
 }
 

@@ -33,7 +33,9 @@ pub struct OutlierDetection {
 impl OutlierDetection {
     pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let deprecated = read_deprecated(&mut fields);
+        // 0 is not written.
+        let deprecated = fields.get("consecutiveErrors", count).filter(|&errors| errors > 0);
+        fields.deprecated("consecutiveErrors", "consecutive5xxErrors");
         let read = Self {
             consecutive_5xx: fields.get("consecutive5xxErrors", count).or(deprecated),
             consecutive_gateway: fields.get("consecutiveGatewayErrors", count),
@@ -79,16 +81,6 @@ impl OutlierDetection {
             finding.help("write `maxEjectionPercent: 100`, or what you can spare"),
         );
     }
-}
-
-/// Reads `consecutiveErrors`; 0 is not written.
-fn read_deprecated(fields: &mut Fields<'_, '_>) -> Option<u32> {
-    let deprecated = fields.get("consecutiveErrors", count).filter(|&errors| errors > 0);
-    if deprecated.is_some() {
-        let finding = Diagnostic::warning(Code::DEPRECATED, "consecutiveErrors is deprecated");
-        fields.find("consecutiveErrors", finding.help("write consecutive5xxErrors"));
-    }
-    deprecated
 }
 
 // spec: istio networking/v1alpha3/destination_rule.proto OutlierDetection.max_ejection_percent; 0 is not written

@@ -1,10 +1,10 @@
 //! `defaultConfig`: the settings of each proxy, of which a process without one keeps how often it begins a trace.
 // spec: istio mesh/v1alpha1/proxy.proto ProxyConfig
 
+use super::read::TELEMETRY;
 use crate::{
     config::{
         decode::{Decoder, decimal},
-        diagnostic::{Code, Diagnostic},
         tree::Node,
     },
     route::Chance,
@@ -24,10 +24,7 @@ pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Opti
 fn tracing<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<Chance>> {
     let mut fields = decoder.fields(node)?;
     let sampling = fields.get("sampling", |decoder, node| decimal(decoder, node, 0.0, 100.0));
-    if sampling.is_some() {
-        let message = "sampling has no effect yet in this version";
-        fields.find("sampling", Diagnostic::warning(Code::NO_EFFECT, message));
-    }
+    fields.not_obeyed(&["sampling"]);
     fields.no_effect(&[
         ("zipkin", TELEMETRY),
         ("lightstep", TELEMETRY),
@@ -35,15 +32,14 @@ fn tracing<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Option<Chanc
         ("stackdriver", TELEMETRY),
         ("openCensusAgent", TELEMETRY),
         ("tlsSettings", TELEMETRY),
-        ("customTags", "write a Telemetry"),
+        ("customTags", TELEMETRY),
         ("maxPathTagLength", "paths are traced as the program traces them"),
-        ("enableIstioTags", "write a Telemetry"),
+        ("enableIstioTags", TELEMETRY),
     ]);
     fields.finish();
     Some(sampling.map(Chance::of_percent))
 }
 
-const TELEMETRY: &str = "traces leave as OpenTelemetry's environment variables say";
 const NO_PROXY: &str = "there is no proxy beside the process";
 
 const NO_EFFECT: &[(&str, &str)] = &[
@@ -56,7 +52,7 @@ const NO_EFFECT: &[(&str, &str)] = &[
     ("customConfigFile", NO_PROXY),
     ("proxyBootstrapTemplatePath", NO_PROXY),
     ("serviceCluster", NO_PROXY),
-    ("tracingServiceName", "the service's name is OTEL_SERVICE_NAME"),
+    ("tracingServiceName", TELEMETRY),
     ("discoveryAddress", "the control endpoint is MESH_CONTROL"),
     ("discoveryRefreshDelay", NO_PROXY),
     ("connectTimeout", "write it beside defaultConfig"),

@@ -10,6 +10,7 @@ use crate::{
         diagnostic::{Code, Diagnostic},
         istio::{common, server_tls::TlsVersion, virtual_service::HttpRetry},
         resource::At,
+        schema::Support,
         tree::Node,
     },
     identity::TrustDomain,
@@ -61,22 +62,10 @@ impl MeshConfig {
             destination_rule_export_to: fields.list("defaultDestinationRuleExportTo", name),
         };
         fields.list("serviceSettings", service_settings);
-        note_not_obeyed(&mut fields);
+        fields.not_obeyed(&["accessLogFile", "accessLogEncoding", "accessLogFormat", "enableTracing"]);
         fields.no_effect(NO_EFFECT);
         fields.finish();
         Some(read)
-    }
-}
-
-/// Fields that are read, and that nothing obeys yet; one that is obeyed leaves the list.
-const NOT_OBEYED: &[&str] = &["accessLogFile", "accessLogEncoding", "accessLogFormat", "enableTracing"];
-
-/// Says once which of [`NOT_OBEYED`] are there.
-fn note_not_obeyed(fields: &mut Fields<'_, '_>) {
-    let written: Vec<&'static str> = NOT_OBEYED.iter().copied().filter(|name| fields.has(name)).collect();
-    if let Some(first) = written.first() {
-        let message = format!("{} have no effect yet in this version", written.join(", "));
-        fields.find(first, Diagnostic::warning(Code::NO_EFFECT, message));
     }
 }
 
@@ -126,14 +115,18 @@ fn mutual_tls<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<TlsVersio
         let message = "peers that speak TLS 1.2 are still let in by this version";
         fields.find("minProtocolVersion", Diagnostic::warning(Code::SECURITY_NOTE, message));
     }
+    fields.describe(&["minProtocolVersion"], Support::NoEffect, "TLS 1.2 and 1.3 are spoken");
     fields.list("ecdhCurves", name);
     if fields.has("ecdhCurves") {
-        fields.refuse("ecdhCurves", "mutual TLS of the mesh has no curves to choose");
+        fields.refuse("ecdhCurves", NO_CURVES);
     }
+    fields.describe(&["ecdhCurves"], Support::Refused, NO_CURVES);
     fields.no_effect(&[("cipherSuites", "peers agree on the suites that are safe, and on no others")]);
     fields.finish();
     Some(version.unwrap_or_default())
 }
+
+const NO_CURVES: &str = "mutual TLS of the mesh has no curves to choose";
 
 impl PathNormalization {
     fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
@@ -147,6 +140,7 @@ impl PathNormalization {
             let finding = Diagnostic::warning(Code::SECURITY_NOTE, message).help(help);
             fields.find("normalization", finding);
         }
+        fields.describe(&["normalization"], Support::NoEffect, "paths are normalised as BASE says");
         fields.finish();
         Some(read)
     }
@@ -163,6 +157,7 @@ const NORMALIZATIONS: &[(&str, PathNormalization)] = &[
 fn service_settings<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()> {
     let mut fields = decoder.fields(node)?;
     fields.list("hosts", |decoder, node| common::host(decoder, node));
+    fields.describe(&["hosts"], Support::NoEffect, "no setting of a service is obeyed");
     fields.get("settings", |decoder, node| {
         let mut fields = decoder.fields(node)?;
         fields.no_effect(&[("clusterLocal", "there is one cluster")]);
@@ -176,7 +171,8 @@ fn service_settings<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<()>
 const NO_PROXY: &str = "there is no proxy beside the process";
 const NO_INGRESS: &str = "no Ingress of Kubernetes is served";
 const MIXER: &str = "Mixer went with Istio 1.5";
-const TELEMETRY: &str = "telemetry leaves as OpenTelemetry's environment variables say";
+pub(super) const TELEMETRY: &str =
+    "metrics are read at MESH_ADMIN, and events go to the `tracing` of the program";
 
 /// Everything else that a MeshConfig may hold, or could when Istio was younger.
 const NO_EFFECT: &[(&str, &str)] = &[
@@ -206,7 +202,7 @@ const NO_EFFECT: &[(&str, &str)] = &[
     ("verifyCertificateAtClient", "a server's certificate is always verified"),
     ("tlsDefaults", "peers agree on the curves and suites that are safe, and on no others"),
     ("compliancePolicy", "the TLS library decides what it is certified for"),
-    ("dnsRefreshRate", "names are resolved when a connection is made"),
+    ("dnsRefreshRate", "names are looked up again every half minute"),
     ("h2UpgradePolicy", "mesh peers agree on HTTP/2 by ALPN"),
     ("thriftConfig", "Thrift is not spoken"),
     ("terminationDrainDuration", "the server drains for as long as its program says"),

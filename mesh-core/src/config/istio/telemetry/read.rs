@@ -10,6 +10,7 @@ use crate::{
         decode::{Decoder, Fields, choice, decimal, duration, flag, name, shortened, text},
         diagnostic::{Code, Diagnostic},
         istio::common::{self, WorkloadSelector},
+        schema::Support,
         tree::{Key, Node},
     },
     route::Chance,
@@ -28,21 +29,10 @@ impl Telemetry {
         if is_targeted && fields.has("selector") {
             fields.refuse("selector", "selector and targetRefs exclude each other");
         }
-        note_not_obeyed(&mut fields);
+        fields.not_obeyed(&["tracing", "metrics", "accessLogging"]);
+        fields.describe(&["selector"], Support::NoEffect, "nothing that it would select for is obeyed yet");
         fields.finish();
         Some(Self { selector, is_targeted, tracing, metrics, access_logging })
-    }
-}
-
-/// Fields that are read and compiled, and that nothing obeys yet; one that is obeyed leaves the list.
-const NOT_OBEYED: &[&str] = &["tracing", "metrics", "accessLogging"];
-
-/// Says once which of [`NOT_OBEYED`] are there.
-fn note_not_obeyed(fields: &mut Fields<'_, '_>) {
-    let written: Vec<&'static str> = NOT_OBEYED.iter().copied().filter(|name| fields.has(name)).collect();
-    if let Some(first) = written.first() {
-        let message = format!("{} have no effect yet in this version", written.join(", "));
-        fields.find(first, Diagnostic::warning(Code::NO_EFFECT, message));
     }
 }
 
@@ -60,7 +50,7 @@ const MODES: &[(&str, WorkloadMode)] = &[
     ("SERVER", WorkloadMode::Server),
 ];
 
-/// Reads `providers`, which name what Envoy would report to: a process reports where its environment says.
+/// Reads `providers`, which name what Envoy would report to.
 fn providers(fields: &mut Fields<'_, '_>) {
     fields.list("providers", |decoder, node| {
         let mut fields = decoder.fields(node)?;
@@ -68,11 +58,10 @@ fn providers(fields: &mut Fields<'_, '_>) {
         fields.finish();
         Some(())
     });
-    if fields.has("providers") {
-        let message = "`providers` has no effect here: telemetry leaves as OpenTelemetry's environment variables say, \
-                       and this is in force whatever provider it names";
-        fields.find("providers", Diagnostic::warning(Code::NO_EFFECT, message));
-    }
+    fields.no_effect(&[(
+        "providers",
+        "metrics are read at MESH_ADMIN, and events go to the `tracing` of the program, whatever it names",
+    )]);
 }
 
 impl Tracing {
@@ -127,11 +116,7 @@ impl TagSource {
             Some(Self::Header { name: name?, default })
         });
         fields.get("formatter", value);
-        if fields.has("formatter") {
-            let message =
-                "`formatter` has no effect here: Envoy's formats are not evaluated; the tag is left out";
-            fields.find("formatter", Diagnostic::warning(Code::NO_EFFECT, message));
-        }
+        fields.no_effect(&[("formatter", "Envoy's formats are not evaluated; the tag is left out")]);
         let sources = ["literal", "environment", "header", "formatter"];
         if sources.into_iter().filter(|name| fields.has(name)).count() != 1 {
             let at = fields.at;
@@ -156,10 +141,7 @@ impl Metrics {
         let overrides = fields.list("overrides", MetricOverride::read);
         providers(&mut fields);
         fields.get("reportingInterval", duration);
-        if fields.has("reportingInterval") {
-            let message = "`reportingInterval` has no effect here: it is about TCP";
-            fields.find("reportingInterval", Diagnostic::warning(Code::NO_EFFECT, message));
-        }
+        fields.no_effect(&[("reportingInterval", "it is about TCP")]);
         fields.finish();
         Some(Self { overrides })
     }

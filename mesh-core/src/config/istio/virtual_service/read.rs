@@ -15,6 +15,7 @@ use crate::{
         diagnostic::{Code, Diagnostic},
         istio::common::{self, Destination, HeaderOperations, Headers},
         resource::At,
+        schema::Support,
         tree::Node,
     },
     retry::RetryOn,
@@ -203,6 +204,8 @@ fn note_edge(fields: &mut Fields<'_, '_>, around: Around) {
         let message = "`corsPolicy` has no effect here: CORS is answered where browsers arrive, at the edge";
         fields.find("corsPolicy", Diagnostic::warning(Code::NO_EFFECT, message));
     }
+    let why = "CORS is answered where browsers arrive, at the edge";
+    fields.describe(&["corsPolicy"], Support::NoEffect, why);
 }
 
 fn note_idle_headers(fields: &mut Fields<'_, '_>, route: &HttpRoute) {
