@@ -181,7 +181,7 @@ fn regular_expressions_that_are_too_large_together_are_refused_from_the_one_on_t
         };
         read(&(0..count).map(object).collect::<String>())
     };
-    let large = files(r"\w{10}", 200);
+    let large = files(r"\pL{12}", 200);
     let (good, refused) = (large.resources.len(), large.broken.len());
     assert!((10..150).contains(&good) && good + refused == 200, "{good} read, {refused} refused");
     let errors: Vec<_> = large.diagnostics.iter().filter(|finding| finding.is_error()).collect();
@@ -189,7 +189,7 @@ fn regular_expressions_that_are_too_large_together_are_refused_from_the_one_on_t
     assert_eq!((errors.len(), &*errors[0].path), (refused, "spec.http[0].match[0].uri.regex"));
     assert_eq!(&*large.broken[0].name, format!("a{good}"));
     // Another file has room of its own, and what is small needs none.
-    assert_eq!(files(r"\w{10}", 1).resources.len(), 1);
+    assert_eq!(files(r"\pL{12}", 1).resources.len(), 1);
     assert_eq!(files("/api/v[0-9]+/[^/]+(/.*)?", 1000).resources.len(), 1000);
     // What is too large by itself takes as much as it costs.
     let vain = files(r"\pL{1000}", 100);

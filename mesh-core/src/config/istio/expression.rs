@@ -20,8 +20,9 @@ pub(super) fn whole(decoder: &mut Decoder<'_>, node: &Node) -> Option<Regex> {
 pub(super) fn whole_of(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<Regex> {
     check(decoder, text, at)?;
     // By itself first: `a)|(?:b` is no expression, but would become one between the anchors' parentheses.
-    parse(decoder, at, text)?;
-    let regex = compile(decoder, at, text, &format!("^(?:{text})$"))?;
+    let pattern = as_re2(text);
+    parse(decoder, at, text, &pattern)?;
+    let regex = compile(decoder, at, text, &format!("^(?:{pattern})$"))?;
     note_plain(decoder, at, text);
     Some(regex)
 }
@@ -30,7 +31,7 @@ pub(super) fn whole_of(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Optio
 pub(super) fn part(decoder: &mut Decoder<'_>, node: &Node) -> Option<Regex> {
     let text = decode::name(decoder, node)?;
     check(decoder, &text, node.at)?;
-    compile(decoder, node.at, &text, &text)
+    compile(decoder, node.at, &text, &as_re2(&text))
 }
 
 fn check(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<()> {
@@ -60,10 +61,66 @@ fn check(decoder: &mut Decoder<'_>, text: &str, at: Mark) -> Option<()> {
 }
 
 /// Looks at the syntax alone: with no room for a program, none is made.
-fn parse(decoder: &mut Decoder<'_>, at: Mark, text: &str) -> Option<()> {
-    match RegexBuilder::new(text).size_limit(0).build() {
+fn parse(decoder: &mut Decoder<'_>, at: Mark, text: &str, pattern: &str) -> Option<()> {
+    match RegexBuilder::new(pattern).size_limit(0).build() {
         Ok(_) | Err(Error::CompiledTooBig(_)) => Some(()),
         Err(error) => refuse_syntax(decoder, at, text, &error),
+    }
+}
+
+/// Writes the classes of letters, digits and spaces out: in RE2 they are those of ASCII, here those of every script. What
+/// has a meaning only here, within a class, is escaped.
+// spec: re2 wiki Syntax, Perl character classes
+fn as_re2(pattern: &str) -> String {
+    let mut written = String::with_capacity(pattern.len());
+    let mut in_class = false;
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('b') if !in_class => written.push_str(r"(?-u:\b)"),
+                Some(escaped) => match class(escaped) {
+                    Some(class) => written.push_str(class),
+                    None => written.extend(['\\', escaped]),
+                },
+                None => written.push('\\'),
+            },
+            '[' if !in_class => {
+                in_class = true;
+                written.push('[');
+                written.extend(chars.next_if_eq(&'^'));
+                // A `]` that comes first is a member.
+                written.extend(chars.next_if_eq(&']'));
+            }
+            // Of `[:alpha:]` within a class.
+            '[' if chars.peek() == Some(&':') => {
+                written.push('[');
+                for inner in chars.by_ref() {
+                    written.push(inner);
+                    if inner == ']' {
+                        break;
+                    }
+                }
+            }
+            '[' | '&' | '~' if in_class => written.extend(['\\', c]),
+            c => {
+                in_class &= c != ']';
+                written.push(c);
+            }
+        }
+    }
+    written
+}
+
+fn class(escaped: char) -> Option<&'static str> {
+    match escaped {
+        'd' => Some("[0-9]"),
+        'D' => Some("[^0-9]"),
+        'w' => Some("[0-9A-Za-z_]"),
+        'W' => Some("[^0-9A-Za-z_]"),
+        's' => Some(r"[\t\n\f\r ]"),
+        'S' => Some(r"[^\t\n\f\r ]"),
+        _ => None,
     }
 }
 
@@ -240,6 +297,32 @@ mod tests {
             (r"a\", None),
         ] {
             assert_eq!(literal(pattern).as_deref(), text, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn letters_digits_and_spaces_are_those_of_ascii_as_in_re2() {
+        for (pattern, text, matches) in [
+            (r"\w+", "a_9", true),
+            (r"\w", "\u{e9}", false),
+            (r"\W", "\u{e9}", true),
+            (r"\d", "\u{664}", false),
+            (r"[\d.]+", "1.2", true),
+            (r"[\w-.]+", "a-b.c", true),
+            (r"[^\w]", "\u{e9}", true),
+            (r"[]\d]+", "1]", true),
+            (r"[\W\d]+", "1-", true),
+            (r"[[:alpha:]\d]+", "a1", true),
+            (r"a\sb", "a\u{a0}b", false),
+            (r"a\sb", "a b", true),
+            (r"\S", "\u{a0}", true),
+            (r"a\b.*", "a\u{e9}", true),
+            (r"\\w", "\\w", true),
+            (r"\[\d]", "[1]", true),
+            (r"[[&&a]+", "[&a", true),
+        ] {
+            let regex = Regex::new(&format!("^(?:{})$", as_re2(pattern))).unwrap();
+            assert_eq!(regex.is_match(text), matches, "{pattern} {text:?} {regex}");
         }
     }
 
