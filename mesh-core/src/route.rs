@@ -69,7 +69,6 @@ pub struct Route {
 /// What a route does.
 #[derive(Debug)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "almost every route forwards")]
 pub enum RouteAction {
     /// Sends the request to one of its destinations.
     Forward(Forward),

@@ -45,10 +45,13 @@ pub(super) struct PeerPolicies {
     /// Those without selector and targets, and those that are for the whole mesh.
     wide: HashMap<Arc<str>, Vec<Arc<Resource>>>,
     /// By namespace, and the name and value of one of the labels they select.
-    by_label: HashMap<Arc<str>, HashMap<String, HashMap<String, Vec<Arc<Resource>>>>>,
+    by_label: HashMap<Arc<str>, ByLabel>,
     /// By the full host of the service they name.
     by_service: HashMap<Arc<str>, Vec<Arc<Resource>>>,
 }
+
+/// By the name of a label, and its value.
+type ByLabel = HashMap<String, HashMap<String, Vec<Arc<Resource>>>>;
 
 impl PeerPolicies {
     pub(super) fn new(resources: &[Arc<Resource>], settings: &MeshSettings) -> Self {
