@@ -23,7 +23,7 @@ use mesh_core::{
 };
 use mesh_runtime::{Clock, ThreadDice};
 use std::{
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -92,6 +92,7 @@ impl Mirrors {
             bounds: Bounds { timeout: Some(timeout), deadline: None },
             until: deadline::shorten(Time::MAX, self.clock.now(), Some(timeout)),
             deadline: Time::MAX,
+            upload: OnceLock::new(),
             grpc: origin.grpc,
             https: origin.https,
         };
