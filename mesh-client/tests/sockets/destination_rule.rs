@@ -51,7 +51,7 @@ async fn an_endpoint_that_fails_often_but_never_in_a_row_is_ejected_when_the_int
     let mut servers = Vec::new();
     for index in 0..5 {
         let number = Arc::clone(&number);
-        let failing = move || index == 4 && number.fetch_add(1, SeqCst) % 3 != 0;
+        let failing = move || index == 4 && !number.fetch_add(1, SeqCst).is_multiple_of(3);
         servers.push(Server::start(move |_| {
             let answer = if failing() { status(500) } else { answer("ok") };
             async { answer }

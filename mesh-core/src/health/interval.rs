@@ -7,7 +7,7 @@
 // spec: envoy intro/arch_overview/upstream/outlier, success rate and failure percentage
 
 use super::{
-    ClusterState,
+    ClusterState, EndpointState,
     endpoint::Standing,
     outlier::{Cause, Change, Judge, OutlierPolicy},
 };
@@ -93,17 +93,14 @@ struct Record {
 impl Judge<'_> {
     fn judge_interval(&mut self, number: u32, ended: Time) -> Vec<(usize, Change)> {
         let records = self.records(number);
-        let policy = self.policy;
-        let by_rate = policy
-            .success_rate
-            .iter()
-            .flat_map(|rule| rule.outliers(&records).into_iter().map(|record| (record, Cause::SuccessRate)));
-        let by_percentage = policy.failure_percentage.iter().flat_map(|rule| {
-            rule.outliers(&records).into_iter().map(|record| (record, Cause::FailurePercentage))
-        });
+        let by_rate = self.policy.success_rate.map(|rule| rule.outliers(&records)).unwrap_or_default();
+        let by_percentage =
+            self.policy.failure_percentage.map(|rule| rule.outliers(&records)).unwrap_or_default();
+        let by_rate = by_rate.into_iter().map(|record| (record, Cause::SuccessRate));
+        let by_percentage = by_percentage.into_iter().map(|record| (record, Cause::FailurePercentage));
         let changes = by_rate.chain(by_percentage).filter_map(|(record, cause)| {
-            let endpoint = &self.set.as_slice().get(record.index)?.state;
-            let change = self.eject(endpoint, record.seen, cause, ended);
+            let endpoint = self.set.as_slice().get(record.index)?;
+            let change = self.eject(&endpoint.state, record.seen, cause, ended);
             (change != Change::None).then_some((record.index, change))
         });
         changes.collect()
@@ -111,7 +108,7 @@ impl Judge<'_> {
 
     /// Returns the records of those that are admitted and have answered, the worst first.
     fn records(&self, number: u32) -> Vec<Record> {
-        let record = |(index, state): (usize, &super::EndpointState)| {
+        let record = |(index, state): (usize, &EndpointState)| {
             let seen = state.standing();
             let (answers, failures) = state.tally.of(number);
             let is_judged = answers > 0 && !seen.is_ejected(self.now);

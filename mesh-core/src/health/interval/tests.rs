@@ -328,7 +328,7 @@ impl World {
         self.now = self.cluster.interval.end();
     }
 
-    fn state(&self, index: usize) -> &Arc<super::super::EndpointState> {
+    fn state(&self, index: usize) -> &Arc<EndpointState> {
         &self.set.as_slice()[index].state
     }
 
