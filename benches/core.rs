@@ -15,7 +15,7 @@ use mesh::core::{
     health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
     overload::{AdaptiveLimit, Entry, Gate, Gradient, QueueLimits, RateLimit, TokenBucket},
     registry::{Address, Locality},
-    retry::{Attempt, Budget, Ceiling, Outcome, RetryPolicy},
+    retry::{Attempt, Budget, Ceiling, Outcome, PushBack, RetryPolicy},
     route::{Decision, Head},
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer, compile},
     time::Time,
@@ -138,6 +138,7 @@ fn retries(criterion: &mut Criterion) {
                     method: &Method::GET,
                     retries: 0,
                     replayable: true,
+                    push_back: PushBack::None,
                 };
                 policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut dice)
             });

@@ -25,7 +25,7 @@ use mesh_core::{
 use mesh_runtime::{Clock, ThreadDice};
 use std::{
     pin::pin,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -94,6 +94,7 @@ impl Mirrors {
             bounds: Bounds { timeout: Some(timeout), deadline: None },
             until: deadline::shorten(Time::MAX, self.clock.now(), Some(timeout)),
             deadline: Time::MAX,
+            upload: OnceLock::new(),
             grpc: origin.grpc,
             https: origin.https,
         };

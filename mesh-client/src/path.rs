@@ -4,6 +4,7 @@
 
 use crate::{
     affinity::Affinity,
+    body::Upload,
     breaker::Limited,
     journal::Journal,
     plan::Plan,
@@ -12,6 +13,7 @@ use crate::{
 };
 use http::uri::Authority;
 use mesh_core::{
+    deadline,
     health::{ClusterState, Limits},
     retry::{Ceiling, GiveUp, RetryPolicy},
     route::ClusterId,
@@ -19,7 +21,7 @@ use mesh_core::{
     time::Time,
 };
 use mesh_runtime::Clock;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The way of one call.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ pub(crate) struct Path<'a> {
     pub(crate) bounds: Bounds,
     /// By when the answer must be complete if the request ends at once; what endpoints are told.
     pub(crate) until: Time,
-    /// By when it must be complete in any case; no retry begins later.
+    /// By when it must be complete in any case.
     pub(crate) deadline: Time,
+    /// The body that was still to come when the call began, if the timeout begins with its end.
+    pub(crate) upload: OnceLock<Upload>,
     pub(crate) grpc: bool,
     /// Whether the caller asked for `https`: then nothing goes out in plaintext.
     pub(crate) https: bool,
@@ -49,6 +53,10 @@ impl Bounded for Path<'_> {
 
     fn on_elapsed(&self) {
         self.journal.on_elapsed();
+    }
+
+    fn on_upload(&self, upload: &Upload) {
+        let _only_once = self.upload.set(upload.clone());
     }
 }
 
@@ -71,8 +79,12 @@ impl Retried for Path<'_> {
         self.clock
     }
 
+    /// While the body is still to come nobody knows when the timeout begins.
     fn deadline(&self) -> Time {
-        self.deadline
+        match self.upload.get().and_then(Upload::ended) {
+            Some(ended) => deadline::shorten(self.deadline, self.clock.time(ended), self.bounds.timeout),
+            None => self.deadline,
+        }
     }
 
     fn on_give_up(&self, reason: GiveUp) {

@@ -8,10 +8,11 @@ use crate::{Error, body::RequestBody, error::Cause, step::Step};
 use http::{Method, Request, Response, request::Parts};
 use http_body::Body;
 use mesh_core::{
-    retry::{Attempt, Ceiling, GiveUp, Outcome, RetryPolicy, Underway, Verdict},
+    retry::{Attempt, Ceiling, GiveUp, Outcome, PushBack, RetryPolicy, Underway, Verdict},
     time::Time,
 };
 use mesh_runtime::{Clock, ThreadDice};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::sleep_until;
 
 /// Where the rules for a call's retries come from.
@@ -71,6 +72,7 @@ where
                 method: draft.method(),
                 retries,
                 replayable: draft.is_replayable(),
+                push_back: push_back_of(&result),
             };
             let now = beside.clock().now();
             match policy.decide(&attempt, &ceiling, now, beside.deadline(), &mut ThreadDice) {
@@ -82,7 +84,7 @@ where
                     return result;
                 }
                 Verdict::Retry { at, reservation, condition } => {
-                    tracing::debug!(?outcome, %condition, retry = retries + 1, "retrying");
+                    tracing::debug!(?outcome, %condition, retry = retries + 1, wait = ?now.until(at), "retrying");
                     // What the failed attempt holds is given back before the wait, not after it.
                     drop((result, underway.take()));
                     sleep_until(beside.clock().instant(at)).await;
@@ -142,6 +144,11 @@ fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
         Ok(response) => Outcome::of_head(response.status(), response.headers()),
         Err(error) => error.outcome(),
     }
+}
+
+fn push_back_of<B>(result: &Result<Response<B>, Error>) -> PushBack {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    result.as_ref().map_or(PushBack::None, |response| PushBack::of_headers(response.headers(), now))
 }
 
 fn is_success(outcome: &Outcome, reason: GiveUp) -> bool {

@@ -32,7 +32,7 @@ use mesh_core::{
     time::Time,
 };
 use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The steps below the route, in their order.
 pub(crate) type Below = Timeout<Retry<Breaker<Balance>>>;
@@ -147,8 +147,8 @@ impl Route {
             clock,
             bounds: Bounds { timeout, deadline: caller.map(|deadline| clock.instant(deadline)) },
             until,
-            // While the body is still to come nobody knows when the timeout begins.
             deadline: if call.is_complete() { until } else { caller.unwrap_or(Time::MAX) },
+            upload: OnceLock::new(),
             grpc: call.grpc,
             https: call.https,
         }

@@ -37,6 +37,9 @@ pub(crate) trait Bounded {
 
     /// A bound is reached, and what is under way is about to be cancelled for it.
     fn on_elapsed(&self) {}
+
+    /// The timeout begins when `upload` ends.
+    fn on_upload(&self, _: &Upload) {}
 }
 
 /// The step that keeps a call within its bounds.
@@ -58,6 +61,9 @@ where
             return Err(bounds.error());
         }
         let (request, mut alarm) = Alarm::set(bounds, request);
+        if let Some(upload) = &alarm.upload {
+            beside.on_upload(upload);
+        }
         let mut answer = pin!(self.inner.run(request, beside));
         let answer = match alarm.within(answer.as_mut()).await {
             Ok(answer) => answer?,
@@ -102,7 +108,7 @@ impl Alarm {
     pub(crate) fn set(bounds: Bounds, request: Request<RequestBody>) -> (Request<RequestBody>, Self) {
         let mut alarm = Self { bounds, upload: None, sleep: None };
         if bounds.timeout.is_none() || request.body().is_end_stream() {
-            alarm.arm(bounds.timeout);
+            alarm.arm(Some(Instant::now()));
             return (request, alarm);
         }
         let (upload, finish) = Upload::new();
@@ -126,9 +132,9 @@ impl Alarm {
         self.sleep.is_some() || self.upload.is_some()
     }
 
-    /// Arms it for `timeout` from now, or the deadline if that is sooner.
-    fn arm(&mut self, timeout: Option<Duration>) {
-        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    /// Arms it for the end of a timeout that began at `begun`, or the deadline if that is sooner.
+    fn arm(&mut self, begun: Option<Instant>) {
+        let at = begun.zip(self.bounds.timeout).and_then(|(begun, timeout)| begun.checked_add(timeout));
         let Some(at) = at.into_iter().chain(self.bounds.deadline).min() else { return };
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(at),
@@ -137,9 +143,9 @@ impl Alarm {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        if self.upload.as_ref().is_some_and(|upload| upload.poll_ended(cx).is_ready()) {
+        if let Some(Poll::Ready(ended)) = self.upload.as_ref().map(|upload| upload.poll_ended(cx)) {
             self.upload = None;
-            self.arm(self.bounds.timeout);
+            self.arm(Some(ended));
         }
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().poll(cx).map(|()| Elapsed),

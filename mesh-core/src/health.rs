@@ -4,12 +4,14 @@
 
 mod breaker;
 mod endpoint;
+mod interval;
 mod outlier;
 mod states;
 mod statuses;
 
 pub use breaker::{ClusterState, Limits, Overflow, Permit};
-pub use endpoint::{EndpointState, InFlight};
+pub use endpoint::{Ejection, EndpointState, InFlight};
+pub use interval::{FailurePercentage, SuccessRate, Volume};
 pub use outlier::{Cause, Change, OutlierPolicy, Verdict, is_panic};
 pub use states::States;
 pub use statuses::Statuses;

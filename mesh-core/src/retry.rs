@@ -9,6 +9,7 @@ mod condition;
 mod outcome;
 mod policy;
 mod provenance;
+mod push_back;
 mod retry_budget;
 
 pub use backoff::Backoff;
@@ -18,4 +19,5 @@ pub use condition::{Condition, RetryOn, UnknownCondition};
 pub use outcome::{Outcome, grpc_status};
 pub use policy::{Attempt, GiveUp, RetryPolicy, Verdict};
 pub use provenance::Provenance;
+pub use push_back::PushBack;
 pub use retry_budget::{Counts, Recent, RetryBudget};

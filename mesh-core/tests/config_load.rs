@@ -139,7 +139,7 @@ fn every_field_that_has_an_effect_is_read() {
     let Spec::DestinationRule(spec) = &rule.spec else { panic!() };
     assert_eq!(spec.workload_selector.as_ref().unwrap().labels["app"], "checkout");
     let policy_of_rule = spec.traffic_policy.as_ref().unwrap();
-    assert_eq!(policy_of_rule.load_balancer.as_ref().unwrap().simple, SimpleLb::RoundRobin);
+    assert_eq!(policy_of_rule.load_balancer.as_ref().unwrap().simple, Some(SimpleLb::RoundRobin));
     let pool = policy_of_rule.connection_pool.as_ref().unwrap();
     assert_eq!(
         [
@@ -166,7 +166,10 @@ fn every_field_that_has_an_effect_is_read() {
         (tls.mode, &tls.subject_alt_names[..]),
         (ClientTlsMode::Mutual, &["a".into(), "b".into()][..])
     );
-    assert_eq!(policy_of_rule.port_level[0].policy.load_balancer.as_ref().unwrap().simple, SimpleLb::Random);
+    assert_eq!(
+        policy_of_rule.port_level[0].policy.load_balancer.as_ref().unwrap().simple,
+        Some(SimpleLb::Random)
+    );
     assert_eq!(spec.subsets[0].labels["build"], "1.10", "a label is text, never a number");
 
     let Spec::ServiceEntry(spec) = &entry.spec else { panic!() };

@@ -10,7 +10,7 @@ use mesh_core::{
         self, At, Code, Diagnostic, Level, Location, Mark, Origin, Resource, ResourceKey, Spec,
         istio::{ConnectionPool, DefaultTrafficPolicy, Http2KeepAlive, OutlierDetection, TcpKeepalive},
     },
-    health::States,
+    health::{FailurePercentage, States, SuccessRate, Volume},
     identity::PeerRule,
     registry::Locality,
     snapshot::{Cluster, MeshSettings, Snapshot, UpstreamHttp, Viewer, compile},
@@ -373,6 +373,112 @@ fn every_setting_of_outlier_detection_reaches_the_cluster_and_zero_is_the_defaul
     assert_eq!(outlier("consecutiveErrors: 2, consecutive5xxErrors: 4").consecutive_5xx, 4);
 }
 
+// ---- annotations
+
+#[test]
+fn the_rules_that_judge_intervals_are_switched_on_by_any_of_their_annotations_and_have_envoys_defaults() {
+    let volume = |endpoints_min, answers_min| Volume { endpoints_min, answers_min };
+    let rate = |stdev_factor, volume| Some(SuccessRate { stdev_factor, volume });
+    let percentage = |threshold, volume| Some(FailurePercentage { threshold, volume });
+    for (annotations, success_rate, failure_percentage) in [
+        ("note: '1'", None, None),
+        ("mesh/successRateStdevFactor: '1000'", rate(1000, volume(5, 100)), None),
+        ("mesh/successRateMinimumHosts: '3'", rate(1900, volume(3, 100)), None),
+        ("mesh/successRateRequestVolume: '10'", rate(1900, volume(5, 10)), None),
+        ("mesh/failurePercentageThreshold: '50'", None, percentage(50, volume(5, 50))),
+        ("mesh/failurePercentageMinimumHosts: '1'", None, percentage(85, volume(1, 50))),
+        (
+            "mesh/failurePercentageRequestVolume: '7', mesh/successRateStdevFactor: '1900'",
+            rate(1900, volume(5, 100)),
+            percentage(85, volume(5, 7)),
+        ),
+    ] {
+        let policy = "trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}";
+        let mesh = Mesh::of(&format!("{SERVICE}{}", annotated(annotations, policy)));
+        let outlier = mesh.cluster(80).outlier.unwrap();
+        assert_eq!((outlier.success_rate, outlier.failure_percentage), (success_rate, failure_percentage));
+    }
+}
+
+#[test]
+fn an_annotation_reaches_every_outlier_detection_of_the_rule_and_switches_none_on() {
+    let ejects = "outlierDetection: {maxEjectionPercent: 100}";
+    let subsets =
+        "subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {outlierDetection: {interval: 1s}}}]";
+    for (spec, part, expected) in [
+        (format!("trafficPolicy: {{{ejects}}}"), "|80||", true),
+        (format!("trafficPolicy: {{{ejects}}}\n{subsets}"), "|80|v1|", true),
+        (
+            format!("trafficPolicy: {{portLevelSettings: [{{port: {{number: 80}}, {ejects}}}]}}"),
+            "|80||",
+            true,
+        ),
+        (subsets.to_owned(), "|80||", false),
+    ] {
+        let rule = annotated("mesh/successRateStdevFactor: '1900'", &spec);
+        let mesh = Mesh::of(&format!("{SERVICE}{rule}---{ROUTE}"));
+        let judged = mesh.named(part).outlier.is_some_and(|outlier| outlier.success_rate.is_some());
+        assert_eq!(judged, expected, "{spec}");
+    }
+}
+
+#[test]
+fn peak_ewma_is_the_algorithm_wherever_an_annotated_rule_names_none() {
+    let port = "portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]";
+    let subset = |balancer| {
+        format!(
+            "subsets: [{{name: v1, labels: {{version: v1}}, trafficPolicy: {{loadBalancer: {balancer}}}}}]"
+        )
+    };
+    for (spec, part, expected) in [
+        (String::new(), "|80||", Policy::PeakEwma),
+        ("trafficPolicy: {tls: {mode: DISABLE}}".to_owned(), "|80||", Policy::PeakEwma),
+        (
+            "trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: false}}}".to_owned(),
+            "|80||",
+            Policy::PeakEwma,
+        ),
+        (format!("trafficPolicy: {{{port}}}"), "|80||", Policy::PeakEwma),
+        (subset("{warmup: {duration: 1s}}"), "|80|v1|", Policy::PeakEwma),
+        (subset("{simple: RANDOM}"), "|80|v1|", Policy::Random),
+        (subset("{simple: RANDOM}"), "|80||", Policy::PeakEwma),
+    ] {
+        let rule = annotated("mesh/loadBalancer: PEAK_EWMA", &spec);
+        let mesh = Mesh::of(&format!("{SERVICE}{rule}---{ROUTE}"));
+        assert_eq!(mesh.named(part).endpoints.policy(), expected, "{spec}");
+    }
+}
+
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn what_is_wrong_with_an_annotation_is_said_with_what_to_write() {
+    let ejects = "trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}";
+    for (annotation, spec, code, part, help) in [
+        ("mesh/loadBalancer: PEAK", "", Code::SCHEMA, "`PEAK` is no algorithm", "write `mesh/loadBalancer: PEAK_EWMA`"),
+        ("mesh/loadBalancer: RANDOM", "", Code::SCHEMA, "`RANDOM` is no algorithm", "`loadBalancer.simple` for Istio's"),
+        ("mesh/loadBalancer: PEAK_EWMA", "trafficPolicy: {loadBalancer: {simple: RANDOM}}", Code::SCHEMA, "both name", "leave out"),
+        ("mesh/loadBalancer: PEAK_EWMA", "trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: a}}}", Code::SCHEMA, "both name", "leave out"),
+        ("mesh/loadBalancer: PEAK_EWMA", "trafficPolicy: {loadBalancer: {warmup: {duration: 1s}}}", Code::INEFFECTIVE_POLICY, "not warmed up", ""),
+        ("mesh/successRateStdevFactor: '1.9'", ejects, Code::SCHEMA, "`1.9`", "whole number from 1 on"),
+        ("mesh/successRateMinimumHosts: '0'", ejects, Code::SCHEMA, "`0`", "whole number from 1 on"),
+        ("mesh/successRateRequestVolume: '1000001'", ejects, Code::SCHEMA, "`1000001`", "from 1 to 1000000"),
+        ("mesh/failurePercentageThreshold: '101'", ejects, Code::SCHEMA, "`101`", "from 1 to 100"),
+        ("mesh/failurePercentageMinimumHosts: '-1'", ejects, Code::SCHEMA, "`-1`", "whole number from 1 on"),
+        ("mesh/failurePercentageRequestVolume: ''", ejects, Code::SCHEMA, "``", "from 1 to 1000000"),
+        ("mesh/failurePercentageThreshold: '50'", "", Code::INEFFECTIVE_POLICY, "the rule writes none", "outlierDetection"),
+        ("mesh/successRateStdevFaktor: '1'", ejects, Code::SCHEMA_WARNING, "unknown annotation", "write `mesh/successRateStdevFactor`"),
+        ("mesh/other: '1'", "", Code::SCHEMA_WARNING, "unknown annotation", "are mesh/loadBalancer, mesh/"),
+    ] {
+        let findings = config::load("rule.yaml", &annotated(annotation, spec), &config::Options::default()).diagnostics;
+        let [finding] = &findings[..] else { panic!("{annotation}\n{findings:#?}") };
+        assert_eq!((finding.code, &*finding.path), (code, "metadata.annotations"), "{finding}");
+        assert_eq!(finding.is_error(), code == Code::SCHEMA, "{finding}");
+        assert!(finding.message.contains(part), "{finding}");
+        assert!(finding.help.as_deref().unwrap_or_default().contains(help), "{finding:?}");
+        assert!(finding.location.as_ref().unwrap().line == 4, "{finding}");
+    }
+}
+
 #[test]
 fn a_retry_budget_has_envoys_defaults_and_counts_over_its_interval() {
     let budget = |text: &str| {
@@ -662,6 +768,12 @@ fn policy(text: &str) -> String {
 /// A rule of `reviews` with this traffic policy, in flow style.
 fn rule(traffic_policy: &str) -> String {
     object(&format!("host: reviews\ntrafficPolicy: {{{traffic_policy}}}"))
+}
+
+/// A rule of `reviews` with these annotations, in flow style, in the fourth line.
+fn annotated(annotations: &str, spec: &str) -> String {
+    let annotations = format!("metadata:\n  annotations: {{{annotations}}}\n  name: reviews\n");
+    object(&format!("host: reviews\n{spec}")).replace("metadata: {name: reviews}\n", &annotations)
 }
 
 fn object(spec: &str) -> String {

@@ -8,7 +8,7 @@ use mesh_core::{
     dice::{Dice, Seeded},
     health::{Limits, OutlierPolicy, Overflow, States},
     registry::{Address, Locality},
-    retry::{Attempt, Budget, Ceiling, GiveUp, Outcome, RetryPolicy, Underway, Verdict},
+    retry::{Attempt, Budget, Ceiling, GiveUp, Outcome, PushBack, RetryPolicy, Underway, Verdict},
     time::Time,
 };
 use std::{sync::Arc, time::Duration};
@@ -159,8 +159,13 @@ impl Day {
             let outcome = if is_up(index) { answer() } else { Outcome::ConnectFailure };
             let verdict = outcome.verdict().unwrap();
             cluster.on_answer(&in_flight, verdict, &self.outlier, &self.set, now);
-            let attempt =
-                Attempt { outcome: &outcome, method: &http::Method::POST, retries, replayable: true };
+            let attempt = Attempt {
+                outcome: &outcome,
+                method: &http::Method::POST,
+                retries,
+                replayable: true,
+                push_back: PushBack::None,
+            };
             let ceiling =
                 Ceiling { budget: Some(&self.budget), written: None, cluster: &cluster, limits: &limits };
             match self.retry.decide(&attempt, &ceiling, now, Time::MAX, &mut self.dice) {

@@ -15,7 +15,7 @@ use mesh_core::{
     event::Flag,
     explain::Action,
     health::{self, Change, Limits},
-    retry::{Attempt, Ceiling, GiveUp, Outcome, RetryOn, RetryPolicy, Verdict},
+    retry::{Attempt, Ceiling, GiveUp, Outcome, PushBack, RetryOn, RetryPolicy, Verdict},
     route::{Chance, Decision},
     time::Time,
 };
@@ -237,7 +237,8 @@ fn answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
 
 /// Returns why a first try that ended with `outcome` is not followed by another; `None` if it is.
 fn given_up(policy: &RetryPolicy, outcome: &Outcome) -> Option<GiveUp> {
-    let attempt = Attempt { outcome, method: &Method::GET, retries: 0, replayable: true };
+    let attempt =
+        Attempt { outcome, method: &Method::GET, retries: 0, replayable: true, push_back: PushBack::None };
     let (cluster, limits) = (std::sync::Arc::default(), Limits::default());
     let ceiling = Ceiling { budget: None, written: None, cluster: &cluster, limits: &limits };
     match policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut Lowest) {

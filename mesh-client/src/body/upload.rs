@@ -3,15 +3,13 @@
 
 use futures_util::task::AtomicWaker;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 
 /// The waiting side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Upload(Arc<Shared>);
 
 /// The body's side. Dropping it is the end too: nobody will read on.
@@ -20,7 +18,7 @@ pub(crate) struct Finish(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    ended: AtomicBool,
+    ended: OnceLock<Instant>,
     waker: AtomicWaker,
 }
 
@@ -31,16 +29,21 @@ impl Upload {
         (Self(Arc::clone(&shared)), Finish(shared))
     }
 
-    /// Returns whether the body has ended; if not, wakes the task when it does.
-    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Returns when the body ended; if it has not, wakes the task when it does.
+    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<Instant> {
         self.0.waker.register(cx.waker());
-        if self.0.ended.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        self.ended().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Returns when the body ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.0.ended.get().copied()
     }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
+        self.0.ended.get_or_init(Instant::now);
         self.0.waker.wake();
     }
 }

@@ -7,6 +7,8 @@ use mesh_core::{
     balance::Policy,
     health::{Change, InFlight},
     retry::Outcome,
+    snapshot::Cluster,
+    time::Time,
 };
 
 /// An attempt as the outlier detection sees it.
@@ -52,21 +54,33 @@ impl<'a> Watched<'a> {
             return;
         };
         let now = self.path.clock.now();
-        match cluster.state.on_answer(in_flight, verdict, policy, &cluster.endpoints, now) {
-            Change::Ejected { until, cause } => tracing::info!(
-                cluster = %cluster.name,
-                endpoint = self.path.journal.account().info.endpoint.as_deref(),
-                cause = cause.as_str(),
-                seconds = now.until(until).as_secs(),
-                "endpoint ejected"
-            ),
-            Change::Spared { cause } => tracing::debug!(
-                cluster = %cluster.name,
-                cause = cause.as_str(),
-                "endpoint not ejected: as many are as maxEjectionPercent allows"
-            ),
-            Change::None => {}
+        for (index, change) in cluster.state.on_time(policy, &cluster.endpoints, now) {
+            let address = cluster.endpoints.as_slice().get(index).map(|endpoint| &endpoint.address);
+            tell(cluster, address.map(ToString::to_string).as_deref(), change, now);
         }
+        let change = cluster.state.on_answer(in_flight, verdict, policy, &cluster.endpoints, now);
+        if change != Change::None {
+            tell(cluster, self.path.journal.account().info.endpoint.as_deref(), change, now);
+        }
+    }
+}
+
+fn tell(cluster: &Cluster, endpoint: Option<&str>, change: Change, now: Time) {
+    match change {
+        Change::Ejected { until, cause } => tracing::info!(
+            cluster = %cluster.name,
+            endpoint,
+            cause = cause.as_str(),
+            seconds = now.until(until).as_secs(),
+            "endpoint ejected"
+        ),
+        Change::Spared { cause } => tracing::debug!(
+            cluster = %cluster.name,
+            endpoint,
+            cause = cause.as_str(),
+            "endpoint not ejected: as many are as maxEjectionPercent allows"
+        ),
+        Change::None => {}
     }
 }
 

@@ -107,6 +107,38 @@ async fn a_retry_waits_less_than_its_bound_and_sends_the_same_body() {
     assert!(seen[1].1 - seen[0].1 <= Duration::from_millis(25));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_as_long_as_the_answer_asks_for_and_an_answer_that_forbids_it_stands() {
+    let minutes = |minutes: u32| 60 * minutes * SECOND;
+    for (header, value, calls_expected, waited) in [
+        ("retry-after", "7", 2, 7 * SECOND),
+        ("retry-after", "61", 1, minutes(0)),
+        ("retry-after", "Thu, 01 Jan 1970 00:00:00 GMT", 2, minutes(0)),
+        ("grpc-retry-pushback-ms", "60000", 2, minutes(1)),
+        ("grpc-retry-pushback-ms", "-1", 1, minutes(0)),
+    ] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let service = RetryLayer::new(policy("5xx")).layer(service_fn({
+            let calls = Arc::clone(&calls);
+            move |_: Request<RequestBody>| {
+                let status = if calls.fetch_add(1, SeqCst) == 0 { 503 } else { 200 };
+                let answer = Response::builder().status(status).header(header, value);
+                async move { Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).unwrap()) }
+            }
+        }));
+        let begun = Instant::now();
+        let answer = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+        let expected = if calls_expected == 2 { 200 } else { 503 };
+        assert_eq!(
+            (answer.status().as_u16(), calls.load(SeqCst)),
+            (expected, calls_expected),
+            "{header}: {value}"
+        );
+        let more = begun.elapsed() - waited;
+        assert!(more <= Duration::from_millis(26), "{header}: {value}: {more:?} more than asked for");
+    }
+}
+
 /// Invariant 6: a call dropped while it waits for its retry has made none.
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_during_its_back_off_gives_its_token_back() {

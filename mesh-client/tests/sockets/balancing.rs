@@ -4,7 +4,10 @@ use crate::support::*;
 use bytes::Bytes;
 use http::{Request, header::COOKIE};
 use http_body_util::Empty;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn requests_with_the_same_hash_go_to_the_same_endpoint_and_others_spread() {
@@ -98,6 +101,28 @@ async fn requests_are_distributed_over_localities_as_the_rule_says_of_the_caller
     assert_eq!(counts.keys().map(String::as_str).collect::<Vec<_>>(), ["1 eu/b", "2 us/a"]);
     // 120 are expected; 60 is six standard deviations away.
     assert!((60..180).contains(&counts["1 eu/b"]), "{counts:?}");
+}
+
+/// By count: of two draws the faster endpoint is taken, so that the slow one is left with a quarter.
+#[tokio::test]
+async fn an_endpoint_that_answers_slowly_gets_fewer_requests_where_the_rule_is_annotated_so() {
+    let fast = Server::start(|_| async { answer("fast") }).await;
+    let slow = Server::start(|_| async {
+        pass(Duration::from_secs(1)).await;
+        answer("slow")
+    });
+    let slow = slow.await;
+    let endpoints = service("reviews", &[(fast.address, "v1"), (slow.address, "v1")]);
+    for (annotation, expected) in [("mesh/loadBalancer: PEAK_EWMA", 60..140), ("note: none", 150..250)] {
+        let rule = annotated("reviews", annotation, "{tls: {mode: DISABLE}}");
+        let mesh = Mesh::new(&(endpoints.clone() + &rule)).await;
+        let mut count = 0;
+        for _ in 0..400 {
+            count += u32::from(mesh.text("http://reviews/").await == "slow");
+        }
+        // Each bound is four standard deviations away, or more.
+        assert!(expected.contains(&count), "{annotation}: {count} of 400");
+    }
 }
 
 /// Servers that answer with their number and place, one for each of the places; `/fail` answers 500.

@@ -7,12 +7,14 @@ use http::{Request, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use mesh_client::{ErrorKind, Protocol};
+use mesh_core::health::Cause;
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,6 +41,50 @@ async fn the_rule_says_which_http_is_spoken_whatever_the_client_is_set_to() {
         let mesh = Mesh::new(&(meshed("reviews", &[(server.address, "v1")]) + &rule)).await;
         mesh.identify(&ca, "client");
         assert_eq!(mesh.text("http://reviews/").await, tls, "{pool} over TLS");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_often_but_never_in_a_row_is_ejected_when_the_interval_is_over() {
+    // Every third answer of the last endpoint is a success: a row of five failures never comes.
+    let number = Arc::new(AtomicUsize::new(0));
+    let mut servers = Vec::new();
+    for index in 0..5 {
+        let number = Arc::clone(&number);
+        let failing = move || index == 4 && !number.fetch_add(1, SeqCst).is_multiple_of(3);
+        servers.push(Server::start(move |_| {
+            let answer = if failing() { status(500) } else { answer("ok") };
+            async { answer }
+        }));
+    }
+    let servers = futures_util::future::join_all(servers).await;
+    let endpoints: Vec<_> = servers.iter().map(|server| (server.address, "v1")).collect();
+    for (annotations, cause) in [
+        ("mesh/successRateRequestVolume: '10'", Cause::SuccessRate),
+        (
+            "mesh/failurePercentageThreshold: '60', mesh/failurePercentageRequestVolume: '10'",
+            Cause::FailurePercentage,
+        ),
+    ] {
+        let rule = "{loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {maxEjectionPercent: 100, interval: 60s}}";
+        let yaml = service("reviews", &endpoints) + &annotated("reviews", annotations, rule);
+        let mesh = Mesh::new(&yaml).await;
+        let state = mesh.endpoint_states().pop().unwrap();
+        // The first interval begins with the first answer.
+        for _ in 0..60 {
+            let _ = mesh.get("http://reviews/").await.unwrap();
+        }
+        assert_eq!(state.last_ejection(), None, "{annotations}");
+        pass(Duration::from_secs(60)).await;
+        for _ in 0..5 {
+            let _ = mesh.get("http://reviews/").await.unwrap();
+        }
+        assert_eq!(state.last_ejection().map(|ejection| ejection.cause), Some(cause), "{annotations}");
+        let before = number.load(SeqCst);
+        for _ in 0..20 {
+            assert_eq!(mesh.text("http://reviews/").await, "ok");
+        }
+        assert_eq!(number.load(SeqCst), before, "{annotations}");
     }
 }
 

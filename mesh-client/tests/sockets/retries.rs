@@ -139,6 +139,35 @@ async fn futile_retries_stop_at_the_budget() {
     assert!((125..=131).contains(&requests), "{requests} requests for 100 calls");
 }
 
+/// By count: a wait that cannot be kept to is no retry, over HTTP as over gRPC.
+#[tokio::test]
+async fn a_server_that_asks_for_more_time_than_there_is_gets_no_retry_and_its_answer_stands() {
+    for (failure, timeout, attempts) in [
+        (asking as fn() -> Answer, "", 3),
+        (asking_for_30_s, "timeout: 20s", 1),
+        (asking_for_an_hour, "", 1),
+        (forbidding, "", 1),
+    ] {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let (server, seen) = failing_first(true, usize::MAX, failure).await;
+            let route = format!(
+                "- route: [{{destination: {{host: reviews}}}}]\n    \
+                 retries: {{attempts: 2, retryOn: '503,unavailable'}}\n    {timeout}"
+            );
+            let yaml = service("reviews", &[(server.address, "v1")]) + &routes("reviews", &route);
+            let mesh = Mesh::new(&yaml).await.speaking(protocol);
+            let response = mesh.client.send(post("x")).await.unwrap();
+            assert_eq!(
+                response.body().call_info().attempts,
+                attempts,
+                "{protocol:?}, {:?}",
+                response.headers()
+            );
+            assert_eq!(seen.lock().unwrap().len(), attempts as usize);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_failing_request_body_ends_the_call_and_blames_the_caller() {
     let (server, _) = failing_first(true, 0, || status(503)).await;
@@ -151,6 +180,29 @@ async fn a_failing_request_body_ends_the_call_and_blames_the_caller() {
         assert_eq!((error.kind(), error.attempts()), (ErrorKind::Body, 1), "{protocol:?}: {error}");
         assert!(error.to_string().contains("body failed"), "{error}");
     }
+}
+
+fn asking() -> Answer {
+    with(status(503), "retry-after", "0")
+}
+
+fn asking_for_30_s() -> Answer {
+    with(status(503), "retry-after", "30")
+}
+
+fn asking_for_an_hour() -> Answer {
+    let an_hour_later = "Sun, 06 Nov 1994 09:49:37 GMT";
+    with(with(status(503), "date", "Sun, 06 Nov 1994 08:49:37 GMT"), "retry-after", an_hour_later)
+}
+
+/// An answer of gRPC that is trailers only.
+fn forbidding() -> Answer {
+    with(with(status(200), "grpc-status", "14"), "grpc-retry-pushback-ms", "-1")
+}
+
+fn with(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
+    answer.headers_mut().insert(name, value.parse().unwrap());
+    answer
 }
 
 fn retrying(server: &Server, retries: &str) -> String {

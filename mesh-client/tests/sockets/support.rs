@@ -105,9 +105,14 @@ impl Mesh {
 
     /// Returns the state of the first endpoint of the cluster without a subset.
     pub(crate) fn endpoint_state(&self) -> Arc<mesh_core::health::EndpointState> {
+        self.endpoint_states().swap_remove(0)
+    }
+
+    /// Returns the states of all its endpoints, in the order in which they are written.
+    pub(crate) fn endpoint_states(&self) -> Vec<Arc<mesh_core::health::EndpointState>> {
         let snapshot = self.workload.config().current();
         let cluster = snapshot.clusters().find(|it| it.subset.is_empty()).unwrap();
-        Arc::clone(&cluster.endpoints.as_slice()[0].state)
+        cluster.endpoints.as_slice().iter().map(|endpoint| Arc::clone(&endpoint.state)).collect()
     }
 
     pub(crate) fn cluster_state(&self) -> Arc<mesh_core::health::ClusterState> {
@@ -179,6 +184,19 @@ metadata: {{name: {name}}}
 spec: {{host: {name}, trafficPolicy: {traffic_policy}}}
 ---"
     )
+}
+
+/// The same with these annotations, in flow style.
+pub(crate) fn annotated(name: &str, annotations: &str, traffic_policy: &str) -> String {
+    let metadata = format!("metadata: {{name: {name}, annotations: {{{annotations}}}}}");
+    policy(name, traffic_policy).replace(&format!("metadata: {{name: {name}}}"), &metadata)
+}
+
+/// Lets `time` pass on the clock of the runtime, at once.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 pub(crate) fn post(body: &'static str) -> Request<Full<Bytes>> {

@@ -30,8 +30,8 @@ pub enum Policy {
         /// How many slots there are.
         table_size: TableSize,
     },
-    /// Two random endpoints, the one that answers sooner for what it has in flight. Not Istio's: of effect where
-    /// somebody asks for it, and tells how long answers take ([`InFlight::on_head`](crate::health::InFlight::on_head)).
+    /// Two random endpoints, the one that answers sooner for what it has in flight. Not Istio's: by the
+    /// annotation `mesh/loadBalancer`. Who calls tells how long answers take ([`InFlight::on_head`](crate::health::InFlight::on_head)).
     PeakEwma,
 }
 

@@ -1,6 +1,7 @@
 //! Limits on what one cluster may have under way. An admission is a value; dropping it gives the place back.
 // spec: envoy intro/arch_overview/upstream/circuit_breaking
 
+use super::interval::Interval;
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering::Relaxed},
@@ -51,13 +52,15 @@ pub struct Permit {
     limit: Overflow,
 }
 
-/// What is known of one cluster: how much of its limits is in use.
+/// What is known of one cluster: how much of its limits is in use, and which interval is counted.
 #[derive(Debug, Default)]
 pub struct ClusterState {
     requests: AtomicU32,
     pending: AtomicU32,
     connections: AtomicU32,
     retries: AtomicU32,
+    /// The interval whose answers are counted, if any are.
+    pub(super) interval: Interval,
     /// Held while an ejection is judged: two endpoints that fail at once must not both be the last allowed one.
     pub(super) ejecting: Mutex<()>,
 }

@@ -2,10 +2,13 @@
 //!
 //! When it is ejected is the business of `outlier`.
 
-use super::outlier::Failures;
+use super::{
+    interval::Tally,
+    outlier::{Cause, Failures},
+};
 use crate::{balance::peak_ewma::PeakEwma, time::Time};
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
@@ -16,6 +19,10 @@ pub struct EndpointState {
     standing: AtomicU64,
     /// How often in a row it failed.
     pub(super) failures: Failures,
+    /// What it answered in this interval, for the rules that go by it.
+    pub(super) tally: Tally,
+    /// For people to read.
+    last_ejection: Mutex<Option<Ejection>>,
     /// By how much the next ejection is longer than the first: Envoy's `ejectTimeBackoff`. Written under the lock that
     /// judges ejections.
     pub(super) growth: AtomicU32,
@@ -29,6 +36,19 @@ pub struct EndpointState {
 /// An ejection ends by the clock alone; nobody has to sweep, and nothing changes when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing(u64);
+
+/// An ejection, as it is shown to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Which rule ejected it.
+    pub cause: Cause,
+    /// From when on it got no requests.
+    pub since: Time,
+    /// When it is back, or was.
+    pub until: Time,
+    /// How often it has been ejected, this time included.
+    pub count: u32,
+}
 
 /// A request in flight to an endpoint; dropping it ends the count.
 #[derive(Debug)]
@@ -84,6 +104,22 @@ impl EndpointState {
         self.standing().is_ejected(now)
     }
 
+    /// Returns its last ejection, which may be over.
+    pub fn last_ejection(&self) -> Option<Ejection> {
+        *self.lock_last_ejection()
+    }
+
+    /// Notes that `cause` has ejected it.
+    pub(super) fn on_ejected(&self, cause: Cause, since: Time, until: Time) {
+        let mut last = self.lock_last_ejection();
+        let count = last.map_or(0, |last| last.count).saturating_add(1);
+        *last = Some(Ejection { cause, since, until, count });
+    }
+
+    fn lock_last_ejection(&self) -> MutexGuard<'_, Option<Ejection>> {
+        self.last_ejection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn standing(&self) -> Standing {
         Standing(self.standing.load(Relaxed))
     }
@@ -101,7 +137,7 @@ impl Standing {
         Time::from_nanos((self.0 >> GENERATION_BITS).saturating_mul(NANOS_PER_MS))
     }
 
-    fn is_ejected(self, now: Time) -> bool {
+    pub(super) fn is_ejected(self, now: Time) -> bool {
         now < self.until()
     }
 

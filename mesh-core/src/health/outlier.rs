@@ -1,4 +1,5 @@
-//! When an endpoint is ejected: consecutive failures, with Envoy's growth and percentage rules.
+//! When an endpoint is ejected: consecutive failures, with Envoy's growth and percentage rules. What it answered in a
+//! whole interval is the business of `interval`.
 //!
 //! ```text
 //!           answer, fewer failures in a row than the limit
@@ -16,11 +17,13 @@
 //! between the end of an ejection and the next one.
 // spec: envoy intro/arch_overview/upstream/outlier
 
-use super::{ClusterState, EndpointState, InFlight, Statuses, endpoint::Standing};
+use super::{
+    ClusterState, EndpointState, FailurePercentage, InFlight, Statuses, SuccessRate, endpoint::Standing,
+};
 use crate::{balance::EndpointSet, time::Time};
 use std::{
     sync::{
-        PoisonError,
+        MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -49,6 +52,10 @@ pub struct OutlierPolicy {
     pub min_health_percent: u8,
     /// The statuses that are failures; empty, the default, is every 5xx.
     pub error_codes: Statuses,
+    /// Ejection by the success rate of an interval. Default none.
+    pub success_rate: Option<SuccessRate>,
+    /// Ejection by the percentage of failures in an interval. Default none.
+    pub failure_percentage: Option<FailurePercentage>,
 }
 
 impl Default for OutlierPolicy {
@@ -64,6 +71,8 @@ impl Default for OutlierPolicy {
             max_ejection_percent: 10,
             min_health_percent: 0,
             error_codes: Statuses::default(),
+            success_rate: None,
+            failure_percentage: None,
         }
     }
 }
@@ -98,7 +107,7 @@ pub enum Change {
     },
 }
 
-/// Which row of failures was too long.
+/// Which rule ejects: which row of failures was too long, or what was wrong with a whole interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// 5xx; unless split also failures to connect and timeouts.
@@ -107,6 +116,10 @@ pub enum Cause {
     ConsecutiveGateway,
     /// Failures to connect and timeouts, split from the others.
     ConsecutiveLocalOrigin,
+    /// The success rate of an interval was far below that of the others.
+    SuccessRate,
+    /// Too many answers of an interval were failures.
+    FailurePercentage,
 }
 
 impl ClusterState {
@@ -121,32 +134,63 @@ impl ClusterState {
     ) -> Change {
         let Some(standing) = answered.standing() else { return Change::None };
         let endpoint = answered.endpoint();
+        if policy.judges_intervals()
+            && let Some(failed) = policy.is_failure(verdict)
+        {
+            endpoint.tally.on_answer(self.interval.number(), failed);
+        }
         match endpoint.failures.on_verdict(verdict, policy) {
-            Some(cause) => self.on_limit(endpoint, standing, cause, policy, set, now),
+            Some(cause) => self.judge(policy, set, now).eject(endpoint, standing, cause, now),
             None => Change::None,
         }
     }
 
-    fn on_limit(
-        &self,
+    /// Returns who judges the ejections of this cluster, when it is the only one that does.
+    pub(super) fn judge<'a>(
+        &'a self,
+        policy: &'a OutlierPolicy,
+        set: &'a EndpointSet,
+        now: Time,
+    ) -> Judge<'a> {
+        let alone = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let ejected = set.as_slice().iter().filter(|endpoint| endpoint.state.is_ejected(now)).count();
+        Judge { policy, set, now, ejected, _alone: alone }
+    }
+}
+
+/// Judges whether an endpoint may be ejected; there is one for a cluster at a time.
+pub(super) struct Judge<'a> {
+    pub(super) policy: &'a OutlierPolicy,
+    pub(super) set: &'a EndpointSet,
+    pub(super) now: Time,
+    ejected: usize,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Judge<'_> {
+    /// Ejects `endpoint` from `since` on, unless its standing is no longer `seen`, too many are ejected already, or the
+    /// ejection would be over.
+    pub(super) fn eject(
+        &mut self,
         endpoint: &EndpointState,
         seen: Standing,
         cause: Cause,
-        policy: &OutlierPolicy,
-        set: &EndpointSet,
-        now: Time,
+        since: Time,
     ) -> Change {
-        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let ejected = set.as_slice().iter().filter(|other| other.state.is_ejected(now)).count();
-        if !may_eject(ejected, set.len(), policy.max_ejection_percent) {
+        let policy = self.policy;
+        let growth = policy.grow(endpoint.growth.load(Relaxed), seen.until(), since);
+        let until = since + policy.ejection_time(growth);
+        if endpoint.standing() != seen || until <= self.now {
+            return Change::None;
+        }
+        if !may_eject(self.ejected, self.set.len(), policy.max_ejection_percent) {
             return Change::Spared { cause };
         }
-        let growth = policy.grow(endpoint.growth.load(Relaxed), seen.until(), now);
-        let Some(until) = endpoint.eject(seen, now + policy.ejection_time(growth)) else {
-            return Change::None;
-        };
+        let Some(until) = endpoint.eject(seen, until) else { return Change::None };
+        self.ejected += 1;
         endpoint.growth.store(growth, Relaxed);
         endpoint.failures.forget();
+        endpoint.on_ejected(cause, since, until);
         Change::Ejected { until, cause }
     }
 }
@@ -172,6 +216,15 @@ impl OutlierPolicy {
         }
     }
 
+    /// Returns whether `verdict` is a failure of an interval; `None` if it is not counted there: failures to connect that
+    /// are split from the others have their own row.
+    fn is_failure(&self, verdict: Verdict) -> Option<bool> {
+        match verdict {
+            Verdict::Status(status) => Some(self.counted(status) >= 500),
+            Verdict::LocalFailure | Verdict::Timeout => (!self.split_local_origin).then_some(true),
+        }
+    }
+
     fn ejection_time(&self, growth: u32) -> Duration {
         self.base_ejection_time.saturating_mul(growth).min(self.max_ejection_time)
     }
@@ -184,6 +237,8 @@ impl Cause {
             Self::Consecutive5xx => "consecutive_5xx",
             Self::ConsecutiveGateway => "consecutive_gateway_failure",
             Self::ConsecutiveLocalOrigin => "consecutive_local_origin_failure",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
         }
     }
 }

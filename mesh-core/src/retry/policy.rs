@@ -1,6 +1,6 @@
 //! Whether a failed attempt is made again, and when.
 
-use super::{Backoff, Ceiling, Condition, Outcome, Provenance, Reservation, RetryOn};
+use super::{Backoff, Ceiling, Condition, Outcome, Provenance, PushBack, Reservation, RetryOn};
 use crate::{dice::Dice, event::Flag, time::Time};
 use http::Method;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Attempt<'a> {
     pub retries: u32,
     /// Whether the request, its body included, can be sent again byte for byte.
     pub replayable: bool,
+    /// What its answer says of when to try again.
+    pub push_back: PushBack,
 }
 
 /// What to do after an attempt.
@@ -66,6 +68,10 @@ pub enum GiveUp {
     NotReplayable,
     /// The policy's retries are used up.
     Attempts,
+    /// The server says not to try again.
+    PushedBack,
+    /// The server asks to wait for longer than the deadline or [`PushBack::LONGEST`] allows.
+    LongWait,
     /// The retry would begin after the deadline.
     Deadline,
     /// The cluster has as many retries under way as its limit allows.
@@ -112,7 +118,8 @@ impl RetryPolicy {
         if attempt.retries >= self.retries_max {
             return Err(GiveUp::Attempts);
         }
-        let at = now + self.backoff.wait(attempt.retries, dice);
+        let asked = asked(attempt.push_back, now, deadline)?;
+        let at = now + self.backoff.wait(attempt.retries, dice).max(asked);
         if at >= deadline {
             return Err(GiveUp::Deadline);
         }
@@ -125,6 +132,16 @@ impl RetryPolicy {
     /// they are not repeated for POST, and are as soon as the user writes them.
     fn may_repeat(&self, attempt: &Attempt<'_>) -> bool {
         self.explicit || !attempt.outcome.may_have_been_executed() || is_idempotent(attempt.method)
+    }
+}
+
+/// Returns how long the server asks to wait, if that can be done: to come back earlier than asked helps nobody.
+fn asked(push_back: PushBack, now: Time, deadline: Time) -> Result<Duration, GiveUp> {
+    match push_back {
+        PushBack::None => Ok(Duration::ZERO),
+        PushBack::Never => Err(GiveUp::PushedBack),
+        PushBack::After(wait) if wait > PushBack::LONGEST || now + wait >= deadline => Err(GiveUp::LongWait),
+        PushBack::After(wait) => Ok(wait),
     }
 }
 
@@ -151,6 +168,8 @@ impl GiveUp {
             Self::SettledDeeper => "settled_deeper",
             Self::NotReplayable => "not_replayable",
             Self::Attempts => "attempts",
+            Self::PushedBack => "pushed_back",
+            Self::LongWait => "long_wait",
             Self::Deadline => "deadline",
             Self::Overflow => "overflow",
             Self::Budget => "budget",
@@ -176,6 +195,8 @@ impl GiveUp {
             | Self::MayHaveBeenExecuted
             | Self::SettledDeeper
             | Self::NotReplayable
+            | Self::PushedBack
+            | Self::LongWait
             | Self::Deadline => None,
         }
     }

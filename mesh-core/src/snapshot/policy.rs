@@ -112,17 +112,18 @@ impl<'a> Blocks<'a> {
         match self.load_balancer.as_deref() {
             None => settings.balance,
             Some(LoadBalancer { hash: Some(hash), .. }) => hash.policy,
-            Some(LoadBalancer { simple: SimpleLb::Random, .. }) => Policy::Random,
-            Some(LoadBalancer { simple: SimpleLb::RoundRobin, .. }) => Policy::RoundRobin,
-            Some(LoadBalancer { simple: SimpleLb::LeastRequest | SimpleLb::Passthrough, .. }) => {
-                Policy::LeastRequest
-            }
+            Some(LoadBalancer { simple, .. }) => match simple.unwrap_or_default() {
+                SimpleLb::Random => Policy::Random,
+                SimpleLb::RoundRobin => Policy::RoundRobin,
+                SimpleLb::PeakEwma => Policy::PeakEwma,
+                SimpleLb::LeastRequest | SimpleLb::Passthrough => Policy::LeastRequest,
+            },
         }
     }
 
     /// Returns whether the host itself is dialled, not the endpoints that are known of it.
     pub(super) fn passes_through(&self) -> bool {
-        self.load_balancer.as_deref().is_some_and(|balancer| balancer.simple == SimpleLb::Passthrough)
+        self.load_balancer.as_deref().is_some_and(|balancer| balancer.simple == Some(SimpleLb::Passthrough))
     }
 
     pub(super) fn hash(&self) -> Option<Arc<HashSource>> {
@@ -188,6 +189,8 @@ impl<'a> Blocks<'a> {
             max_ejection_percent: written.max_ejection_percent.unwrap_or(default.max_ejection_percent),
             min_health_percent: written.min_health_percent.unwrap_or(default.min_health_percent),
             error_codes: written.error_codes.iter().copied().collect(),
+            success_rate: written.success_rate,
+            failure_percentage: written.failure_percentage,
             ..default
         })
     }

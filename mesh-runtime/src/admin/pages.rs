@@ -131,10 +131,15 @@ fn summary(cluster: &Cluster) -> Value {
 fn health(endpoint: &Endpoint, sources: &Sources) -> Value {
     let now = sources.clock.now();
     let ejected = endpoint.state.ejected_until(now);
+    let last = endpoint.state.last_ejection();
+    let in_force = last.filter(|last| now < last.until);
     json!({
         "address": endpoint.address.to_string(),
         "health": if ejected.is_some() { "ejected" } else { "admitted" },
         "ejectedUntil": ejected.map(|until| timestamp(SystemTime::now() + until.since(now))),
+        "ejectedBy": in_force.map(|ejection| ejection.cause.as_str()),
+        "ejectedForMs": in_force.map(|ejection| ejection.since.until(ejection.until).as_millis() as u64),
+        "ejections": last.map_or(0, |last| last.count),
         "inFlight": endpoint.state.in_flight(),
         "labels": &*endpoint.labels,
     })

@@ -5,7 +5,10 @@ use crate::{
     fake::{CHECKOUT, Fake},
     started,
 };
-use mesh_core::event::Flags;
+use mesh_core::{
+    event::Flags,
+    health::{OutlierPolicy, Verdict},
+};
 use mesh_runtime::{Settings, Workload};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -39,6 +42,10 @@ async fn a_ready_workload_shows_what_it_has() {
         (&endpoint["health"], &endpoint["ejectedUntil"], &endpoint["inFlight"]),
         (&json!("admitted"), &Value::Null, &json!(0))
     );
+    assert_eq!(
+        (&endpoint["ejectedBy"], &endpoint["ejectedForMs"], &endpoint["ejections"]),
+        (&Value::Null, &Value::Null, &json!(0))
+    );
 
     let identity = page(admin, "/identity").await;
     assert_eq!((&identity["spiffeId"], &identity["bundles"]), (&json!(CHECKOUT), &json!(["cluster.local"])));
@@ -58,6 +65,32 @@ async fn a_ready_workload_shows_what_it_has() {
     ] {
         assert!(metrics.contains(part), "{part} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn an_ejected_endpoint_is_shown_with_the_rule_that_ejected_it_and_how_often_and_long() {
+    let fake = Fake::plain().await;
+    fake.serve("v1", json!([entry("payment", &["10.0.0.1"])]));
+    let workload = started(with_admin(fake.settings())).await;
+    let snapshot = workload.config().current();
+    let cluster = snapshot.clusters().find(|cluster| !cluster.endpoints.is_empty()).unwrap();
+    let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() };
+    let (begun, state) = (workload.clock().now(), &cluster.endpoints.as_slice()[0].state);
+    // The first ejection lasts half a minute, the second, after it, a whole one.
+    for now in [begun, begun + Duration::from_secs(31)] {
+        let failure = Verdict::Status(500);
+        cluster.state.on_answer(&state.begin(now), failure, &policy, &cluster.endpoints, now);
+    }
+    let clusters = page(workload.admin().unwrap(), "/clusters").await;
+    let clusters = clusters["clusters"].as_array().unwrap();
+    let endpoints = clusters.iter().find(|cluster| cluster["endpoints"] != json!([]));
+    let endpoint = &endpoints.unwrap()["endpoints"][0];
+    assert_eq!(
+        (&endpoint["health"], &endpoint["ejectedBy"], &endpoint["ejections"]),
+        (&json!("ejected"), &json!("consecutive_5xx"), &json!(2))
+    );
+    assert!(endpoint["ejectedUntil"].is_string(), "{endpoint}");
+    assert_eq!(endpoint["ejectedForMs"], 60_000);
 }
 
 #[tokio::test]

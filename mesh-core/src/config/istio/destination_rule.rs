@@ -1,6 +1,7 @@
 //! DestinationRule: subsets of a host and the policy for its traffic.
 // spec: istio networking/v1alpha3/destination_rule.proto
 
+mod annotations;
 mod client_tls;
 mod connection_pool;
 mod lint;

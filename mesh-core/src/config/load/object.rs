@@ -77,7 +77,10 @@ impl Loader<'_> {
         let mut decoder = Decoder::new(&file, self.options.lenient).with_program_bytes(self.program_bytes);
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);
-        let spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
+        let mut spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
+        if let Some(Spec::DestinationRule(rule)) = &mut spec {
+            rule.annotate(&mut decoder, &node, &meta);
+        }
         if kind == Kind::AuthorizationPolicy {
             note_trial(&mut decoder, &node, &meta);
         }

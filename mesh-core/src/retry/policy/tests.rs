@@ -21,7 +21,7 @@ fn a_failure_that_was_retried_a_hop_deeper_is_not_retried_again() {
         };
         let (budget, cluster, limits) = (Arc::new(Budget::default()), Arc::default(), Limits::default());
         let ceiling = Ceiling { budget: Some(&budget), written: None, cluster: &cluster, limits: &limits };
-        let attempt = Attempt { outcome: &outcome, method: &Method::GET, retries: 0, replayable: true };
+        let attempt = failed(&outcome, &Method::GET);
         let verdict = policy.decide(&attempt, &ceiling, Time::ZERO, Time::MAX, &mut Lowest);
         assert_eq!(matches!(verdict, Verdict::Retry { .. }), tried, "{provenance:?}: {verdict:?}");
     }
@@ -149,6 +149,45 @@ fn a_retry_waits_between_zero_and_its_bound() {
     assert_eq!((at(0, &mut Highest), at(8, &mut Highest)), (25 * MS - nano, 250 * MS - nano));
 }
 
+/// Rows: what the server asks for, how long is left, and the wait or why there is none. The back-off is just below 25 ms.
+#[test]
+fn the_wait_is_the_longer_of_the_back_off_and_what_the_server_asks_for_within_the_deadline_and_a_bound() {
+    let nano = Duration::from_nanos(1);
+    let (asked, minute) = (PushBack::After, 60_000 * MS);
+    for (push_back, left, expected) in [
+        (PushBack::None, Duration::MAX, Ok(25 * MS - nano)),
+        (asked(Duration::ZERO), Duration::MAX, Ok(25 * MS - nano)),
+        (asked(10 * MS), Duration::MAX, Ok(25 * MS - nano)),
+        (asked(10 * MS), 20 * MS, Err(GiveUp::Deadline)),
+        (asked(3_000 * MS), Duration::MAX, Ok(3_000 * MS)),
+        (asked(3_000 * MS), 3_000 * MS + nano, Ok(3_000 * MS)),
+        (asked(3_000 * MS), 3_000 * MS, Err(GiveUp::LongWait)),
+        (asked(minute), Duration::MAX, Ok(minute)),
+        (asked(minute + nano), Duration::MAX, Err(GiveUp::LongWait)),
+        (asked(Duration::MAX), Duration::MAX, Err(GiveUp::LongWait)),
+        (PushBack::Never, Duration::MAX, Err(GiveUp::PushedBack)),
+    ] {
+        let world = World { deadline: NOW + left, ..World::default() };
+        let attempt = Attempt { push_back, ..failed(&Outcome::ConnectFailure, &Method::GET) };
+        let decided = match world.decide_with(&RetryPolicy::default(), &attempt, &mut Highest) {
+            Verdict::Retry { at, .. } => Ok(NOW.until(at)),
+            Verdict::GiveUp(reason) => Err(reason),
+        };
+        assert_eq!(decided, expected, "{push_back:?}, {left:?} left");
+        assert_eq!((world.budget.available(), world.cluster.in_use(Overflow::Retries)), (10, 0));
+    }
+}
+
+#[test]
+fn what_is_not_retried_is_not_asked_when() {
+    let success = answer(200, None);
+    let attempt = Attempt { push_back: PushBack::Never, ..failed(&success, &Method::GET) };
+    assert_eq!(give_up(World::default().decide(&explicit("5xx"), &attempt)), GiveUp::NotNamed);
+    let unavailable = answer(503, None);
+    let attempt = Attempt { retries: 2, push_back: PushBack::Never, ..failed(&unavailable, &Method::GET) };
+    assert_eq!(give_up(World::default().decide(&explicit("5xx"), &attempt)), GiveUp::Attempts);
+}
+
 #[test]
 fn without_budget_or_place_the_failure_stands_and_says_why() {
     let attempt = failed(&Outcome::ConnectFailure, &Method::GET);
@@ -183,6 +222,8 @@ fn only_used_up_retries_and_full_ceilings_add_a_flag() {
         (GiveUp::NotNamed, None),
         (GiveUp::MayHaveBeenExecuted, None),
         (GiveUp::NotReplayable, None),
+        (GiveUp::PushedBack, None),
+        (GiveUp::LongWait, None),
         (GiveUp::Attempts, Some(Flag::URX)),
         (GiveUp::Deadline, None),
         (GiveUp::Overflow, Some(Flag::UO)),
@@ -226,7 +267,7 @@ impl World {
 }
 
 fn failed<'a>(outcome: &'a Outcome, method: &'a Method) -> Attempt<'a> {
-    Attempt { outcome, method, retries: 0, replayable: true }
+    Attempt { outcome, method, retries: 0, replayable: true, push_back: PushBack::None }
 }
 
 fn explicit(on: &str) -> RetryPolicy {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// `loadBalancer`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadBalancer {
-    /// `simple`.
-    pub simple: SimpleLb,
+    /// `simple`, or the annotation `mesh/loadBalancer`; `None` is the default, LEAST_REQUEST.
+    pub simple: Option<SimpleLb>,
     /// `consistentHash`, in place of `simple`.
     pub hash: Option<ConsistentHash>,
     /// `localityLbSetting`.
@@ -49,19 +49,21 @@ pub enum SimpleLb {
     Random,
     /// The address the caller asked for.
     Passthrough,
+    /// Two random endpoints, the one that answers sooner: by annotation only, Istio has no word for it.
+    PeakEwma,
 }
 
 impl LoadBalancer {
     pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
-        let simple = fields.get("simple", read_simple).unwrap_or_default();
+        let simple = fields.get("simple", read_simple);
         let hash = fields.get("consistentHash", read_hash);
         exclude(&mut fields, &["simple", "consistentHash"]);
         let locality = fields.get("localityLbSetting", |decoder, node| {
             Some(At { value: LocalitySetting::read(decoder, node)?, at: node.at })
         });
         let warm_up = read_either_warm_up(&mut fields);
-        if warm_up.is_some() && (hash.is_some() || !simple.warms_up()) {
+        if warm_up.is_some() && (hash.is_some() || !simple.unwrap_or_default().warms_up()) {
             let message = "new endpoints are warmed up only by LEAST_REQUEST and ROUND_ROBIN: here they get their \
                            full share at once";
             let name = if fields.has("warmup") { "warmup" } else { "warmupDurationSecs" };

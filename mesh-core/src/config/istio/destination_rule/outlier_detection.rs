@@ -1,9 +1,12 @@
 //! `outlierDetection`: when an endpoint is ejected.
 
-use crate::config::{
-    decode::{Decoder, Fields, count, flag, lasting, number, percent},
-    diagnostic::{Code, Diagnostic},
-    tree::Node,
+use crate::{
+    config::{
+        decode::{Decoder, Fields, count, flag, lasting, number, percent},
+        diagnostic::{Code, Diagnostic},
+        tree::Node,
+    },
+    health::{FailurePercentage, SuccessRate},
 };
 use std::time::Duration;
 
@@ -28,6 +31,10 @@ pub struct OutlierDetection {
     pub min_health_percent: Option<u8>,
     /// `outlierDetectionHttpErrorCodes`: the statuses that are failures, in place of every 5xx; empty if not written.
     pub error_codes: Vec<u16>,
+    /// The annotations `mesh/successRate…`.
+    pub success_rate: Option<SuccessRate>,
+    /// The annotations `mesh/failurePercentage…`.
+    pub failure_percentage: Option<FailurePercentage>,
 }
 
 impl OutlierDetection {
@@ -47,6 +54,8 @@ impl OutlierDetection {
             min_health_percent: fields.get("minHealthPercent", percent),
             error_codes: fields
                 .list("outlierDetectionHttpErrorCodes", |decoder, node| number(decoder, node, 100, 599)),
+            success_rate: None,
+            failure_percentage: None,
         };
         read.check(&mut fields);
         read.warn_if_nothing_is_ever_ejected(&mut fields);
