@@ -3,21 +3,24 @@
 
 #![allow(clippy::expect_used, reason = "a bench has nobody to return an error to")]
 
+#[path = "support/many.rs"]
+mod many;
+
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
+use many::{compiled, load, resources, settings, viewer};
 use mesh::core::{
     balance::{
         Endpoint, EndpointSet, Failover, LocalityPolicy, Nearness, Policy, Security, SetPolicy, TableSize,
         WarmUp, Wish, pick,
     },
-    config::{self, Options, Resource},
     dice::Seeded,
     health::{ClusterState, Limits, OutlierPolicy, States, Verdict},
     overload::{AdaptiveLimit, Entry, Gate, Gradient, QueueLimits, RateLimit, TokenBucket},
     registry::{Address, Locality},
     retry::{Attempt, Budget, Ceiling, Outcome, PushBack, RetryPolicy},
     route::{Decision, Head},
-    snapshot::{Compiler, MeshSettings, Snapshot, Viewer, compile},
+    snapshot::Compiler,
     time::Time,
 };
 use std::{
@@ -246,58 +249,4 @@ fn endpoints(count: u32, weight: impl Fn(u32) -> u32) -> Vec<Endpoint> {
         state: Arc::default(),
     };
     (0..count).map(endpoint).collect()
-}
-
-fn compiled(resources: &[Arc<Resource>], states: &States) -> Snapshot {
-    compile("1", resources, &viewer(), &settings(), states).0
-}
-
-fn viewer() -> Viewer {
-    Viewer { namespace: "default".to_owned(), service: Some("caller".to_owned()), labels: BTreeMap::new() }
-}
-
-fn settings() -> MeshSettings {
-    MeshSettings::new("cluster.local".parse().expect("a trust domain"))
-}
-
-/// Services with their endpoints, each with a VirtualService of two routes, each in a file of its own.
-fn resources(services: u32, endpoints: u32) -> Vec<Arc<Resource>> {
-    (0..services).flat_map(|service| load(service, endpoints)).collect()
-}
-
-fn load(service: u32, endpoints: u32) -> impl Iterator<Item = Arc<Resource>> {
-    let loaded =
-        config::load(&format!("{service}.yaml"), &documents(service, endpoints), &Options::default());
-    assert_eq!(loaded.resources.len(), 2, "{:?}", loaded.diagnostics);
-    loaded.resources.into_iter().map(Arc::new)
-}
-
-fn documents(service: u32, endpoints: u32) -> String {
-    let (high, low) = (service / 250, service % 250);
-    let endpoint = |n| format!("  - {{address: 10.{high}.{low}.{n}, labels: {{version: v1}}}}\n");
-    let endpoints: String = (0..endpoints).map(endpoint).collect();
-    format!(
-        "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: service-{service}}}
-spec:
-  hosts: [service-{service}.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
-  endpoints:
-{endpoints}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: service-{service}}}
-spec:
-  hosts: [service-{service}]
-  http:
-  - match: [{{uri: {{prefix: /admin}}}}]
-    route: [{{destination: {{host: service-{service}}}}}]
-  - route: [{{destination: {{host: service-{service}}}}}]
-"
-    )
 }

@@ -195,7 +195,11 @@ impl Building {
     fn close(&mut self) -> Option<(Node, usize)> {
         let Open { at, anchor, content } = self.open.pop()?;
         let value = match content {
-            Content::Sequence(items) => Value::Sequence(items),
+            Content::Sequence(mut items) => {
+                // A document is kept for as long as it is in force.
+                items.shrink_to_fit();
+                Value::Sequence(items)
+            }
             Content::Mapping { entries, .. } => Value::Mapping(self.without_duplicates(entries)),
         };
         Some((Node { at, value }, anchor))
