@@ -252,6 +252,8 @@ pub struct Inbound {
     pub authorizer: Arc<Authorizer>,
     /// Which tokens of end users are good: a request's must be so by each of these.
     pub request_authentication: Vec<TokenPolicy>,
+    /// Which spelling of a path is judged and handled.
+    pub path_normalization: PathNormalization,
 }
 
 /// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.

@@ -101,6 +101,7 @@ fn what_is_wrong_with_the_settings_is_said_where_it_is() {
         ("accessLogFile: a\naccessLogEncoding: TEXT", (1, 1), "accessLogFile", false, "accessLogFile, accessLogEncoding have no effect yet"),
         ("meshMTLS: {minProtocolVersion: TLSV1_3}", (1, 12), "meshMTLS.minProtocolVersion", false, "TLS 1.2 are still let in"),
         ("pathNormalization: {normalization: NONE}", (1, 21), "pathNormalization.normalization", false, "as BASE says"),
+        ("pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}", (1, 21), "pathNormalization.normalization", false, "refused with 400, not decoded"),
     ] {
         let loaded = mesh_config_file("mesh", text, &Options::default());
         let [finding] = &loaded.diagnostics[..] else { panic!("{text}\n{:#?}", loaded.diagnostics) };

@@ -11,7 +11,7 @@ use crate::{
     context::{ReadContext, Scoped},
     handler::{Call, Handler},
     hygiene::StripSpoofable,
-    normalise::Normalise,
+    normalise::NormaliseInForce,
     overload::{Entered, RateLimiter, Waiting},
     peer::{Identify, Peer},
     provenance,
@@ -32,7 +32,7 @@ use std::{
 
 /// The steps before the handler, in their order. The deadline is read before its header may be stripped, and policy
 /// judges what is left: the handler's very bytes. What policy forbids uses up nobody's rate.
-type Steps = (Identify, HeadersMax, Normalise, ReadContext, StripSpoofable, Authorize, RateLimiter);
+type Steps = (Identify, HeadersMax, NormaliseInForce, ReadContext, StripSpoofable, Authorize, RateLimiter);
 
 /// A handler behind the steps, for the requests of one admitted connection.
 pub(crate) struct Inbound<H> {
@@ -57,7 +57,7 @@ impl<H> Inbound<H> {
         let steps = (
             Identify(peer),
             HeadersMax(shared.limits.headers_max),
-            shared.normalise,
+            NormaliseInForce { own: shared.normalise, config: Arc::clone(&config) },
             ReadContext::new(shared.workload.clock()),
             StripSpoofable,
             Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),

@@ -10,7 +10,9 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
-use std::borrow::Cow;
+use mesh_core::config::istio::PathNormalization;
+use mesh_runtime::config::ConfigStore;
+use std::{borrow::Cow, sync::Arc};
 
 /// The step that gives path and host their one spelling.
 ///
@@ -24,7 +26,8 @@ pub struct Normalise {
 }
 
 impl Normalise {
-    /// Also reads several slashes as one (Istio's MERGE_SLASHES). Default no: `//` is a path of its own in RFC 3986.
+    /// Also reads several slashes as one (Istio's MERGE_SLASHES). Default no: `//` is a path of its own in RFC 3986. A
+    /// MeshConfig can ask for it too.
     #[must_use]
     pub fn merge_slashes(self) -> Self {
         Self { merge_slashes: true, ..self }
@@ -35,6 +38,24 @@ impl Normalise {
     #[must_use]
     pub fn keep_escaped_slashes(self) -> Self {
         Self { keep_escaped: true, ..self }
+    }
+}
+
+/// [`Normalise`] as the server is set to, and as the MeshConfig in force says besides.
+// spec: istio mesh/v1alpha1/config.proto ProxyPathNormalization
+#[derive(Clone, Debug)]
+pub(crate) struct NormaliseInForce {
+    pub(crate) own: Normalise,
+    pub(crate) config: Arc<ConfigStore>,
+}
+
+impl Step for NormaliseInForce {
+    fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
+        use PathNormalization::{Base, DecodeAndMergeSlashes, MergeSlashes, Unchanged};
+        match self.config.current().inbound().path_normalization {
+            MergeSlashes | DecodeAndMergeSlashes => self.own.merge_slashes().on_request(head),
+            Base | Unchanged => self.own.on_request(head),
+        }
     }
 }
 

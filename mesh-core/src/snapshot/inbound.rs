@@ -47,6 +47,7 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         port_sources,
         authorizer: Arc::new(authorizer(view, &legacy)),
         request_authentication: token_policies(view, legacy),
+        path_normalization: view.settings.path_normalization,
     }
 }
 

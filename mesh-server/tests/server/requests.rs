@@ -143,6 +143,28 @@ async fn a_denial_is_worded_as_envoy_words_it() {
 }
 
 #[tokio::test]
+async fn slashes_are_merged_for_policy_and_handler_where_the_mesh_says_so() {
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    let mut client = http1(server.tcp().await).await;
+    let config = |normalization: &str| {
+        format!(
+            "{POLICY}---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, \
+             data: {{mesh: '{{pathNormalization: {{normalization: {normalization}}}}}'}}}}\n"
+        )
+    };
+    for (normalization, status, path) in [
+        ("BASE", StatusCode::OK, Some("//admin")),
+        ("MERGE_SLASHES", StatusCode::FORBIDDEN, None),
+        ("DEFAULT", StatusCode::OK, Some("//admin")),
+    ] {
+        set_config(&server.workload, &config(normalization));
+        let answer = text(client.send(get("//admin")).await.unwrap()).await.unwrap();
+        assert_eq!(answer.0, status, "{normalization}: {}", answer.1);
+        assert!(path.is_none_or(|path| answer.1.contains(path)), "{normalization}: {}", answer.1);
+    }
+}
+
+#[tokio::test]
 async fn policy_knows_the_peer_and_the_host() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
     set_config(&server.workload, POLICY);

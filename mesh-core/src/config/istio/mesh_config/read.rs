@@ -133,14 +133,18 @@ impl PathNormalization {
         let mut fields = decoder.fields(node)?;
         let read = fields.get("normalization", |decoder, node| choice(decoder, node, NORMALIZATIONS));
         let read = read.unwrap_or_default();
-        if read != Self::Base {
-            let message =
-                "paths are normalised as BASE says, whatever stands here: policy judges that spelling";
-            let help = "slashes are not merged, and `%2F` and `%5C` are refused with 400";
-            let finding = Diagnostic::warning(Code::SECURITY_NOTE, message).help(help);
-            fields.find("normalization", finding);
+        let stricter = match read {
+            Self::Base | Self::MergeSlashes => None,
+            Self::Unchanged => {
+                Some("paths are normalised all the same, as BASE says: policy judges that spelling")
+            }
+            Self::DecodeAndMergeSlashes => {
+                Some("slashes are merged, but paths with `%2F` and `%5C` are refused with 400, not decoded")
+            }
+        };
+        if let Some(message) = stricter {
+            fields.find("normalization", Diagnostic::warning(Code::SECURITY_NOTE, message));
         }
-        fields.describe(&["normalization"], Support::NoEffect, "paths are normalised as BASE says");
         fields.finish();
         Some(read)
     }
