@@ -130,6 +130,22 @@ fn slices_of_one_service_are_one_list_in_which_an_endpoint_may_move() {
 }
 
 #[test]
+fn a_list_or_a_service_belongs_to_its_own_namespace_whatever_dots_its_name_holds() {
+    let dotted = |object: &str| in_namespace("evil", &object.replace("reviews", SERVICE));
+    let listed = slice("s", "endpoints: [{addresses: [10.6.6.6]}], ports: [{port: 80}]");
+    let endpoints = "{apiVersion: v1, kind: Endpoints, metadata: {name: reviews}, subsets: [{addresses: [{ip: 10.6.6.6}], ports: [{port: 80}]}]}";
+    for foreign in [&listed, endpoints, &selecting_service("app: a", "{port: 80}")] {
+        let mesh = mesh(&[
+            &selecting_service("app: a", "{port: 80}"),
+            &pod("one", "10.0.0.1", "app: a", ""),
+            &in_namespace("evil", &pod("two", "10.6.6.6", "app: a", "")),
+            &dotted(foreign),
+        ]);
+        assert_eq!(addresses(&mesh, SERVICE), ["10.0.0.1:80"], "{foreign}");
+    }
+}
+
+#[test]
 fn an_older_slice_tells_its_locality_by_topology() {
     let topology = "topology: {topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: c}, addresses: [10.0.0.1]";
     for topology in [topology, &topology.replace("topology: {", "deprecatedTopology: {")] {

@@ -6,7 +6,7 @@
 use super::{
     Hosts,
     labelled::{Labelled, Labels, Workloads},
-    service::full_host,
+    service::{full_host, host_of},
 };
 use crate::config::{
     Kind, Resource, Spec,
@@ -180,7 +180,8 @@ impl Namespace {
 /// Returns the hosts that an object names, each once.
 fn hosts_of(resource: &Resource, domain: &str) -> Vec<Arc<str>> {
     let key = &resource.key;
-    let of_service = |name: &str| vec![full_host(name, &key.namespace, domain)];
+    // Whatever the name holds, it is one in the object's own namespace.
+    let of_service = |name: &str| vec![host_of(name, &key.namespace, domain)];
     match (&resource.spec, resource.kind) {
         (Spec::Service(_), _) | (Spec::Endpoints(_), Kind::Endpoints) => of_service(&key.name),
         (Spec::Endpoints(_), _) => {

@@ -90,5 +90,11 @@ impl Service {
 pub fn full_host(host: &str, namespace: &str, domain: &str) -> Arc<str> {
     let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let short = !bare.contains(['.', '*', ':']);
-    if short { format!("{bare}.{namespace}.svc.{domain}").into() } else { bare.into() }
+    if short { host_of(&bare, namespace, domain) } else { bare.into() }
+}
+
+/// Returns the full host of the Service `name` in `namespace`.
+// spec: istio pilot/pkg/serviceregistry/kube/conversion.go ServiceHostname
+pub(super) fn host_of(name: &str, namespace: &str, domain: &str) -> Arc<str> {
+    format!("{name}.{namespace}.svc.{domain}").to_ascii_lowercase().into()
 }
