@@ -11,11 +11,13 @@ mod index;
 mod labelled;
 mod locality;
 mod service;
+mod visibility;
 
 pub use address::{Address, Place};
 pub use answers::Answers;
 pub use locality::{LOCALITY_LABEL, Locality};
 pub use service::{Instance, Port, Service, full_host};
+pub(crate) use visibility::is_exported;
 
 use crate::config::{Changes, Resource};
 use answers::Names;
@@ -25,6 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
 };
+use visibility::Visibility;
 
 /// Every service, by full host.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Registry {
     index: Index,
     answers: Answers,
     names: Names,
+    visibility: Visibility,
+    domain: Arc<str>,
 }
 
 /// Full hosts.
@@ -41,13 +46,20 @@ pub type Hosts = BTreeSet<Arc<str>>;
 impl Registry {
     /// Builds the registry from the objects among `resources` that describe services and their endpoints.
     ///
-    /// Objects with the same host are one service: the ports of the first one rule (a `Service` before a
-    /// `ServiceEntry`, the older before the younger), their endpoints are joined. That is how leases give endpoints to a
-    /// service that the configuration describes. The order of `resources` has no part in it.
+    /// Objects of one namespace with the same host are one service: the ports of the first one rule (a `Service` before
+    /// a `ServiceEntry`, the older before the younger), their endpoints are joined. That is how leases give endpoints to
+    /// a service that the configuration describes. Of several namespaces that describe a host, the one in which the name
+    /// is has it, else the one whose object rules. The order of `resources` has no part in it.
     pub fn build(resources: &[Arc<Resource>], domain: &str) -> Self {
         let mut registry = Self::default();
         registry.apply(&Changes { old: Vec::new(), new: resources.to_vec() }, domain);
         registry
+    }
+
+    /// Returns an empty registry of what is seen from `namespace`, which may have a service of its own where others have
+    /// one for everybody; `export_to` is that of services that have none.
+    pub(crate) fn seen_from(namespace: &str, export_to: &[String]) -> Self {
+        Self { visibility: Visibility::of(namespace, export_to), ..Self::default() }
     }
 
     /// Applies changes and returns the hosts whose service is not what it was. `domain` is the one it was built with.
@@ -62,6 +74,7 @@ impl Registry {
     /// ```
     pub fn apply(&mut self, changes: &Changes, domain: &str) -> Hosts {
         let mut touched = Hosts::new();
+        self.domain = domain.into();
         for gone in &changes.old {
             self.index.remove(gone, domain, &mut touched);
         }
@@ -121,9 +134,14 @@ impl Registry {
     fn make(&self, host: &Arc<str>) -> Option<Assembled> {
         let target = self.index.target(host).filter(|target| self.index.target(target).is_none());
         match target.and_then(|target| self.services.get(target)) {
-            Some(target) => assemble::alias(host, &self.index, target),
-            None => assemble::assemble(host, &self.index, &self.answers),
+            Some(target) => assemble::alias(host, &self.objects(host), target),
+            None => assemble::assemble(host, &self.objects(host), &self.index, &self.answers),
         }
+    }
+
+    /// Returns the objects that make the service of `host`, in the order in which they rule.
+    fn objects(&self, host: &str) -> Vec<&Arc<Resource>> {
+        self.visibility.choose(host, self.index.objects(host), &self.domain)
     }
 
     fn put(&mut self, host: &Arc<str>, made: Option<Assembled>) -> bool {

@@ -293,6 +293,60 @@ fn objects_of_one_host_are_one_service_and_the_first_rules_whatever_came_first()
 }
 
 #[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn a_service_is_that_of_one_namespace_and_who_calls_decides_of_which() {
+    let of = |namespace: &str, host: &str, address: &str, rest: &str| {
+        let spec = format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{{address: {address}}}]{rest}");
+        in_namespace(namespace, &entry("e", host, &spec))
+    };
+    let (private, everybodys, teams) = (", exportTo: ['.']", "", ", exportTo: [a]");
+    let service = in_namespace("bank", &service("{port: 80, name: http}"));
+    let hidden = service.replace("name: reviews", "name: reviews, annotations: {networking.istio.io/exportTo: .}");
+    let in_bank = "reviews.bank.svc.cluster.local";
+    for (objects, namespace, host, dialled) in [
+        // Whose name it is has it, whoever else says so.
+        (vec![of("evil", in_bank, "10.6.6.6", private), of("bank", in_bank, "10.0.0.1", "")], "shop", in_bank, &["10.0.0.1:80"][..]),
+        (vec![of("evil", in_bank, "10.6.6.6", everybodys), of("bank", in_bank, "10.0.0.1", "")], "shop", in_bank, &["10.0.0.1:80"]),
+        (vec![of("evil", in_bank, "10.6.6.6", private), of("bank", in_bank, "10.0.0.1", "")], "evil", in_bank, &["10.0.0.1:80"]),
+        (vec![of("evil", in_bank, "10.6.6.6", private), service], "shop", in_bank, &[]),
+        (vec![of("evil", in_bank, "10.6.6.6", private)], "shop", in_bank, &[]),
+        // Each team has its own.
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "a", "x.com", &["10.0.0.1:80"]),
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "b", "x.com", &["10.0.0.2:80"]),
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "shop", "x.com", &[]),
+        // Who describes the service decides who sees it, and an entry that says less is seen by fewer.
+        (vec![of("bank", in_bank, "10.0.0.1", ""), hidden.clone()], "shop", in_bank, &[]),
+        (vec![of("bank", in_bank, "10.0.0.1", ""), hidden], "bank", in_bank, &["10.0.0.1:80"]),
+        (vec![of("bank", in_bank, "10.0.0.1", ""), of("bank", in_bank, "10.0.0.2", private).replace("name: e", "name: f")], "shop", in_bank, &["10.0.0.1:80"]),
+        // One's own, then what is given to one, then everybody's.
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("a", "x.com", "10.0.0.2", private), of("1", "x.com", "10.0.0.3", teams)], "a", "x.com", &["10.0.0.2:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", teams)], "a", "x.com", &["10.0.0.3:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", teams)], "b", "x.com", &["10.0.0.1:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", everybodys)], "1", "x.com", &["10.0.0.1:80"]),
+    ] {
+        let resources = loaded(&objects.iter().collect::<Vec<_>>());
+        let mut compiler = Compiler::new(viewer(namespace));
+        let snapshot = compiler.compile("1", &resources, &settings(), &States::default()).0;
+        let cluster = snapshot.clusters().find(|cluster| &*cluster.host == host);
+        let endpoints = cluster.iter().flat_map(|cluster| cluster.endpoints.as_slice());
+        let addresses: Vec<_> = endpoints.map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!(addresses, dialled, "{namespace}: {objects:#?}");
+    }
+}
+
+#[test]
+fn endpoints_that_say_nothing_of_who_sees_them_go_with_their_service() {
+    let public = service("{port: 80, name: http}")
+        .replace("name: reviews", "name: reviews, annotations: {networking.istio.io/exportTo: '*'}");
+    let lease = "resolution: STATIC, location: MESH_INTERNAL, endpoints: [{address: 10.0.0.1}]";
+    let objects = loaded(&[&public, &entry("lease", SERVICE, lease)]);
+    let mut settings = settings();
+    settings.service_export_to = vec![".".to_owned()];
+    let snapshot = Compiler::new(viewer("away")).compile("1", &objects, &settings, &States::default()).0;
+    assert_eq!(snapshot.clusters().next().unwrap().endpoints.as_slice().len(), 1);
+}
+
+#[test]
 fn a_service_says_by_annotation_who_sees_it_and_who_may_run_it() {
     let annotations = "annotations: {networking.istio.io/exportTo: '., edge', alpha.istio.io/kubernetes-serviceaccounts: 'a,b', alpha.istio.io/canonical-serviceaccounts: 'spiffe://x/y'}";
     let service = service("{port: 80}").replace("name: reviews", &format!("name: reviews, {annotations}"));
@@ -562,13 +616,16 @@ fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() 
     let mut settings = settings();
     settings.allow_any = false;
     assert_eq!(dialled(&compiler.compile("2", &objects, &settings, &states).0).len(), 2);
-    let viewer = Viewer { namespace: "away".to_owned(), service: None, labels: BTreeMap::new() };
-    let mut compiler = compiler.for_viewer(&viewer);
+    let mut compiler = compiler.for_viewer(&viewer("away"));
     assert_eq!(dialled(&compiler.compile("3", &objects, &settings, &states).0).len(), 2);
 }
 
 fn compiler() -> Compiler {
-    Compiler::new(Viewer { namespace: "shop".to_owned(), service: None, labels: BTreeMap::new() })
+    Compiler::new(viewer("shop"))
+}
+
+fn viewer(namespace: &str) -> Viewer {
+    Viewer { namespace: namespace.to_owned(), service: None, labels: BTreeMap::new() }
 }
 
 fn settings() -> MeshSettings {

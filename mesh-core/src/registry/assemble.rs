@@ -5,6 +5,7 @@ use super::{
     Answers, Instance, Locality, Place, Port, Service,
     index::{Index, labels_of, selector_of},
     labelled::Labels,
+    visibility::{export_to, listed},
 };
 use crate::config::{
     Kind, Resource, Spec,
@@ -26,9 +27,13 @@ pub(super) struct Assembled {
     pub(super) names: Vec<Arc<str>>,
 }
 
-/// Returns the service of `host`; `None` if no object describes one.
-pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Option<Assembled> {
-    let objects = index.objects(host);
+/// Returns the service of `host` that `objects` make, in the order in which they rule; `None` if none describes one.
+pub(super) fn assemble(
+    host: &Arc<str>,
+    objects: &[&Arc<Resource>],
+    index: &Index,
+    answers: &Answers,
+) -> Option<Assembled> {
     let mut described = objects.iter().filter_map(|object| describe(host, object));
     let mut service = described.next()?;
     described.for_each(|other| service.join(other));
@@ -46,10 +51,10 @@ pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Opt
     Some(Assembled { service, names })
 }
 
-/// Returns the service of `host`, which only is another name for `target`.
+/// Returns the service of `host`, which `objects` make and which only is another name for `target`.
 // spec: istio pilot/pkg/model/push_context.go: an ExternalName Service is an alias of the service it names
-pub(super) fn alias(host: &Arc<str>, index: &Index, target: &Service) -> Option<Assembled> {
-    let own = index.objects(host).iter().find_map(|object| describe(host, object))?;
+pub(super) fn alias(host: &Arc<str>, objects: &[&Arc<Resource>], target: &Service) -> Option<Assembled> {
+    let own = objects.iter().find_map(|object| describe(host, object))?;
     let Service { host, namespace, addresses, export_to, .. } = own;
     let service = Service { host, namespace, addresses, export_to, ..target.clone() };
     Some(Assembled { service, names: Vec::new() })
@@ -65,10 +70,6 @@ fn describe(host: &Arc<str>, object: &Resource) -> Option<Service> {
 }
 
 fn describe_service(host: &Arc<str>, object: &Resource, service: &istio::Service) -> Service {
-    let annotation = |name: &str| {
-        let parts = object.meta.annotations.get(name).map_or("", String::as_str).split(',');
-        parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
     let (location, resolution) = match service.external_name {
         Some(_) => (EntryLocation::MeshExternal, Resolution::Dns),
         None => (EntryLocation::MeshInternal, Resolution::Static),
@@ -81,9 +82,9 @@ fn describe_service(host: &Arc<str>, object: &Resource, service: &istio::Service
         instances: Vec::new(),
         location,
         resolution,
-        subject_alt_names: annotation("alpha.istio.io/canonical-serviceaccounts"),
-        service_accounts: annotation("alpha.istio.io/kubernetes-serviceaccounts"),
-        export_to: annotation("networking.istio.io/exportTo"),
+        subject_alt_names: listed(object, "alpha.istio.io/canonical-serviceaccounts"),
+        service_accounts: listed(object, "alpha.istio.io/kubernetes-serviceaccounts"),
+        export_to: export_to(object).unwrap_or_default().into_owned(),
     }
 }
 
@@ -140,7 +141,7 @@ struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    fn add_service(&mut self, object: &Arc<Resource>, service: &istio::Service, objects: &[Arc<Resource>]) {
+    fn add_service(&mut self, object: &Arc<Resource>, service: &istio::Service, objects: &[&Arc<Resource>]) {
         if let Some(name) = &service.external_name {
             let ports = self.listening(|port| Some(port.number));
             return self.add_named(Instance::at(Place::new(name), ports, object), Resolution::Dns);
@@ -372,7 +373,7 @@ fn remove_repeated(instances: &mut Vec<Instance>) {
 }
 
 /// Returns the lists of a service's endpoints. Kubernetes keeps both kinds: slices are the ones without a bound.
-fn endpoint_lists(objects: &[Arc<Resource>]) -> Vec<&EndpointList> {
+fn endpoint_lists<'a>(objects: &[&'a Arc<Resource>]) -> Vec<&'a EndpointList> {
     let of_kind = |kind| {
         let of_kind = objects.iter().filter(move |object| object.kind == kind);
         let lists = of_kind.filter_map(|object| match &object.spec {
