@@ -10,12 +10,14 @@ mod assemble;
 mod index;
 mod labelled;
 mod locality;
+mod repeated;
 mod service;
 mod visibility;
 
 pub use address::{Address, Place};
 pub use answers::Answers;
 pub use locality::{LOCALITY_LABEL, Locality};
+pub(crate) use service::TLS_MODE_LABEL;
 pub use service::{Instance, Port, Service, full_host};
 pub(crate) use visibility::is_exported;
 

@@ -335,6 +335,48 @@ fn a_service_is_that_of_one_namespace_and_who_calls_decides_of_which() {
 }
 
 #[test]
+fn of_two_that_tell_of_one_address_the_one_that_proves_who_it_is_is_believed() {
+    let lease = entry(
+        "lease",
+        SERVICE,
+        &format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{LEASED}]"),
+    );
+    let ports = "{port: 80, name: http, targetPort: 80}, {port: 81, name: admin, targetPort: 81}";
+    let selecting = selecting_service("app: a, version: v1", ports);
+    let pod = pod("one", "10.0.0.1", "app: a, version: v1, topology.kubernetes.io/region: eu", "");
+    let slice = slice("s", "endpoints: [{addresses: [10.0.0.1, 10.0.0.2]}], ports: [{port: 80, name: http}]");
+    for objects in [
+        vec![&selecting, &pod, &lease],
+        vec![&selecting, &pod, &slice, &lease],
+        vec![&service(ports), &slice, &lease],
+    ] {
+        let mesh = Registry::build(&loaded(&objects), DOMAIN);
+        let one = instance(&mesh, SERVICE, "10.0.0.1");
+        assert_eq!(addresses(&mesh, SERVICE).iter().filter(|at| *at == "10.0.0.1:80").count(), 1);
+        assert_eq!(
+            (&*one.labels["security.istio.io/tlsMode"], one.service_account.as_deref()),
+            ("istio", Some("reviews"))
+        );
+        assert_eq!(one.weight, 7);
+        if objects.contains(&&pod) {
+            assert_eq!(
+                (&*one.labels["version"], &*one.locality.region),
+                ("v1", "eu"),
+                "a Pod tells the rest"
+            );
+        }
+        // At a port that only one of them knows, it is as that one says.
+        let service = mesh.get(SERVICE).unwrap();
+        let at = |instance| service.address(instance, &service.ports[1]).map(|at| at.to_string());
+        let admin: Vec<_> = service.instances.iter().filter_map(at).collect();
+        assert_eq!(admin, ["10.0.0.1:81"]);
+    }
+}
+
+const LEASED: &str =
+    "{address: 10.0.0.1, serviceAccount: reviews, weight: 7, labels: {security.istio.io/tlsMode: istio}}";
+
+#[test]
 fn endpoints_that_say_nothing_of_who_sees_them_go_with_their_service() {
     let public = service("{port: 80, name: http}")
         .replace("name: reviews", "name: reviews, annotations: {networking.istio.io/exportTo: '*'}");

@@ -5,6 +5,7 @@ use super::{
     Answers, Instance, Locality, Place, Port, Service,
     index::{Index, labels_of, selector_of},
     labelled::Labels,
+    repeated,
     visibility::{export_to, listed},
 };
 use crate::config::{
@@ -15,7 +16,7 @@ use crate::config::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -47,7 +48,7 @@ pub(super) fn assemble(
         }
     }
     let Assembly { mut service, names, .. } = assembly;
-    remove_repeated(&mut service.instances);
+    repeated::unite(&mut service.instances);
     Some(Assembled { service, names })
 }
 
@@ -355,20 +356,6 @@ fn pod(workload: &Resource) -> Option<&Pod> {
     match &workload.spec {
         Spec::Pod(pod) => Some(pod),
         _ => None,
-    }
-}
-
-/// The same address is one endpoint, whoever says so first.
-// spec: envoy source/common/upstream/upstream_impl.cc updateDynamicHostList
-fn remove_repeated(instances: &mut Vec<Instance>) {
-    let address = |at: &usize| instances.get(*at).map(|it| (&it.place, &it.ports));
-    let mut order: Vec<_> = (0..instances.len()).collect();
-    order.sort_by(|a, b| address(a).cmp(&address(b)));
-    let repeated = order.windows(2).filter(|pair| matches!(pair, [a, b] if address(a) == address(b)));
-    let repeated: HashSet<_> = repeated.filter_map(|pair| pair.last().copied()).collect();
-    if !repeated.is_empty() {
-        let mut at = 0..;
-        instances.retain(|_| at.next().is_none_or(|at| !repeated.contains(&at)));
     }
 }
 

@@ -62,6 +62,13 @@ pub struct Instance {
     pub service_account: Option<String>,
 }
 
+impl Instance {
+    /// Returns whether it says that it speaks the mutual TLS of the mesh.
+    pub(crate) fn is_meshed(&self) -> bool {
+        self.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio")
+    }
+}
+
 impl Port {
     /// Returns the target port, or the port itself where that is a name.
     pub(crate) fn target_number(&self) -> u16 {
@@ -98,3 +105,7 @@ pub fn full_host(host: &str, namespace: &str, domain: &str) -> Arc<str> {
 pub(super) fn host_of(name: &str, namespace: &str, domain: &str) -> Arc<str> {
     format!("{name}.{namespace}.svc.{domain}").to_ascii_lowercase().into()
 }
+
+/// The label of a workload that speaks mutual TLS.
+// spec: istio pkg/model SecurityTLSModeLabelName
+pub(crate) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

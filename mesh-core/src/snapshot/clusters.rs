@@ -342,7 +342,6 @@ impl<'a, 's> Clusters<'a, 's> {
         instance: &Instance,
         address: &crate::registry::Address,
     ) -> bool {
-        let meshed = instance.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio");
         let target = Target {
             namespace: &instance.namespace,
             service: &plan.service.host,
@@ -350,7 +349,7 @@ impl<'a, 's> Clusters<'a, 's> {
             port: address.port(),
             service_port: Some(plan.port.number),
         };
-        meshed
+        instance.is_meshed()
             && self.view.settings.auto_mtls
             && plan.service.location == EntryLocation::MeshInternal
             && mutual_tls::mode(&self.view, &target) != MtlsMode::Disable
@@ -501,6 +500,3 @@ impl Plan<'_> {
 /// Names the authorities of the system, as their absence does.
 // spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings.ca_certificates
 const SYSTEM: &str = "system";
-
-// spec: istio pkg/model SecurityTLSModeLabelName
-pub(super) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

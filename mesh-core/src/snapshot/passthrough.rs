@@ -1,7 +1,6 @@
 //! A host that is dialled as it is named, past the endpoints that are known of it: `simple: PASSTHROUGH`.
 
-use super::clusters::TLS_MODE_LABEL;
-use crate::registry::{Instance, Locality, Place, Service};
+use crate::registry::{Instance, Locality, Place, Service, TLS_MODE_LABEL};
 use std::sync::Arc;
 
 /// Returns `service` itself as its one instance, or `None` if its name is a pattern.
@@ -11,9 +10,7 @@ use std::sync::Arc;
 // spec: istio pilot/pkg/networking/core/cluster_tls.go applyUpstreamTLSSettings, for ORIGINAL_DST clusters
 pub(super) fn itself(service: &Service) -> Option<Instance> {
     let known = &service.instances;
-    let is_meshed =
-        |instance: &Instance| instance.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio");
-    let meshed = known.is_empty() || known.iter().any(is_meshed);
+    let meshed = known.is_empty() || known.iter().any(Instance::is_meshed);
     let label = meshed.then(|| (TLS_MODE_LABEL.to_owned(), "istio".to_owned()));
     let account = known.first().and_then(|first| first.service_account.clone());
     let shared = known.iter().all(|instance| instance.service_account == account);
