@@ -17,19 +17,19 @@ mod visibility;
 pub use address::{Address, Place};
 pub use answers::Answers;
 pub use locality::{LOCALITY_LABEL, Locality};
-pub(crate) use service::TLS_MODE_LABEL;
 pub use service::{Instance, Port, Service, full_host};
+pub(crate) use service::{TLS_MODE_LABEL, is_mesh_name};
 pub(crate) use visibility::is_exported;
 
 use crate::config::{Changes, Resource};
 use answers::Names;
-use assemble::Assembled;
-use index::Index;
+use assemble::{Assembled, Known};
+use index::{Index, external_name};
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
 };
-use visibility::Visibility;
+use visibility::{Visibility, export_to};
 
 /// Every service, by full host.
 #[derive(Clone, Debug, Default)]
@@ -118,11 +118,9 @@ impl Registry {
 
     /// Makes the services of `touched` hosts anew, and returns which of them are not what they were.
     fn renew(&mut self, touched: Hosts) -> Hosts {
-        let followers = touched.iter().flat_map(|host| self.index.aliases(host)).cloned();
-        let all: Hosts = followers.chain(touched.iter().cloned()).collect();
         // What stands for another service is a copy of it.
         let (aliases, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|host| self.index.target(host).is_some());
+            self.with_followers(touched).into_iter().partition(|host| self.target(host).is_some());
         let mut changed = Hosts::new();
         for host in others.into_iter().chain(aliases) {
             let made = self.make(&host);
@@ -133,12 +131,51 @@ impl Registry {
         changed
     }
 
-    fn make(&self, host: &Arc<str>) -> Option<Assembled> {
-        let target = self.index.target(host).filter(|target| self.index.target(target).is_none());
-        match target.and_then(|target| self.services.get(target)) {
-            Some(target) => assemble::alias(host, &self.objects(host), target),
-            None => assemble::assemble(host, &self.objects(host), &self.index, &self.answers),
+    /// Returns `hosts` and those that stand for one of them, however many names lie between.
+    fn with_followers(&self, hosts: Hosts) -> Hosts {
+        let mut followed: Vec<_> = hosts.iter().cloned().collect();
+        let mut all = hosts;
+        while let Some(host) = followed.pop() {
+            let new: Vec<_> =
+                self.index.aliases(&host).filter(|alias| !all.contains(*alias)).cloned().collect();
+            all.extend(new.iter().cloned());
+            followed.extend(new);
         }
+        all
+    }
+
+    fn make(&self, host: &Arc<str>) -> Option<Assembled> {
+        match self.target(host).and_then(|target| self.services.get(target)) {
+            Some(target) => assemble::alias(host, &self.objects(host), target),
+            None => {
+                let known = Known { index: &self.index, answers: &self.answers, domain: &self.domain };
+                assemble::assemble(host, &self.objects(host), known)
+            }
+        }
+    }
+
+    /// Returns the host that `host` stands for in the end, if it only is another name for one that objects name.
+    // spec: istio pilot/pkg/model/push_context.go resolveServiceAliases: what goes round in a circle stands for nothing
+    fn target(&self, host: &str) -> Option<&str> {
+        let mut target = self.next(host)?;
+        for _ in 0..NAMES_MAX {
+            match self.next(target) {
+                Some(next) => target = next,
+                None => return Some(target),
+            }
+        }
+        None
+    }
+
+    /// Returns the host that `host` is another name for, if objects name that one.
+    fn next(&self, host: &str) -> Option<&str> {
+        if self.index.objects(host).iter().all(|object| external_name(object).is_none()) {
+            return None;
+        }
+        let objects = self.objects(host);
+        let mut describing = objects.iter().filter(|object| export_to(object).is_some());
+        let (Some(only), None) = (describing.next(), describing.next()) else { return None };
+        external_name(only).filter(|name| !self.index.objects(name).is_empty())
     }
 
     /// Returns the objects that make the service of `host`, in the order in which they rule.
@@ -169,3 +206,7 @@ impl Registry {
         }
     }
 }
+
+/// How many names may lie between a name and what it stands for: more than anybody means to write, and a bound for
+/// those that go round in a circle.
+const NAMES_MAX: usize = 16;

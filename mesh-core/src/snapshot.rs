@@ -50,6 +50,7 @@ use crate::{
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
+    registry::is_mesh_name,
     retry::{Budget, RetryBudget, RetryPolicy},
     route::{Authority, Chance, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
@@ -152,8 +153,8 @@ pub struct Snapshot {
     hosts: HostTable,
     clusters: ClusterTable,
     allow_any: bool,
-    /// How the names end that only the mesh can give a meaning: `.svc.cluster.local`.
-    mesh_suffix: String,
+    /// How the hosts of services end: `cluster.local`.
+    domain: String,
     inbound: Inbound,
 }
 
@@ -310,7 +311,7 @@ impl Snapshot {
             hosts: HostTable::default(),
             clusters: ClusterTable::default(),
             allow_any: false,
-            mesh_suffix: String::new(),
+            domain: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
         }
     }
@@ -331,11 +332,9 @@ impl Snapshot {
 
     /// Returns whether `authority` names a service of the mesh, known or not.
     ///
-    /// Such a name is never passed through: what is called with mutual TLS while it is known must not be called in
-    /// plaintext, at whatever address a resolver finds for it, while it is not.
+    /// Such a name is never passed through.
     fn is_mesh_name(&self, authority: &str) -> bool {
-        Authority::parse(authority)
-            .is_some_and(|name| name.host.ends_with(&self.mesh_suffix) || name.host.ends_with(".svc"))
+        Authority::parse(authority).is_some_and(|name| is_mesh_name(&name.host, &self.domain))
     }
 
     /// Returns the virtual host that answers for `head`, and the service port that is meant.

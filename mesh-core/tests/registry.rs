@@ -174,8 +174,50 @@ fn a_service_that_is_another_name_has_the_endpoints_behind_that_name() {
     let inside = mesh(&inside.map(String::as_str));
     assert_eq!(addresses(&inside, SERVICE), ["10.0.0.1:8080"]);
     assert_eq!(inside.names().count(), 0);
-    let circle = mesh(&[&external("reviews.shop.svc.cluster.local")]);
-    assert_eq!(addresses(&circle, SERVICE), ["reviews.shop.svc.cluster.local:443"]);
+}
+
+#[test]
+fn a_name_for_a_service_of_the_mesh_leads_there_or_nowhere_however_many_names_lie_between() {
+    let name = |name: &str, target: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 80}}]}}}}"
+        )
+    };
+    let known = [
+        service("{port: 80}").replace("name: reviews", "name: c"),
+        slice("s", "endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 80}]")
+            .replace("name: reviews", "name: c"),
+    ];
+    let beside = "resolution: STATIC, endpoints: [{address: 10.0.0.9}]";
+    let (b, c) = ("b.shop.svc.cluster.local", "c.shop.svc.cluster.local");
+    for (names, there, gone) in [
+        (vec![name("reviews", c)], &["10.0.0.1:80"][..], &[][..]),
+        (vec![name("reviews", "C.shop.svc.Cluster.local.")], &["10.0.0.1:80"], &[]),
+        (vec![name("reviews", b), name("b", c)], &["10.0.0.1:80"], &[]),
+        (
+            vec![name("reviews", b), name("b", "d.shop.svc.cluster.local"), name("d", c)],
+            &["10.0.0.1:80"],
+            &[],
+        ),
+        (
+            vec![name("reviews", b), name("b", "api.example.com")],
+            &["api.example.com:80"],
+            &["api.example.com:80"],
+        ),
+        (vec![name("reviews", SERVICE)], &[], &[]),
+        (vec![name("reviews", b), name("b", SERVICE)], &[], &[]),
+        (vec![name("reviews", "c.shop.svc")], &[], &[]),
+        (vec![name("reviews", b)], &[], &[]),
+        (vec![name("reviews", c), entry("beside", SERVICE, beside)], &["10.0.0.9:80"], &["10.0.0.9:80"]),
+    ] {
+        let of = |objects: &[String]| {
+            let registry = Registry::build(&loaded(&objects.iter().collect::<Vec<_>>()), DOMAIN);
+            assert!(registry.names().all(|name| &**name == "api.example.com"), "{objects:?}");
+            addresses(&registry, SERVICE)
+        };
+        assert_eq!(of(&names), gone, "{names:#?}");
+        assert_eq!(of(&[&names[..], &known].concat()), there, "{names:#?}");
+    }
 }
 
 #[test]
@@ -528,7 +570,15 @@ fn some_object(dice: &mut Seeded) -> String {
             one_of(dice, &["{port: 80, name: http}", "{port: 81, name: b, targetPort: http}"]),
         ),
         2 => {
-            let target = one_of(dice, &["a.shop.svc.cluster.local", "b.shop.svc.cluster.local", "x.com"]);
+            let target = one_of(
+                dice,
+                &[
+                    "a.shop.svc.cluster.local",
+                    "B.shop.svc.cluster.local.",
+                    "c.away.svc.cluster.local",
+                    "x.com",
+                ],
+            );
             format!(
                 "{{apiVersion: v1, kind: Service, metadata: {{name: reviews}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 80}}]}}}}"
             )

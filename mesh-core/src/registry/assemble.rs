@@ -3,9 +3,10 @@
 
 use super::{
     Answers, Instance, Locality, Place, Port, Service,
-    index::{Index, labels_of, selector_of},
+    index::{Index, external_name, labels_of, selector_of},
     labelled::Labels,
     repeated,
+    service::is_mesh_name,
     visibility::{export_to, listed},
 };
 use crate::config::{
@@ -28,17 +29,20 @@ pub(super) struct Assembled {
     pub(super) names: Vec<Arc<str>>,
 }
 
+/// What a service is made of, beside the objects that name its host.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) index: &'a Index,
+    pub(super) answers: &'a Answers,
+    pub(super) domain: &'a str,
+}
+
 /// Returns the service of `host` that `objects` make, in the order in which they rule; `None` if none describes one.
-pub(super) fn assemble(
-    host: &Arc<str>,
-    objects: &[&Arc<Resource>],
-    index: &Index,
-    answers: &Answers,
-) -> Option<Assembled> {
+pub(super) fn assemble(host: &Arc<str>, objects: &[&Arc<Resource>], known: Known<'_>) -> Option<Assembled> {
     let mut described = objects.iter().filter_map(|object| describe(host, object));
     let mut service = described.next()?;
     described.for_each(|other| service.join(other));
-    let mut assembly = Assembly { service, index, answers, names: Vec::new(), last: Arc::default() };
+    let mut assembly = Assembly { service, known, names: Vec::new(), last: Arc::default() };
     for object in objects {
         match &object.spec {
             Spec::Service(service) => assembly.add_service(object, service, objects),
@@ -134,8 +138,7 @@ impl Service {
 /// A service that is being given its instances.
 struct Assembly<'a> {
     service: Service,
-    index: &'a Index,
-    answers: &'a Answers,
+    known: Known<'a>,
     names: Vec<Arc<str>>,
     /// Where the last instance listens: the next one mostly listens alike.
     last: Arc<[Option<u16>]>,
@@ -143,11 +146,15 @@ struct Assembly<'a> {
 
 impl Assembly<'_> {
     fn add_service(&mut self, object: &Arc<Resource>, service: &istio::Service, objects: &[&Arc<Resource>]) {
-        if let Some(name) = &service.external_name {
-            let ports = self.listening(|port| Some(port.number));
-            return self.add_named(Instance::at(Place::new(name), ports, object), Resolution::Dns);
+        if let Some(name) = external_name(object) {
+            // Whoever answers to it outside is not the service that is meant, and would be called in plaintext.
+            if !is_mesh_name(name, self.known.domain) {
+                let ports = self.listening(|port| Some(port.number));
+                self.add_named(Instance::at(Place::new(name), ports, object), Resolution::Dns);
+            }
+            return;
         }
-        let index = self.index;
+        let index = self.known.index;
         let selector = selector_of(object);
         let selected = selector.map_or_else(Vec::new, |labels| index.selected(&object.key.namespace, labels));
         let pods: Vec<_> = selected.iter().filter_map(|workload| pod(workload)).collect();
@@ -215,7 +222,7 @@ impl Assembly<'_> {
     }
 
     fn add_selected(&mut self, object: &Resource, resolution: Resolution, labels: &Labels) {
-        let index = self.index;
+        let index = self.known.index;
         for workload in index.selected(&object.key.namespace, labels) {
             match &workload.spec {
                 Spec::Pod(pod) if pod.ready => {
@@ -261,7 +268,7 @@ impl Assembly<'_> {
             return self.push(instance);
         };
         self.names.push(Arc::clone(name));
-        let Some(answer) = self.answers.get(name) else { return self.push(instance) };
+        let Some(answer) = self.known.answers.get(name) else { return self.push(instance) };
         let mut addresses = answer.to_vec();
         if resolution == Resolution::DnsRoundRobin {
             addresses.truncate(1);

@@ -99,14 +99,6 @@ impl Index {
         self.aliases.get(host).into_iter().flatten()
     }
 
-    /// Returns the host that `host` stands for, if it only is another name.
-    pub(super) fn target(&self, host: &str) -> Option<&str> {
-        match self.objects(host) {
-            [only] => external_name(only),
-            _ => None,
-        }
-    }
-
     /// Returns the Pods and WorkloadEntries of `namespace` that carry every label of `selector`, in the order of keys.
     pub(super) fn selected(&self, namespace: &str, selector: &Labels) -> Vec<&Arc<Resource>> {
         let near = self.namespaces.get(namespace).into_iter().flat_map(|it| it.workloads.near(selector));
@@ -225,7 +217,8 @@ pub(super) fn selector_of(resource: &Arc<Resource>) -> Option<&Labels> {
     }
 }
 
-fn external_name(resource: &Arc<Resource>) -> Option<&str> {
+/// Returns the name that an object says its host only is another one for.
+pub(super) fn external_name(resource: &Resource) -> Option<&str> {
     match &resource.spec {
         Spec::Service(service) => {
             service.external_name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name))

@@ -106,6 +106,15 @@ pub(super) fn host_of(name: &str, namespace: &str, domain: &str) -> Arc<str> {
     format!("{name}.{namespace}.svc.{domain}").to_ascii_lowercase().into()
 }
 
+/// Returns whether `host`, in lower case, is a name that only the mesh can give a meaning, known or not.
+///
+/// What is called with mutual TLS while it is known must not be called in plaintext, at whatever address a resolver finds
+/// for it, while it is not.
+pub(crate) fn is_mesh_name(host: &str, domain: &str) -> bool {
+    let rest = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).unwrap_or(host);
+    rest.ends_with(".svc")
+}
+
 /// The label of a workload that speaks mutual TLS.
 // spec: istio pkg/model SecurityTLSModeLabelName
 pub(crate) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

@@ -253,7 +253,7 @@ impl Compiled {
             hosts: self.hosts.clone(),
             clusters: self.clusters.table.clone(),
             allow_any: self.index.scope.allow_any().unwrap_or(self.settings.allow_any),
-            mesh_suffix: format!(".svc.{}", self.settings.domain),
+            domain: self.settings.domain.clone(),
             inbound: self.inbound.clone(),
         }
     }
