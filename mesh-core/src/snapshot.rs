@@ -323,10 +323,14 @@ impl Snapshot {
 
     /// Returns where `head` goes.
     pub fn route<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
-        match self.virtual_host(head) {
+        let decision = match self.virtual_host(head) {
             Some((host, _)) => host.decide(head, dice),
-            None if self.allow_any && !self.is_mesh_name(head.authority) => Decision::Passthrough,
+            None if self.allow_any => Decision::Passthrough,
             None => Decision::Blocked,
+        };
+        match decision {
+            Decision::Passthrough if self.is_mesh_name(head.authority) => Decision::Blocked,
+            decision => decision,
         }
     }
 

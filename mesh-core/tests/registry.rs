@@ -9,7 +9,7 @@ use mesh_core::{
     health::States,
     identity::PeerRule,
     registry::{Answers, Instance, Locality, Registry, Service},
-    route::Head,
+    route::{Decision, Head},
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
@@ -487,6 +487,43 @@ fn answers_stand_for_endpoints_with_their_labels_and_once_each() {
 fn a_wildcard_is_no_name_to_resolve() {
     let mesh = mesh(&[&entry("e", "'*.example.com'", "resolution: NONE")]);
     assert_eq!((mesh.names().count(), addresses(&mesh, "*.example.com").len()), (0, 0));
+}
+
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn a_wildcard_that_resolves_nothing_lets_calls_pass_to_the_host_they_name() {
+    let wildcard = entry("e", "'*.x.com'", "resolution: NONE");
+    let tls = wildcard.replace("ports: [{number: 80, name: http, protocol: HTTP}]", "ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]");
+    let rule = |mode: &str| format!("{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: r}}, spec: {{host: '*.x.com', trafficPolicy: {{tls: {{mode: {mode}}}}}}}}}");
+    let routed = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v}, spec: {hosts: ['*.x.com'], http: [{route: [{destination: {host: '*.x.com'}}]}]}}".to_owned();
+    let inside = wildcard.replace("NONE", "NONE, location: MESH_INTERNAL");
+    let meshed = entry("e", "'*.shop.svc.cluster.local'", "resolution: NONE");
+    let everything = entry("e", "'*.local'", "resolution: NONE");
+    for (objects, url, passes) in [
+        (vec![&wildcard], "http://a.x.com", true),
+        (vec![&wildcard], "http://a.b.x.com:80", true),
+        (vec![&wildcard], "http://a.x.com:81", false),
+        (vec![&wildcard], "http://x.com", false),
+        (vec![&wildcard, &rule("DISABLE")], "http://a.x.com", true),
+        // What a rule, a port or a name demands is not done by whoever passes it on.
+        (vec![&wildcard, &rule("ISTIO_MUTUAL")], "http://a.x.com", false),
+        (vec![&wildcard, &rule("SIMPLE")], "http://a.x.com", false),
+        (vec![&tls], "https://a.x.com", true),
+        (vec![&tls], "http://a.x.com:443", false),
+        (vec![&tls, &rule("SIMPLE")], "https://a.x.com", false),
+        (vec![&wildcard, &routed], "http://a.x.com", false),
+        (vec![&inside], "http://a.x.com", false),
+        (vec![&meshed], "http://a.shop.svc.cluster.local", false),
+        (vec![&everything], "http://a.shop.svc.cluster.local", false),
+        (vec![&everything], "http://printer.local", true),
+    ] {
+        let mut settings = settings();
+        settings.allow_any = false;
+        let snapshot = compiler().compile("1", &loaded(&objects), &settings, &States::default()).0;
+        let (scheme, authority) = url.split_once("://").unwrap();
+        let decision = snapshot.route(&Head { scheme, ..head(authority) }, &mut Seeded::new(0));
+        assert_eq!(matches!(decision, Decision::Passthrough), passes, "{url}: {objects:#?}");
+    }
 }
 
 // ---- changes

@@ -5,7 +5,7 @@
 use super::{
     attached::{self, Attached},
     clusters::{ClusterStore, Clusters},
-    delegate, index,
+    delegate, index, passthrough,
     routes::Compiler,
     view::{Typed, View},
 };
@@ -110,7 +110,10 @@ fn of_service(
     match (routes, rule) {
         (Some(routes), _) => attached::virtual_host(&name, routes),
         (None, Some(rule)) => compiler.virtual_host(&name, rule),
-        (None, None) => compiler.service_itself(service, port),
+        (None, None) => {
+            let itself = compiler.service_itself(service, port);
+            passthrough::wildcard(&mut compiler, service, itself)
+        }
     }
 }
 
