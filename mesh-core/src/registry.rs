@@ -10,6 +10,7 @@ mod assemble;
 mod index;
 mod labelled;
 mod locality;
+mod placed;
 mod repeated;
 mod service;
 mod visibility;

@@ -113,6 +113,31 @@ fn listed_endpoints_stand_for_the_pods_and_the_pods_tell_who_they_are() {
 }
 
 #[test]
+fn a_pod_that_a_list_names_tells_who_it_is_though_nobody_selects_it() {
+    let list = slice("s", "endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 80}]");
+    let endpoints = "{apiVersion: v1, kind: Endpoints, metadata: {name: reviews}, subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 80}]}]}".to_owned();
+    let one = pod("one", "10.0.0.1", "security.istio.io/tlsMode: istio", "");
+    let done = pod("ended", "10.0.0.1", "app: b", "phase: Succeeded");
+    let foreign = in_namespace("away", &one);
+    for list in [list, endpoints] {
+        for service in [service("{port: 80}"), selecting_service("app: a", "{port: 80}")] {
+            let before = loaded(&[&service, &list, &done, &foreign]);
+            let mut registry = Registry::build(&before, DOMAIN);
+            let meshed = |registry: &Registry| {
+                instance(registry, SERVICE, "10.0.0.1").labels.contains_key("security.istio.io/tlsMode")
+            };
+            assert!(!meshed(&registry));
+            let come = Changes { old: Vec::new(), new: loaded(&[&one]) };
+            assert_eq!(registry.apply(&come, DOMAIN), [SERVICE.into()].into());
+            assert!(meshed(&registry), "the Pod may come after the list");
+            assert_eq!(instance(&registry, SERVICE, "10.0.0.1").service_account.as_deref(), Some("default"));
+            registry.apply(&Changes { old: come.new, new: Vec::new() }, DOMAIN);
+            assert!(!meshed(&registry), "and go before it");
+        }
+    }
+}
+
+#[test]
 fn slices_of_one_service_are_one_list_in_which_an_endpoint_may_move() {
     let of = |name: &str, ips: &str| {
         slice(name, &format!("endpoints: [{{addresses: [{ips}]}}], ports: [{{port: 80}}]"))

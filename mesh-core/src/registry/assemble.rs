@@ -3,7 +3,7 @@
 
 use super::{
     Answers, Instance, Locality, Place, Port, Service,
-    index::{Index, external_name, labels_of, selector_of},
+    index::{Index, external_name, labels_of, pod, selector_of},
     labelled::Labels,
     repeated,
     service::is_mesh_name,
@@ -175,7 +175,9 @@ impl Assembly<'_> {
         }
     }
 
-    /// Endpoints that Kubernetes lists. What a Pod is, beside its address, only the Pod tells.
+    /// Endpoints that Kubernetes lists. What a Pod is, beside its address, only the Pod tells, whether it is selected or
+    /// not.
+    // spec: istio pilot/pkg/serviceregistry/kube/controller/endpointslice.go: a Pod is looked up by its address
     fn add_listed(
         &mut self,
         object: &Resource,
@@ -183,13 +185,16 @@ impl Assembly<'_> {
         pods: &[&Pod],
         publish_not_ready: bool,
     ) {
+        let index = self.known.index;
         let by_ip: HashMap<IpAddr, &Pod> =
             pods.iter().flat_map(|pod| pod.ips.iter().map(|ip| (*ip, *pod))).collect();
         for subset in lists.iter().flat_map(|list| &list.subsets) {
             let ports = self.listening(|port| subset.ports.get(&port.name).copied());
             for address in subset.addresses.iter().filter(|address| address.ready || publish_not_ready) {
                 let bare = Instance::at(Place::Ip(address.ip), Arc::clone(&ports), object);
-                self.push(bare.listed(address, by_ip.get(&address.ip).copied()));
+                let selected = by_ip.get(&address.ip).copied();
+                let pod = selected.or_else(|| index.pod_at(&object.key.namespace, address.ip));
+                self.push(bare.listed(address, pod));
             }
         }
     }
@@ -356,13 +361,6 @@ impl Instance {
         let Locality { region, zone, subzone } = known.locality;
         let (region, zone) = (either(&address.region, region), either(&address.zone, zone));
         Self { locality: Locality { region, zone, subzone }, ..known }
-    }
-}
-
-fn pod(workload: &Resource) -> Option<&Pod> {
-    match &workload.spec {
-        Spec::Pod(pod) => Some(pod),
-        _ => None,
     }
 }
 
