@@ -24,7 +24,7 @@ pub(crate) use visibility::is_exported;
 
 use crate::config::{Changes, Resource};
 use answers::Names;
-use assemble::{Assembled, Known};
+use assemble::Known;
 use index::{Index, external_name};
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
@@ -32,7 +32,7 @@ use std::{
 };
 use visibility::{Visibility, export_to};
 
-/// Every service, by full host.
+/// Every service, by full host and the hosts that are other names for it.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     services: BTreeMap<Arc<str>, Arc<Service>>,
@@ -107,19 +107,24 @@ impl Registry {
         self.names.iter()
     }
 
-    /// Returns the service with this full host.
+    /// Returns the service with this full host; that of another host, if this is another name for it.
     pub fn get(&self, host: &str) -> Option<&Arc<Service>> {
         self.services.get(host)
     }
 
+    /// Returns every full host in order, those that are other names included.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.services.keys()
+    }
+
     /// Returns every service in the order of hosts.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+        self.services.iter().filter(|(host, service)| service.host == **host).map(|(_, service)| service)
     }
 
     /// Makes the services of `touched` hosts anew, and returns which of them are not what they were.
     fn renew(&mut self, touched: Hosts) -> Hosts {
-        // What stands for another service is a copy of it.
+        // What stands for another service is that one.
         let (aliases, others): (Vec<_>, Vec<_>) =
             self.with_followers(touched).into_iter().partition(|host| self.target(host).is_some());
         let mut changed = Hosts::new();
@@ -145,14 +150,13 @@ impl Registry {
         all
     }
 
-    fn make(&self, host: &Arc<str>) -> Option<Assembled> {
-        match self.target(host).and_then(|target| self.services.get(target)) {
-            Some(target) => assemble::alias(host, &self.objects(host), target),
-            None => {
-                let known = Known { index: &self.index, answers: &self.answers, domain: &self.domain };
-                assemble::assemble(host, &self.objects(host), known)
-            }
+    fn make(&self, host: &Arc<str>) -> Option<(Arc<Service>, Vec<Arc<str>>)> {
+        if let Some(target) = self.target(host).and_then(|target| self.services.get(target)) {
+            return Some((Arc::clone(target), Vec::new()));
         }
+        let known = Known { index: &self.index, answers: &self.answers, domain: &self.domain };
+        let made = assemble::assemble(host, &self.objects(host), known)?;
+        Some((Arc::new(made.service), made.names))
     }
 
     /// Returns the host that `host` stands for in the end, if it only is another name for one that objects name.
@@ -184,13 +188,13 @@ impl Registry {
         self.visibility.choose(host, self.index.objects(host), &self.domain)
     }
 
-    fn put(&mut self, host: &Arc<str>, made: Option<Assembled>) -> bool {
-        let (service, names) = made.map(|made| (made.service, made.names)).unzip();
+    fn put(&mut self, host: &Arc<str>, made: Option<(Arc<Service>, Vec<Arc<str>>)>) -> bool {
+        let (service, names) = made.unzip();
         self.names.set(host, names.unwrap_or_default());
         match (self.services.entry(Arc::clone(host)), service) {
             (btree_map::Entry::Vacant(_), None) => false,
             (btree_map::Entry::Vacant(place), Some(service)) => {
-                place.insert(Arc::new(service));
+                place.insert(service);
                 true
             }
             (btree_map::Entry::Occupied(known), None) => {
@@ -198,9 +202,9 @@ impl Registry {
                 true
             }
             (btree_map::Entry::Occupied(mut known), Some(service)) => {
-                let differs = **known.get() != service;
+                let differs = *known.get() != service;
                 if differs {
-                    known.insert(Arc::new(service));
+                    known.insert(service);
                 }
                 differs
             }

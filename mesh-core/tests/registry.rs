@@ -748,6 +748,59 @@ fn who_may_answer_is_whom_the_service_and_the_instance_name_together() {
 }
 
 #[test]
+fn another_name_for_a_service_has_its_routes_its_policy_and_its_accounts() {
+    let alias = "{apiVersion: v1, kind: Service, metadata: {name: old}, spec: {type: ExternalName, externalName: reviews.bank.svc.cluster.local, ports: [{port: 80}]}}".to_owned();
+    let annotated = "name: reviews, annotations: {alpha.istio.io/kubernetes-serviceaccounts: allowed}";
+    let bank = |object: &str| in_namespace("bank", object);
+    let service = bank(&service("{port: 80, name: http}"))
+        .replace("name: reviews", annotated)
+        .replace("clusterIP: None", "clusterIP: 10.9.9.9");
+    let endpoint =
+        "endpoints: [{address: 10.0.0.1, labels: {version: v1, security.istio.io/tlsMode: istio}}]";
+    let lease = format!("resolution: STATIC, location: MESH_INTERNAL, {endpoint}");
+    let lease = bank(&entry("lease", "reviews.bank.svc.cluster.local", &lease));
+    let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: r}, spec: {host: reviews, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}, subsets: [{name: v1, labels: {version: v1}}]}}";
+    let routes = |host: &str, name: &str, to: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}}}, spec: {{hosts: [{host}], http: [{{name: {name}, route: [{{destination: {{host: {to}}}}}]}}]}}}}"
+        )
+    };
+    let (rule, real) = (bank(rule), bank(&routes("reviews", "real", "reviews")));
+    let own = routes("old", "own", "old, subset: v1");
+    let (mut compiler, states) = (compiler(), States::default());
+    let mut objects = vec![&alias, &service, &lease];
+    let mut called = |objects: &[&String], authority: &str| {
+        let mut resources = loaded(objects);
+        resources.sort_by(|a, b| a.key.cmp(&b.key));
+        let snapshot = compiler.compile("1", &resources, &settings(), &states).0;
+        let Decision::Forward { route, target, .. } = snapshot.route(&head(authority), &mut Seeded::new(0))
+        else {
+            panic!("{authority}")
+        };
+        let cluster = target.cluster.map(|id| Arc::clone(snapshot.cluster(id)));
+        (route.name.to_string(), cluster)
+    };
+    let (route, cluster) = called(&objects, "old");
+    let cluster = cluster.unwrap();
+    assert_eq!((&*route, &*cluster.name), ("default", "outbound|80||reviews.bank.svc.cluster.local"));
+    let Security::Mutual(mutual) = &cluster.endpoints.as_slice()[0].security else { panic!("not mutual") };
+    let PeerRule::AnyOf(ids) = &mutual.peers else { panic!("anybody") };
+    assert_eq!(ids[0].as_str(), "spiffe://cluster.local/ns/bank/sa/allowed");
+    objects.push(&own);
+    assert!(called(&objects, "old").1.is_none(), "there is no such subset");
+    objects.push(&rule);
+    assert_eq!(&*called(&objects, "old").1.unwrap().name, "outbound|80|v1|reviews.bank.svc.cluster.local");
+    objects.push(&real);
+    assert_eq!(called(&objects, "old").0, "own", "a rule that names it is its own");
+    assert_eq!(called(&objects, "10.9.9.9").0, "real", "the address is the service's");
+    objects.retain(|object| **object != own);
+    let (route, cluster) = called(&objects, "old");
+    assert_eq!((&*route, cluster.unwrap().limits.requests_max), ("real", 7));
+    objects.retain(|object| **object != real);
+    assert_eq!(called(&objects, "old").0, "default");
+}
+
+#[test]
 fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() {
     let objects = loaded(&[&entry("e", "api.example.com", "resolution: DNS"), &service("{port: 80}")]);
     let (mut compiler, states) = (compiler(), States::default());
@@ -882,12 +935,13 @@ fn labels(instance: &Instance) -> String {
 
 fn shown(registry: &Registry) -> String {
     let mut text = String::new();
-    for service in registry.services() {
-        writeln!(text, "{service:?}").unwrap();
+    for host in registry.hosts() {
+        writeln!(text, "{host} {:?}", registry.get(host)).unwrap();
     }
     text
 }
 
 fn shown_by_host(registry: &Registry) -> BTreeMap<Arc<str>, Service> {
-    registry.services().map(|service| (Arc::clone(&service.host), Service::clone(service))).collect()
+    let service = |host: &Arc<str>| Some((Arc::clone(host), Service::clone(registry.get(host)?)));
+    registry.hosts().filter_map(service).collect()
 }

@@ -56,15 +56,6 @@ pub(super) fn assemble(host: &Arc<str>, objects: &[&Arc<Resource>], known: Known
     Some(Assembled { service, names })
 }
 
-/// Returns the service of `host`, which `objects` make and which only is another name for `target`.
-// spec: istio pilot/pkg/model/push_context.go: an ExternalName Service is an alias of the service it names
-pub(super) fn alias(host: &Arc<str>, objects: &[&Arc<Resource>], target: &Service) -> Option<Assembled> {
-    let own = objects.iter().find_map(|object| describe(host, object))?;
-    let Service { host, namespace, addresses, export_to, .. } = own;
-    let service = Service { host, namespace, addresses, export_to, ..target.clone() };
-    Some(Assembled { service, names: Vec::new() })
-}
-
 /// Returns the service that one object describes, without its instances.
 fn describe(host: &Arc<str>, object: &Resource) -> Option<Service> {
     match &object.spec {

@@ -208,6 +208,8 @@ impl<'a, 's> Clusters<'a, 's> {
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first
     /// use; `None` if the port or the subset does not exist.
     pub(super) fn number(&mut self, service: &Service, port: u16, subset: &str) -> Option<ClusterId> {
+        // It may have been asked for by another name.
+        self.depend(&service.host);
         let id = match self.store.number(&service.host, port, subset) {
             Some(known) => known,
             None => {

@@ -185,7 +185,7 @@ impl Compiled {
     }
 
     fn every_host(&self, index: &Index) -> BTreeSet<Arc<str>> {
-        let known = index.registry.services().map(|service| &service.host).chain(index.claims.hosts());
+        let known = index.registry.hosts().chain(index.claims.hosts());
         known.chain(index.attached.hosts()).chain(self.units.keys()).cloned().collect()
     }
 
