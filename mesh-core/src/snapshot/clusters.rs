@@ -92,7 +92,8 @@ impl ClusterStore {
     /// What cannot be built any more has no number from now on; the routes that led there are compiled again too.
     pub(super) fn refresh(&mut self, view: View<'_>, states: &States, host: &str) {
         let Some(known) = self.numbers.remove(host) else { return };
-        let service = view.registry.get(host);
+        // A host that has become another name has no clusters of its own any more.
+        let service = view.registry.get(host).filter(|service| *service.host == *host);
         let mut kept = Vec::new();
         for numbered in known {
             let mut clusters = Clusters::new(view, states, self);
