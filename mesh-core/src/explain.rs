@@ -64,7 +64,7 @@ pub enum Action {
     Redirect,
     /// It is answered by the route.
     Direct,
-    /// Nobody knows the host: it is sent there without policy.
+    /// Nobody knows the host, or no more than that it is outside: it is sent there without policy.
     Passthrough,
     /// It is answered with an error: no route matches, or unknown hosts are blocked.
     None,

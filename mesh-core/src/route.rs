@@ -83,6 +83,8 @@ pub enum RouteAction {
         /// Faults injected before it is given.
         fault: Option<Fault>,
     },
+    /// Lets the request pass to the host that it names, with no policy.
+    PassThrough,
 }
 
 /// How a route forwards.
@@ -182,7 +184,7 @@ pub enum Decision<'a> {
         /// The virtual host.
         host: &'a VirtualHost,
     },
-    /// The host is not known: on to the address it names, with no policy.
+    /// The host is not known, or known to be outside and no more than that: on to the address it names, with no policy.
     Passthrough,
     /// The host is not known, and policy forbids passing through: 502.
     Blocked,
@@ -205,6 +207,7 @@ impl Route {
             RouteAction::Forward(Forward { fault, .. })
             | RouteAction::Redirect(Redirect { fault, .. })
             | RouteAction::Direct { fault, .. } => fault.as_ref(),
+            RouteAction::PassThrough => None,
         }
     }
 }
@@ -222,6 +225,7 @@ impl VirtualHost {
                 RouteAction::Redirect(_) | RouteAction::Direct { .. } => {
                     Decision::Answer { host: self, route }
                 }
+                RouteAction::PassThrough => Decision::Passthrough,
             },
         }
     }

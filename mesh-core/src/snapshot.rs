@@ -50,6 +50,7 @@ use crate::{
     dice::Dice,
     health::{ClusterState, Limits, OutlierPolicy, States},
     identity::TrustDomain,
+    registry::is_mesh_name,
     retry::{Budget, RetryBudget, RetryPolicy},
     route::{Authority, Chance, ClusterId, Decision, Head, HostTable, VirtualHost},
 };
@@ -152,8 +153,8 @@ pub struct Snapshot {
     hosts: HostTable,
     clusters: ClusterTable,
     allow_any: bool,
-    /// How the names end that only the mesh can give a meaning: `.svc.cluster.local`.
-    mesh_suffix: String,
+    /// How the hosts of services end: `cluster.local`.
+    domain: String,
     inbound: Inbound,
 }
 
@@ -312,7 +313,7 @@ impl Snapshot {
             hosts: HostTable::default(),
             clusters: ClusterTable::default(),
             allow_any: false,
-            mesh_suffix: String::new(),
+            domain: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
         }
     }
@@ -324,32 +325,31 @@ impl Snapshot {
 
     /// Returns where `head` goes.
     pub fn route<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
-        match self.virtual_host(head) {
+        let decision = match self.virtual_host(head) {
             Some((host, _)) => host.decide(head, dice),
-            None if self.allow_any && !self.is_mesh_name(head.authority) => Decision::Passthrough,
+            None if self.allow_any => Decision::Passthrough,
             None => Decision::Blocked,
+        };
+        match decision {
+            Decision::Passthrough if self.is_mesh_name(head.authority) => Decision::Blocked,
+            decision => decision,
         }
     }
 
     /// Returns whether `authority` names a service of the mesh, known or not.
     ///
-    /// Such a name is never passed through: what is called with mutual TLS while it is known must not be called in
-    /// plaintext, at whatever address a resolver finds for it, while it is not.
+    /// Such a name is never passed through.
     fn is_mesh_name(&self, authority: &str) -> bool {
-        Authority::parse(authority).is_some_and(|name| {
-            self.is_of_mesh(&name.host) || name.host.ends_with(".svc") || self.is_short(&name.host)
-        })
-    }
-
-    fn is_of_mesh(&self, host: &str) -> bool {
-        host.ends_with(&self.mesh_suffix)
+        Authority::parse(authority)
+            .is_some_and(|name| is_mesh_name(&name.host, &self.domain) || self.is_short(&name.host))
     }
 
     /// Returns whether `host` is another name of a service of the mesh, though perhaps not of one with the port asked for.
     fn is_short(&self, host: &str) -> bool {
-        let full =
-            |host: &Arc<VirtualHost>| host.name.rsplit_once(':').is_some_and(|(it, _)| self.is_of_mesh(it));
-        self.hosts.of_name(host).any(full)
+        let of_mesh = |host: &Arc<VirtualHost>| {
+            host.name.rsplit_once(':').is_some_and(|(full, _)| is_mesh_name(full, &self.domain))
+        };
+        self.hosts.of_name(host).any(of_mesh)
     }
 
     /// Returns the virtual host that answers for `head`, and the service port that is meant.

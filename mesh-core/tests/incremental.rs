@@ -74,13 +74,17 @@ impl Day {
 
     /// Writes one file, or deletes it.
     fn edit(&mut self) {
-        let (name, text) = match self.dice.below(12) {
+        let (name, text) = match self.dice.below(18) {
             0..=2 => some_service(&mut self.dice),
             3 => some_entry(&mut self.dice),
             4..=6 => some_routes(&mut self.dice),
             7 | 8 => some_rule(&mut self.dice),
             9 => some_attached_route(&mut self.dice),
             10 => some_delegate(&mut self.dice),
+            11 | 12 => some_kubernetes_service(&mut self.dice),
+            13 | 14 => some_pod(&mut self.dice),
+            15 => some_slice(&mut self.dice),
+            16 => some_scoped_entry(&mut self.dice),
             _ => some_policy(&mut self.dice),
         };
         self.last_edit = format!("{name}: {text}");
@@ -151,7 +155,9 @@ fn shown(snapshot: &Snapshot) -> String {
 }
 
 fn authorities() -> Vec<String> {
-    let mut names = vec!["a.example.com".to_owned(), "b.other.org".to_owned(), "cart.shop:9999".to_owned()];
+    let outside =
+        ["a.example.com", "b.other.org", "en.wiki.org", "en.wiki.org:443", "cart.shop:9999", "10.9.9.1"];
+    let mut names: Vec<_> = outside.map(str::to_owned).into();
     for name in SERVICES {
         for port in ["", ":80", ":8080"] {
             names.push(format!("{name}{port}"));
@@ -192,6 +198,78 @@ fn entry(name: &str, namespace: &str, host: &str, second_port: &str, endpoints: 
         spec: {{hosts: ['{host}'], location: MESH_INTERNAL, resolution: STATIC,
         ports: [{{number: 80, name: http, protocol: HTTP}}{second_port}], endpoints: [{endpoints}]}}}}"
     )
+}
+
+/// A Service that selects, or lists, or only is another name; who sees it differs.
+fn some_kubernetes_service(dice: &mut Seeded) -> (String, String) {
+    let (name, namespace) = (one_of(dice, &SERVICES), one_of(dice, &["shop", "shop", "away"]));
+    let (target, of) = (one_of(dice, &SERVICES), one_of(dice, &["shop", "away"]));
+    let external = one_of(dice, &["api.example.org", "a.example.com", ""]);
+    let inside = format!("{target}.{of}.svc.cluster.local");
+    let external = if external.is_empty() { &inside } else { external };
+    let export = one_of(dice, &["", "", "'*'", "'.'", "away", "'~'", "'., shop'"]);
+    let annotations = match export {
+        "" => String::new(),
+        export => format!(", annotations: {{networking.istio.io/exportTo: {export}}}"),
+    };
+    let spec = match dice.below(4) {
+        0 | 1 => format!("selector: {{app: {target}}}, clusterIP: 10.9.9.1"),
+        2 => "clusterIP: None".to_owned(),
+        _ => format!("type: ExternalName, externalName: {external}"),
+    };
+    let second = one_of(dice, &["", ", {port: 8080, name: admin}"]);
+    let text = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}{annotations}}},
+        spec: {{{spec}, ports: [{{port: 80, name: http}}{second}]}}}}"
+    );
+    (format!("service-{name}-{namespace}"), text)
+}
+
+fn some_pod(dice: &mut Seeded) -> (String, String) {
+    let (name, namespace) = (one_of(dice, &["one", "two", "three"]), one_of(dice, &["shop", "shop", "away"]));
+    let (app, version) = (one_of(dice, &SERVICES), one_of(dice, &["v1", "v2"]));
+    let mode = one_of(dice, &["istio", "disabled"]);
+    let (ip, phase) = (one_of(dice, &ADDRESSES), one_of(dice, &["Running", "Running", "Succeeded"]));
+    let text = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace},
+        labels: {{app: {app}, version: {version}, security.istio.io/tlsMode: {mode}}}}},
+        spec: {{serviceAccountName: {app}, containers: [{{name: a}}]}}, status: {{podIP: {ip}, phase: {phase}}}}}"
+    );
+    (format!("pod-{name}-{namespace}"), text)
+}
+
+fn some_slice(dice: &mut Seeded) -> (String, String) {
+    let (service, namespace) = (one_of(dice, &SERVICES), one_of(dice, &["shop", "shop", "away"]));
+    let (first, second) = (one_of(dice, &ADDRESSES), one_of(dice, &ADDRESSES));
+    let text = format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {service}, namespace: {namespace},
+        labels: {{kubernetes.io/service-name: {service}}}}}, addressType: IPv4,
+        endpoints: [{{addresses: [{first}, {second}]}}], ports: [{{port: 80, name: http}}]}}"
+    );
+    (format!("slice-{service}-{namespace}"), text)
+}
+
+/// An entry of one of several namespaces that have the same hosts, for some of them only.
+fn some_scoped_entry(dice: &mut Seeded) -> (String, String) {
+    let namespace = one_of(dice, &["shop", "away", "far"]);
+    let host = one_of(dice, &["a.example.com", "cart.shop.svc.cluster.local", "pay.away.svc.cluster.local"]);
+    let export = one_of(dice, &["[]", "['.']", "[shop]", "['*']"]);
+    let address = one_of(dice, &ADDRESSES);
+    let (host, resolution) = match dice.below(4) {
+        0 => ("*.wiki.org", "NONE".to_owned()),
+        _ => (
+            host,
+            format!(
+                "STATIC, endpoints: [{{address: {address}, serviceAccount: a, labels: {{security.istio.io/tlsMode: istio}}}}]"
+            ),
+        ),
+    };
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: scoped, namespace: {namespace}}},
+        spec: {{hosts: ['{host}'], exportTo: {export}, resolution: {resolution},
+        ports: [{{number: 80, name: http, protocol: HTTP}}, {{number: 443, name: tls, protocol: TLS}}]}}}}"
+    );
+    (format!("scoped-{namespace}"), text)
 }
 
 fn some_routes(dice: &mut Seeded) -> (String, String) {
@@ -286,5 +364,6 @@ fn settings() -> MeshSettings {
 }
 
 const SERVICES: [&str; 4] = ["cart", "pay", "books", "mail"];
+const ADDRESSES: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 const SEEDS: u64 = 40;
-const STEPS: usize = 40;
+const STEPS: usize = 60;

@@ -9,7 +9,7 @@ use mesh_core::{
     health::States,
     identity::PeerRule,
     registry::{Answers, Instance, Locality, Registry, Service},
-    route::Head,
+    route::{Decision, Head},
     snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
 };
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
@@ -113,6 +113,31 @@ fn listed_endpoints_stand_for_the_pods_and_the_pods_tell_who_they_are() {
 }
 
 #[test]
+fn a_pod_that_a_list_names_tells_who_it_is_though_nobody_selects_it() {
+    let list = slice("s", "endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 80}]");
+    let endpoints = "{apiVersion: v1, kind: Endpoints, metadata: {name: reviews}, subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 80}]}]}".to_owned();
+    let one = pod("one", "10.0.0.1", "security.istio.io/tlsMode: istio", "");
+    let done = pod("ended", "10.0.0.1", "app: b", "phase: Succeeded");
+    let foreign = in_namespace("away", &one);
+    for list in [list, endpoints] {
+        for service in [service("{port: 80}"), selecting_service("app: a", "{port: 80}")] {
+            let before = loaded(&[&service, &list, &done, &foreign]);
+            let mut registry = Registry::build(&before, DOMAIN);
+            let meshed = |registry: &Registry| {
+                instance(registry, SERVICE, "10.0.0.1").labels.contains_key("security.istio.io/tlsMode")
+            };
+            assert!(!meshed(&registry));
+            let come = Changes { old: Vec::new(), new: loaded(&[&one]) };
+            assert_eq!(registry.apply(&come, DOMAIN), [SERVICE.into()].into());
+            assert!(meshed(&registry), "the Pod may come after the list");
+            assert_eq!(instance(&registry, SERVICE, "10.0.0.1").service_account.as_deref(), Some("default"));
+            registry.apply(&Changes { old: come.new, new: Vec::new() }, DOMAIN);
+            assert!(!meshed(&registry), "and go before it");
+        }
+    }
+}
+
+#[test]
 fn slices_of_one_service_are_one_list_in_which_an_endpoint_may_move() {
     let of = |name: &str, ips: &str| {
         slice(name, &format!("endpoints: [{{addresses: [{ips}]}}], ports: [{{port: 80}}]"))
@@ -127,6 +152,22 @@ fn slices_of_one_service_are_one_list_in_which_an_endpoint_may_move() {
         &of("s5", "a.com").replace("IPv4", "FQDN"),
     ]);
     assert_eq!(addresses(&mesh, SERVICE), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+}
+
+#[test]
+fn a_list_or_a_service_belongs_to_its_own_namespace_whatever_dots_its_name_holds() {
+    let dotted = |object: &str| in_namespace("evil", &object.replace("reviews", SERVICE));
+    let listed = slice("s", "endpoints: [{addresses: [10.6.6.6]}], ports: [{port: 80}]");
+    let endpoints = "{apiVersion: v1, kind: Endpoints, metadata: {name: reviews}, subsets: [{addresses: [{ip: 10.6.6.6}], ports: [{port: 80}]}]}";
+    for foreign in [&listed, endpoints, &selecting_service("app: a", "{port: 80}")] {
+        let mesh = mesh(&[
+            &selecting_service("app: a", "{port: 80}"),
+            &pod("one", "10.0.0.1", "app: a", ""),
+            &in_namespace("evil", &pod("two", "10.6.6.6", "app: a", "")),
+            &dotted(foreign),
+        ]);
+        assert_eq!(addresses(&mesh, SERVICE), ["10.0.0.1:80"], "{foreign}");
+    }
 }
 
 #[test]
@@ -158,8 +199,50 @@ fn a_service_that_is_another_name_has_the_endpoints_behind_that_name() {
     let inside = mesh(&inside.map(String::as_str));
     assert_eq!(addresses(&inside, SERVICE), ["10.0.0.1:8080"]);
     assert_eq!(inside.names().count(), 0);
-    let circle = mesh(&[&external("reviews.shop.svc.cluster.local")]);
-    assert_eq!(addresses(&circle, SERVICE), ["reviews.shop.svc.cluster.local:443"]);
+}
+
+#[test]
+fn a_name_for_a_service_of_the_mesh_leads_there_or_nowhere_however_many_names_lie_between() {
+    let name = |name: &str, target: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 80}}]}}}}"
+        )
+    };
+    let known = [
+        service("{port: 80}").replace("name: reviews", "name: c"),
+        slice("s", "endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 80}]")
+            .replace("name: reviews", "name: c"),
+    ];
+    let beside = "resolution: STATIC, endpoints: [{address: 10.0.0.9}]";
+    let (b, c) = ("b.shop.svc.cluster.local", "c.shop.svc.cluster.local");
+    for (names, there, gone) in [
+        (vec![name("reviews", c)], &["10.0.0.1:80"][..], &[][..]),
+        (vec![name("reviews", "C.shop.svc.Cluster.local.")], &["10.0.0.1:80"], &[]),
+        (vec![name("reviews", b), name("b", c)], &["10.0.0.1:80"], &[]),
+        (
+            vec![name("reviews", b), name("b", "d.shop.svc.cluster.local"), name("d", c)],
+            &["10.0.0.1:80"],
+            &[],
+        ),
+        (
+            vec![name("reviews", b), name("b", "api.example.com")],
+            &["api.example.com:80"],
+            &["api.example.com:80"],
+        ),
+        (vec![name("reviews", SERVICE)], &[], &[]),
+        (vec![name("reviews", b), name("b", SERVICE)], &[], &[]),
+        (vec![name("reviews", "c.shop.svc")], &[], &[]),
+        (vec![name("reviews", b)], &[], &[]),
+        (vec![name("reviews", c), entry("beside", SERVICE, beside)], &["10.0.0.9:80"], &["10.0.0.9:80"]),
+    ] {
+        let of = |objects: &[String]| {
+            let registry = Registry::build(&loaded(&objects.iter().collect::<Vec<_>>()), DOMAIN);
+            assert!(registry.names().all(|name| &**name == "api.example.com"), "{objects:?}");
+            addresses(&registry, SERVICE)
+        };
+        assert_eq!(of(&names), gone, "{names:#?}");
+        assert_eq!(of(&[&names[..], &known].concat()), there, "{names:#?}");
+    }
 }
 
 #[test]
@@ -277,6 +360,102 @@ fn objects_of_one_host_are_one_service_and_the_first_rules_whatever_came_first()
 }
 
 #[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn a_service_is_that_of_one_namespace_and_who_calls_decides_of_which() {
+    let of = |namespace: &str, host: &str, address: &str, rest: &str| {
+        let spec = format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{{address: {address}}}]{rest}");
+        in_namespace(namespace, &entry("e", host, &spec))
+    };
+    let (private, everybodys, teams) = (", exportTo: ['.']", "", ", exportTo: [a]");
+    let service = in_namespace("bank", &service("{port: 80, name: http}"));
+    let hidden = service.replace("name: reviews", "name: reviews, annotations: {networking.istio.io/exportTo: .}");
+    let in_bank = "reviews.bank.svc.cluster.local";
+    for (objects, namespace, host, dialled) in [
+        // Whose name it is has it, whoever else says so.
+        (vec![of("evil", in_bank, "10.6.6.6", private), of("bank", in_bank, "10.0.0.1", "")], "shop", in_bank, &["10.0.0.1:80"][..]),
+        (vec![of("evil", in_bank, "10.6.6.6", everybodys), of("bank", in_bank, "10.0.0.1", "")], "shop", in_bank, &["10.0.0.1:80"]),
+        (vec![of("evil", in_bank, "10.6.6.6", private), of("bank", in_bank, "10.0.0.1", "")], "evil", in_bank, &["10.0.0.1:80"]),
+        (vec![of("evil", in_bank, "10.6.6.6", private), service], "shop", in_bank, &[]),
+        (vec![of("evil", in_bank, "10.6.6.6", private)], "shop", in_bank, &[]),
+        // Each team has its own.
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "a", "x.com", &["10.0.0.1:80"]),
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "b", "x.com", &["10.0.0.2:80"]),
+        (vec![of("a", "x.com", "10.0.0.1", private), of("b", "x.com", "10.0.0.2", private)], "shop", "x.com", &[]),
+        // Who describes the service decides who sees it, and an entry that says less is seen by fewer.
+        (vec![of("bank", in_bank, "10.0.0.1", ""), hidden.clone()], "shop", in_bank, &[]),
+        (vec![of("bank", in_bank, "10.0.0.1", ""), hidden], "bank", in_bank, &["10.0.0.1:80"]),
+        (vec![of("bank", in_bank, "10.0.0.1", ""), of("bank", in_bank, "10.0.0.2", private).replace("name: e", "name: f")], "shop", in_bank, &["10.0.0.1:80"]),
+        // One's own, then what is given to one, then everybody's.
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("a", "x.com", "10.0.0.2", private), of("1", "x.com", "10.0.0.3", teams)], "a", "x.com", &["10.0.0.2:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", teams)], "a", "x.com", &["10.0.0.3:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", teams)], "b", "x.com", &["10.0.0.1:80"]),
+        (vec![of("0", "x.com", "10.0.0.1", everybodys), of("1", "x.com", "10.0.0.3", everybodys)], "1", "x.com", &["10.0.0.1:80"]),
+    ] {
+        let resources = loaded(&objects.iter().collect::<Vec<_>>());
+        let mut compiler = Compiler::new(viewer(namespace));
+        let snapshot = compiler.compile("1", &resources, &settings(), &States::default()).0;
+        let cluster = snapshot.clusters().find(|cluster| &*cluster.host == host);
+        let endpoints = cluster.iter().flat_map(|cluster| cluster.endpoints.as_slice());
+        let addresses: Vec<_> = endpoints.map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!(addresses, dialled, "{namespace}: {objects:#?}");
+    }
+}
+
+#[test]
+fn of_two_that_tell_of_one_address_the_one_that_proves_who_it_is_is_believed() {
+    let lease = entry(
+        "lease",
+        SERVICE,
+        &format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{LEASED}]"),
+    );
+    let ports = "{port: 80, name: http, targetPort: 80}, {port: 81, name: admin, targetPort: 81}";
+    let selecting = selecting_service("app: a, version: v1", ports);
+    let pod = pod("one", "10.0.0.1", "app: a, version: v1, topology.kubernetes.io/region: eu", "");
+    let slice = slice("s", "endpoints: [{addresses: [10.0.0.1, 10.0.0.2]}], ports: [{port: 80, name: http}]");
+    for objects in [
+        vec![&selecting, &pod, &lease],
+        vec![&selecting, &pod, &slice, &lease],
+        vec![&service(ports), &slice, &lease],
+    ] {
+        let mesh = Registry::build(&loaded(&objects), DOMAIN);
+        let one = instance(&mesh, SERVICE, "10.0.0.1");
+        assert_eq!(addresses(&mesh, SERVICE).iter().filter(|at| *at == "10.0.0.1:80").count(), 1);
+        assert_eq!(
+            (&*one.labels["security.istio.io/tlsMode"], one.service_account.as_deref()),
+            ("istio", Some("reviews"))
+        );
+        assert_eq!(one.weight, 7);
+        if objects.contains(&&pod) {
+            assert_eq!(
+                (&*one.labels["version"], &*one.locality.region),
+                ("v1", "eu"),
+                "a Pod tells the rest"
+            );
+        }
+        // At a port that only one of them knows, it is as that one says.
+        let service = mesh.get(SERVICE).unwrap();
+        let at = |instance| service.address(instance, &service.ports[1]).map(|at| at.to_string());
+        let admin: Vec<_> = service.instances.iter().filter_map(at).collect();
+        assert_eq!(admin, ["10.0.0.1:81"]);
+    }
+}
+
+const LEASED: &str =
+    "{address: 10.0.0.1, serviceAccount: reviews, weight: 7, labels: {security.istio.io/tlsMode: istio}}";
+
+#[test]
+fn endpoints_that_say_nothing_of_who_sees_them_go_with_their_service() {
+    let public = service("{port: 80, name: http}")
+        .replace("name: reviews", "name: reviews, annotations: {networking.istio.io/exportTo: '*'}");
+    let lease = "resolution: STATIC, location: MESH_INTERNAL, endpoints: [{address: 10.0.0.1}]";
+    let objects = loaded(&[&public, &entry("lease", SERVICE, lease)]);
+    let mut settings = settings();
+    settings.service_export_to = vec![".".to_owned()];
+    let snapshot = Compiler::new(viewer("away")).compile("1", &objects, &settings, &States::default()).0;
+    assert_eq!(snapshot.clusters().next().unwrap().endpoints.as_slice().len(), 1);
+}
+
+#[test]
 fn a_service_says_by_annotation_who_sees_it_and_who_may_run_it() {
     let annotations = "annotations: {networking.istio.io/exportTo: '., edge', alpha.istio.io/kubernetes-serviceaccounts: 'a,b', alpha.istio.io/canonical-serviceaccounts: 'spiffe://x/y'}";
     let service = service("{port: 80}").replace("name: reviews", &format!("name: reviews, {annotations}"));
@@ -333,6 +512,43 @@ fn answers_stand_for_endpoints_with_their_labels_and_once_each() {
 fn a_wildcard_is_no_name_to_resolve() {
     let mesh = mesh(&[&entry("e", "'*.example.com'", "resolution: NONE")]);
     assert_eq!((mesh.names().count(), addresses(&mesh, "*.example.com").len()), (0, 0));
+}
+
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn a_wildcard_that_resolves_nothing_lets_calls_pass_to_the_host_they_name() {
+    let wildcard = entry("e", "'*.x.com'", "resolution: NONE");
+    let tls = wildcard.replace("ports: [{number: 80, name: http, protocol: HTTP}]", "ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]");
+    let rule = |mode: &str| format!("{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: r}}, spec: {{host: '*.x.com', trafficPolicy: {{tls: {{mode: {mode}}}}}}}}}");
+    let routed = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: v}, spec: {hosts: ['*.x.com'], http: [{route: [{destination: {host: '*.x.com'}}]}]}}".to_owned();
+    let inside = wildcard.replace("NONE", "NONE, location: MESH_INTERNAL");
+    let meshed = entry("e", "'*.shop.svc.cluster.local'", "resolution: NONE");
+    let everything = entry("e", "'*.local'", "resolution: NONE");
+    for (objects, url, passes) in [
+        (vec![&wildcard], "http://a.x.com", true),
+        (vec![&wildcard], "http://a.b.x.com:80", true),
+        (vec![&wildcard], "http://a.x.com:81", false),
+        (vec![&wildcard], "http://x.com", false),
+        (vec![&wildcard, &rule("DISABLE")], "http://a.x.com", true),
+        // What a rule, a port or a name demands is not done by whoever passes it on.
+        (vec![&wildcard, &rule("ISTIO_MUTUAL")], "http://a.x.com", false),
+        (vec![&wildcard, &rule("SIMPLE")], "http://a.x.com", false),
+        (vec![&tls], "https://a.x.com", true),
+        (vec![&tls], "http://a.x.com:443", false),
+        (vec![&tls, &rule("SIMPLE")], "https://a.x.com", false),
+        (vec![&wildcard, &routed], "http://a.x.com", false),
+        (vec![&inside], "http://a.x.com", false),
+        (vec![&meshed], "http://a.shop.svc.cluster.local", false),
+        (vec![&everything], "http://a.shop.svc.cluster.local", false),
+        (vec![&everything], "http://printer.local", true),
+    ] {
+        let mut settings = settings();
+        settings.allow_any = false;
+        let snapshot = compiler().compile("1", &loaded(&objects), &settings, &States::default()).0;
+        let (scheme, authority) = url.split_once("://").unwrap();
+        let decision = snapshot.route(&Head { scheme, ..head(authority) }, &mut Seeded::new(0));
+        assert_eq!(matches!(decision, Decision::Passthrough), passes, "{url}: {objects:#?}");
+    }
 }
 
 // ---- changes
@@ -416,7 +632,15 @@ fn some_object(dice: &mut Seeded) -> String {
             one_of(dice, &["{port: 80, name: http}", "{port: 81, name: b, targetPort: http}"]),
         ),
         2 => {
-            let target = one_of(dice, &["a.shop.svc.cluster.local", "b.shop.svc.cluster.local", "x.com"]);
+            let target = one_of(
+                dice,
+                &[
+                    "a.shop.svc.cluster.local",
+                    "B.shop.svc.cluster.local.",
+                    "c.away.svc.cluster.local",
+                    "x.com",
+                ],
+            );
             format!(
                 "{{apiVersion: v1, kind: Service, metadata: {{name: reviews}}, spec: {{type: ExternalName, externalName: {target}, ports: [{{port: 80}}]}}}}"
             )
@@ -524,6 +748,59 @@ fn who_may_answer_is_whom_the_service_and_the_instance_name_together() {
 }
 
 #[test]
+fn another_name_for_a_service_has_its_routes_its_policy_and_its_accounts() {
+    let alias = "{apiVersion: v1, kind: Service, metadata: {name: old}, spec: {type: ExternalName, externalName: reviews.bank.svc.cluster.local, ports: [{port: 80}]}}".to_owned();
+    let annotated = "name: reviews, annotations: {alpha.istio.io/kubernetes-serviceaccounts: allowed}";
+    let bank = |object: &str| in_namespace("bank", object);
+    let service = bank(&service("{port: 80, name: http}"))
+        .replace("name: reviews", annotated)
+        .replace("clusterIP: None", "clusterIP: 10.9.9.9");
+    let endpoint =
+        "endpoints: [{address: 10.0.0.1, labels: {version: v1, security.istio.io/tlsMode: istio}}]";
+    let lease = format!("resolution: STATIC, location: MESH_INTERNAL, {endpoint}");
+    let lease = bank(&entry("lease", "reviews.bank.svc.cluster.local", &lease));
+    let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: r}, spec: {host: reviews, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}, subsets: [{name: v1, labels: {version: v1}}]}}";
+    let routes = |host: &str, name: &str, to: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}}}, spec: {{hosts: [{host}], http: [{{name: {name}, route: [{{destination: {{host: {to}}}}}]}}]}}}}"
+        )
+    };
+    let (rule, real) = (bank(rule), bank(&routes("reviews", "real", "reviews")));
+    let own = routes("old", "own", "old, subset: v1");
+    let (mut compiler, states) = (compiler(), States::default());
+    let mut objects = vec![&alias, &service, &lease];
+    let mut called = |objects: &[&String], authority: &str| {
+        let mut resources = loaded(objects);
+        resources.sort_by(|a, b| a.key.cmp(&b.key));
+        let snapshot = compiler.compile("1", &resources, &settings(), &states).0;
+        let Decision::Forward { route, target, .. } = snapshot.route(&head(authority), &mut Seeded::new(0))
+        else {
+            panic!("{authority}")
+        };
+        let cluster = target.cluster.map(|id| Arc::clone(snapshot.cluster(id)));
+        (route.name.to_string(), cluster)
+    };
+    let (route, cluster) = called(&objects, "old");
+    let cluster = cluster.unwrap();
+    assert_eq!((&*route, &*cluster.name), ("default", "outbound|80||reviews.bank.svc.cluster.local"));
+    let Security::Mutual(mutual) = &cluster.endpoints.as_slice()[0].security else { panic!("not mutual") };
+    let PeerRule::AnyOf(ids) = &mutual.peers else { panic!("anybody") };
+    assert_eq!(ids[0].as_str(), "spiffe://cluster.local/ns/bank/sa/allowed");
+    objects.push(&own);
+    assert!(called(&objects, "old").1.is_none(), "there is no such subset");
+    objects.push(&rule);
+    assert_eq!(&*called(&objects, "old").1.unwrap().name, "outbound|80|v1|reviews.bank.svc.cluster.local");
+    objects.push(&real);
+    assert_eq!(called(&objects, "old").0, "own", "a rule that names it is its own");
+    assert_eq!(called(&objects, "10.9.9.9").0, "real", "the address is the service's");
+    objects.retain(|object| **object != own);
+    let (route, cluster) = called(&objects, "old");
+    assert_eq!((&*route, cluster.unwrap().limits.requests_max), ("real", 7));
+    objects.retain(|object| **object != real);
+    assert_eq!(called(&objects, "old").0, "default");
+}
+
+#[test]
 fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() {
     let objects = loaded(&[&entry("e", "api.example.com", "resolution: DNS"), &service("{port: 80}")]);
     let (mut compiler, states) = (compiler(), States::default());
@@ -546,13 +823,16 @@ fn answers_come_into_force_alone_and_stay_so_when_everything_is_compiled_anew() 
     let mut settings = settings();
     settings.allow_any = false;
     assert_eq!(dialled(&compiler.compile("2", &objects, &settings, &states).0).len(), 2);
-    let viewer = Viewer { namespace: "away".to_owned(), service: None, labels: BTreeMap::new() };
-    let mut compiler = compiler.for_viewer(&viewer);
+    let mut compiler = compiler.for_viewer(&viewer("away"));
     assert_eq!(dialled(&compiler.compile("3", &objects, &settings, &states).0).len(), 2);
 }
 
 fn compiler() -> Compiler {
-    Compiler::new(Viewer { namespace: "shop".to_owned(), service: None, labels: BTreeMap::new() })
+    Compiler::new(viewer("shop"))
+}
+
+fn viewer(namespace: &str) -> Viewer {
+    Viewer { namespace: namespace.to_owned(), service: None, labels: BTreeMap::new() }
 }
 
 fn settings() -> MeshSettings {
@@ -655,12 +935,13 @@ fn labels(instance: &Instance) -> String {
 
 fn shown(registry: &Registry) -> String {
     let mut text = String::new();
-    for service in registry.services() {
-        writeln!(text, "{service:?}").unwrap();
+    for host in registry.hosts() {
+        writeln!(text, "{host} {:?}", registry.get(host)).unwrap();
     }
     text
 }
 
 fn shown_by_host(registry: &Registry) -> BTreeMap<Arc<str>, Service> {
-    registry.services().map(|service| (Arc::clone(&service.host), Service::clone(service))).collect()
+    let service = |host: &Arc<str>| Some((Arc::clone(host), Service::clone(registry.get(host)?)));
+    registry.hosts().filter_map(service).collect()
 }

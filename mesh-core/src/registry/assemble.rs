@@ -3,8 +3,11 @@
 
 use super::{
     Answers, Instance, Locality, Place, Port, Service,
-    index::{Index, labels_of, selector_of},
+    index::{Index, external_name, labels_of, pod, selector_of},
     labelled::Labels,
+    repeated,
+    service::is_mesh_name,
+    visibility::{export_to, listed},
 };
 use crate::config::{
     Kind, Resource, Spec,
@@ -14,7 +17,7 @@ use crate::config::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -26,13 +29,20 @@ pub(super) struct Assembled {
     pub(super) names: Vec<Arc<str>>,
 }
 
-/// Returns the service of `host`; `None` if no object describes one.
-pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Option<Assembled> {
-    let objects = index.objects(host);
+/// What a service is made of, beside the objects that name its host.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) index: &'a Index,
+    pub(super) answers: &'a Answers,
+    pub(super) domain: &'a str,
+}
+
+/// Returns the service of `host` that `objects` make, in the order in which they rule; `None` if none describes one.
+pub(super) fn assemble(host: &Arc<str>, objects: &[&Arc<Resource>], known: Known<'_>) -> Option<Assembled> {
     let mut described = objects.iter().filter_map(|object| describe(host, object));
     let mut service = described.next()?;
     described.for_each(|other| service.join(other));
-    let mut assembly = Assembly { service, index, answers, names: Vec::new(), last: Arc::default() };
+    let mut assembly = Assembly { service, known, names: Vec::new(), last: Arc::default() };
     for object in objects {
         match &object.spec {
             Spec::Service(service) => assembly.add_service(object, service, objects),
@@ -42,17 +52,8 @@ pub(super) fn assemble(host: &Arc<str>, index: &Index, answers: &Answers) -> Opt
         }
     }
     let Assembly { mut service, names, .. } = assembly;
-    remove_repeated(&mut service.instances);
+    repeated::unite(&mut service.instances);
     Some(Assembled { service, names })
-}
-
-/// Returns the service of `host`, which only is another name for `target`.
-// spec: istio pilot/pkg/model/push_context.go: an ExternalName Service is an alias of the service it names
-pub(super) fn alias(host: &Arc<str>, index: &Index, target: &Service) -> Option<Assembled> {
-    let own = index.objects(host).iter().find_map(|object| describe(host, object))?;
-    let Service { host, namespace, addresses, export_to, .. } = own;
-    let service = Service { host, namespace, addresses, export_to, ..target.clone() };
-    Some(Assembled { service, names: Vec::new() })
 }
 
 /// Returns the service that one object describes, without its instances.
@@ -65,10 +66,6 @@ fn describe(host: &Arc<str>, object: &Resource) -> Option<Service> {
 }
 
 fn describe_service(host: &Arc<str>, object: &Resource, service: &istio::Service) -> Service {
-    let annotation = |name: &str| {
-        let parts = object.meta.annotations.get(name).map_or("", String::as_str).split(',');
-        parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
     let (location, resolution) = match service.external_name {
         Some(_) => (EntryLocation::MeshExternal, Resolution::Dns),
         None => (EntryLocation::MeshInternal, Resolution::Static),
@@ -81,9 +78,9 @@ fn describe_service(host: &Arc<str>, object: &Resource, service: &istio::Service
         instances: Vec::new(),
         location,
         resolution,
-        subject_alt_names: annotation("alpha.istio.io/canonical-serviceaccounts"),
-        service_accounts: annotation("alpha.istio.io/kubernetes-serviceaccounts"),
-        export_to: annotation("networking.istio.io/exportTo"),
+        subject_alt_names: listed(object, "alpha.istio.io/canonical-serviceaccounts"),
+        service_accounts: listed(object, "alpha.istio.io/kubernetes-serviceaccounts"),
+        export_to: export_to(object).unwrap_or_default().into_owned(),
     }
 }
 
@@ -132,20 +129,23 @@ impl Service {
 /// A service that is being given its instances.
 struct Assembly<'a> {
     service: Service,
-    index: &'a Index,
-    answers: &'a Answers,
+    known: Known<'a>,
     names: Vec<Arc<str>>,
     /// Where the last instance listens: the next one mostly listens alike.
     last: Arc<[Option<u16>]>,
 }
 
 impl Assembly<'_> {
-    fn add_service(&mut self, object: &Arc<Resource>, service: &istio::Service, objects: &[Arc<Resource>]) {
-        if let Some(name) = &service.external_name {
-            let ports = self.listening(|port| Some(port.number));
-            return self.add_named(Instance::at(Place::new(name), ports, object), Resolution::Dns);
+    fn add_service(&mut self, object: &Arc<Resource>, service: &istio::Service, objects: &[&Arc<Resource>]) {
+        if let Some(name) = external_name(object) {
+            // Whoever answers to it outside is not the service that is meant, and would be called in plaintext.
+            if !is_mesh_name(name, self.known.domain) {
+                let ports = self.listening(|port| Some(port.number));
+                self.add_named(Instance::at(Place::new(name), ports, object), Resolution::Dns);
+            }
+            return;
         }
-        let index = self.index;
+        let index = self.known.index;
         let selector = selector_of(object);
         let selected = selector.map_or_else(Vec::new, |labels| index.selected(&object.key.namespace, labels));
         let pods: Vec<_> = selected.iter().filter_map(|workload| pod(workload)).collect();
@@ -166,7 +166,9 @@ impl Assembly<'_> {
         }
     }
 
-    /// Endpoints that Kubernetes lists. What a Pod is, beside its address, only the Pod tells.
+    /// Endpoints that Kubernetes lists. What a Pod is, beside its address, only the Pod tells, whether it is selected or
+    /// not.
+    // spec: istio pilot/pkg/serviceregistry/kube/controller/endpointslice.go: a Pod is looked up by its address
     fn add_listed(
         &mut self,
         object: &Resource,
@@ -174,13 +176,16 @@ impl Assembly<'_> {
         pods: &[&Pod],
         publish_not_ready: bool,
     ) {
+        let index = self.known.index;
         let by_ip: HashMap<IpAddr, &Pod> =
             pods.iter().flat_map(|pod| pod.ips.iter().map(|ip| (*ip, *pod))).collect();
         for subset in lists.iter().flat_map(|list| &list.subsets) {
             let ports = self.listening(|port| subset.ports.get(&port.name).copied());
             for address in subset.addresses.iter().filter(|address| address.ready || publish_not_ready) {
                 let bare = Instance::at(Place::Ip(address.ip), Arc::clone(&ports), object);
-                self.push(bare.listed(address, by_ip.get(&address.ip).copied()));
+                let selected = by_ip.get(&address.ip).copied();
+                let pod = selected.or_else(|| index.pod_at(&object.key.namespace, address.ip));
+                self.push(bare.listed(address, pod));
             }
         }
     }
@@ -213,7 +218,7 @@ impl Assembly<'_> {
     }
 
     fn add_selected(&mut self, object: &Resource, resolution: Resolution, labels: &Labels) {
-        let index = self.index;
+        let index = self.known.index;
         for workload in index.selected(&object.key.namespace, labels) {
             match &workload.spec {
                 Spec::Pod(pod) if pod.ready => {
@@ -259,7 +264,7 @@ impl Assembly<'_> {
             return self.push(instance);
         };
         self.names.push(Arc::clone(name));
-        let Some(answer) = self.answers.get(name) else { return self.push(instance) };
+        let Some(answer) = self.known.answers.get(name) else { return self.push(instance) };
         let mut addresses = answer.to_vec();
         if resolution == Resolution::DnsRoundRobin {
             addresses.truncate(1);
@@ -350,29 +355,8 @@ impl Instance {
     }
 }
 
-fn pod(workload: &Resource) -> Option<&Pod> {
-    match &workload.spec {
-        Spec::Pod(pod) => Some(pod),
-        _ => None,
-    }
-}
-
-/// The same address is one endpoint, whoever says so first.
-// spec: envoy source/common/upstream/upstream_impl.cc updateDynamicHostList
-fn remove_repeated(instances: &mut Vec<Instance>) {
-    let address = |at: &usize| instances.get(*at).map(|it| (&it.place, &it.ports));
-    let mut order: Vec<_> = (0..instances.len()).collect();
-    order.sort_by(|a, b| address(a).cmp(&address(b)));
-    let repeated = order.windows(2).filter(|pair| matches!(pair, [a, b] if address(a) == address(b)));
-    let repeated: HashSet<_> = repeated.filter_map(|pair| pair.last().copied()).collect();
-    if !repeated.is_empty() {
-        let mut at = 0..;
-        instances.retain(|_| at.next().is_none_or(|at| !repeated.contains(&at)));
-    }
-}
-
 /// Returns the lists of a service's endpoints. Kubernetes keeps both kinds: slices are the ones without a bound.
-fn endpoint_lists(objects: &[Arc<Resource>]) -> Vec<&EndpointList> {
+fn endpoint_lists<'a>(objects: &[&'a Arc<Resource>]) -> Vec<&'a EndpointList> {
     let of_kind = |kind| {
         let of_kind = objects.iter().filter(move |object| object.kind == kind);
         let lists = of_kind.filter_map(|object| match &object.spec {

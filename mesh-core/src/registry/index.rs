@@ -1,21 +1,23 @@
 //! Which objects have a part in which service.
 //!
-//! Two ways lead from an object to services: the host it names, and the labels by which a service selects it. Neither is
-//! ever searched for among all objects.
+//! Three ways lead from an object to services: the host it names, the labels by which a service selects it, and the
+//! address by which a list names it. None is ever searched for among all objects.
 
 use super::{
     Hosts,
     labelled::{Labelled, Labels, Workloads},
-    service::full_host,
+    placed::Placed,
+    service::{full_host, host_of},
 };
 use crate::config::{
     Kind, Resource, Spec,
-    istio::{SERVICE_LABEL, WorkloadEntry},
+    istio::{Pod, SERVICE_LABEL, WorkloadEntry},
 };
 use std::{
     borrow::Cow,
     cmp::Ordering,
     collections::{BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -37,6 +39,9 @@ struct Namespace {
     /// The objects that select everybody.
     selecting_all: Vec<Selecting>,
     workloads: Workloads,
+    pods: Placed<Arc<Resource>>,
+    /// The hosts whose lists of endpoints name an address, by that.
+    listing: Placed<Arc<str>>,
 }
 
 /// An object that selects workloads, and the hosts for which it does.
@@ -58,6 +63,9 @@ impl Index {
         let hosts = hosts_of(resource, domain);
         for host in &hosts {
             self.file(host, resource);
+            for ip in listed_by(resource) {
+                self.namespace(resource).listing.insert(ip, Arc::clone(host));
+            }
         }
         touched.extend(hosts.iter().cloned());
         if let Some(selector) = selector_of(resource) {
@@ -69,6 +77,11 @@ impl Index {
             namespace.workloads.insert(resource, &labels);
             namespace.touch_selecting(&labels, touched);
         }
+        for ip in ips_of(resource) {
+            let namespace = self.namespace(resource);
+            namespace.pods.insert(ip, Arc::clone(resource));
+            namespace.touch_listing(ip, touched);
+        }
     }
 
     /// Removes an object, and adds to `touched` the hosts it had a part in.
@@ -76,6 +89,9 @@ impl Index {
         let hosts = hosts_of(resource, domain);
         for host in &hosts {
             self.unfile(host, resource);
+            for ip in listed_by(resource) {
+                self.namespace(resource).listing.remove(ip, host);
+            }
         }
         touched.extend(hosts.iter().cloned());
         if let Some(selector) = selector_of(resource) {
@@ -86,6 +102,11 @@ impl Index {
             let namespace = self.namespace(resource);
             namespace.workloads.remove(&resource.key, &labels);
             namespace.touch_selecting(&labels, touched);
+        }
+        for ip in ips_of(resource) {
+            let namespace = self.namespace(resource);
+            namespace.pods.remove(ip, resource);
+            namespace.touch_listing(ip, touched);
         }
     }
 
@@ -99,14 +120,6 @@ impl Index {
         self.aliases.get(host).into_iter().flatten()
     }
 
-    /// Returns the host that `host` stands for, if it only is another name.
-    pub(super) fn target(&self, host: &str) -> Option<&str> {
-        match self.objects(host) {
-            [only] => external_name(only),
-            _ => None,
-        }
-    }
-
     /// Returns the Pods and WorkloadEntries of `namespace` that carry every label of `selector`, in the order of keys.
     pub(super) fn selected(&self, namespace: &str, selector: &Labels) -> Vec<&Arc<Resource>> {
         let near = self.namespaces.get(namespace).into_iter().flat_map(|it| it.workloads.near(selector));
@@ -116,6 +129,13 @@ impl Index {
         let mut selected: Vec<_> = near.filter(is_selected).collect();
         selected.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         selected
+    }
+
+    /// Returns the Pod of `namespace` that is at `ip`: one that takes requests before one that has left it to another.
+    pub(super) fn pod_at(&self, namespace: &str, ip: IpAddr) -> Option<&Pod> {
+        let at = self.namespaces.get(namespace).map_or(&[][..], |known| known.pods.at(ip));
+        let pods = at.iter().filter_map(|resource| Some((&resource.key, pod(resource)?)));
+        pods.min_by_key(|(key, pod)| (!pod.ready, *key)).map(|(_, pod)| pod)
     }
 
     fn namespace(&mut self, resource: &Resource) -> &mut Namespace {
@@ -166,6 +186,11 @@ impl Namespace {
         self.selecting_all.retain(|known| known != selecting);
     }
 
+    /// Adds to `touched` the hosts whose lists name `ip`.
+    fn touch_listing(&self, ip: IpAddr, touched: &mut Hosts) {
+        touched.extend(self.listing.at(ip).iter().cloned());
+    }
+
     /// Adds to `touched` the hosts that select a workload with these labels.
     fn touch_selecting(&self, labels: &Labels, touched: &mut Hosts) {
         let near = labels.iter().flat_map(|(name, value)| self.selecting.under(name, value));
@@ -177,10 +202,36 @@ impl Namespace {
     }
 }
 
+/// Returns the content of an object that is a Pod.
+pub(super) fn pod(resource: &Resource) -> Option<&Pod> {
+    match &resource.spec {
+        Spec::Pod(pod) => Some(pod),
+        _ => None,
+    }
+}
+
+/// Returns the addresses of a Pod.
+fn ips_of(resource: &Resource) -> impl Iterator<Item = IpAddr> {
+    pod(resource).into_iter().flat_map(|pod| pod.ips.iter().copied())
+}
+
+/// Returns the addresses that a list of endpoints names.
+fn listed_by(resource: &Resource) -> impl Iterator<Item = IpAddr> {
+    let list = match &resource.spec {
+        Spec::Endpoints(list) => Some(list),
+        _ => None,
+    };
+    list.into_iter()
+        .flat_map(|list| &list.subsets)
+        .flat_map(|subset| &subset.addresses)
+        .map(|address| address.ip)
+}
+
 /// Returns the hosts that an object names, each once.
 fn hosts_of(resource: &Resource, domain: &str) -> Vec<Arc<str>> {
     let key = &resource.key;
-    let of_service = |name: &str| vec![full_host(name, &key.namespace, domain)];
+    // Whatever the name holds, it is one in the object's own namespace.
+    let of_service = |name: &str| vec![host_of(name, &key.namespace, domain)];
     match (&resource.spec, resource.kind) {
         (Spec::Service(_), _) | (Spec::Endpoints(_), Kind::Endpoints) => of_service(&key.name),
         (Spec::Endpoints(_), _) => {
@@ -224,7 +275,8 @@ pub(super) fn selector_of(resource: &Arc<Resource>) -> Option<&Labels> {
     }
 }
 
-fn external_name(resource: &Arc<Resource>) -> Option<&str> {
+/// Returns the name that an object says its host only is another one for.
+pub(super) fn external_name(resource: &Resource) -> Option<&str> {
     match &resource.spec {
         Spec::Service(service) => {
             service.external_name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name))

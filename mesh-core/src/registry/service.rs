@@ -62,6 +62,13 @@ pub struct Instance {
     pub service_account: Option<String>,
 }
 
+impl Instance {
+    /// Returns whether it says that it speaks the mutual TLS of the mesh.
+    pub(crate) fn is_meshed(&self) -> bool {
+        self.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio")
+    }
+}
+
 impl Port {
     /// Returns the target port, or the port itself where that is a name.
     pub(crate) fn target_number(&self) -> u16 {
@@ -90,5 +97,24 @@ impl Service {
 pub fn full_host(host: &str, namespace: &str, domain: &str) -> Arc<str> {
     let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let short = !bare.contains(['.', '*', ':']);
-    if short { format!("{bare}.{namespace}.svc.{domain}").into() } else { bare.into() }
+    if short { host_of(&bare, namespace, domain) } else { bare.into() }
 }
+
+/// Returns the full host of the Service `name` in `namespace`.
+// spec: istio pilot/pkg/serviceregistry/kube/conversion.go ServiceHostname
+pub(super) fn host_of(name: &str, namespace: &str, domain: &str) -> Arc<str> {
+    format!("{name}.{namespace}.svc.{domain}").to_ascii_lowercase().into()
+}
+
+/// Returns whether `host`, in lower case, is a name that only the mesh can give a meaning, known or not.
+///
+/// What is called with mutual TLS while it is known must not be called in plaintext, at whatever address a resolver finds
+/// for it, while it is not.
+pub(crate) fn is_mesh_name(host: &str, domain: &str) -> bool {
+    let rest = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).unwrap_or(host);
+    rest.ends_with(".svc")
+}
+
+/// The label of a workload that speaks mutual TLS.
+// spec: istio pkg/model SecurityTLSModeLabelName
+pub(crate) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

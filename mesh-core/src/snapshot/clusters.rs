@@ -92,7 +92,8 @@ impl ClusterStore {
     /// What cannot be built any more has no number from now on; the routes that led there are compiled again too.
     pub(super) fn refresh(&mut self, view: View<'_>, states: &States, host: &str) {
         let Some(known) = self.numbers.remove(host) else { return };
-        let service = view.registry.get(host);
+        // A host that has become another name has no clusters of its own any more.
+        let service = view.registry.get(host).filter(|service| *service.host == *host);
         let mut kept = Vec::new();
         for numbered in known {
             let mut clusters = Clusters::new(view, states, self);
@@ -208,6 +209,8 @@ impl<'a, 's> Clusters<'a, 's> {
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first
     /// use; `None` if the port or the subset does not exist.
     pub(super) fn number(&mut self, service: &Service, port: u16, subset: &str) -> Option<ClusterId> {
+        // It may have been asked for by another name.
+        self.depend(&service.host);
         let id = match self.store.number(&service.host, port, subset) {
             Some(known) => known,
             None => {
@@ -342,7 +345,6 @@ impl<'a, 's> Clusters<'a, 's> {
         instance: &Instance,
         address: &crate::registry::Address,
     ) -> bool {
-        let meshed = instance.labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio");
         let target = Target {
             namespace: &instance.namespace,
             service: &plan.service.host,
@@ -350,7 +352,7 @@ impl<'a, 's> Clusters<'a, 's> {
             port: address.port(),
             service_port: Some(plan.port.number),
         };
-        meshed
+        instance.is_meshed()
             && self.view.settings.auto_mtls
             && plan.service.location == EntryLocation::MeshInternal
             && mutual_tls::mode(&self.view, &target) != MtlsMode::Disable
@@ -501,6 +503,3 @@ impl Plan<'_> {
 /// Names the authorities of the system, as their absence does.
 // spec: istio networking/v1alpha3/destination_rule.proto ClientTLSSettings.ca_certificates
 const SYSTEM: &str = "system";
-
-// spec: istio pkg/model SecurityTLSModeLabelName
-pub(super) const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";

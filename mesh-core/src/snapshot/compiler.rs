@@ -185,7 +185,7 @@ impl Compiled {
     }
 
     fn every_host(&self, index: &Index) -> BTreeSet<Arc<str>> {
-        let known = index.registry.services().map(|service| &service.host).chain(index.claims.hosts());
+        let known = index.registry.hosts().chain(index.claims.hosts());
         known.chain(index.attached.hosts()).chain(self.units.keys()).cloned().collect()
     }
 
@@ -253,7 +253,7 @@ impl Compiled {
             hosts: self.hosts.clone(),
             clusters: self.clusters.table.clone(),
             allow_any: self.index.scope.allow_any().unwrap_or(self.settings.allow_any),
-            mesh_suffix: format!(".svc.{}", self.settings.domain),
+            domain: self.settings.domain.clone(),
             inbound: self.inbound.clone(),
         }
     }

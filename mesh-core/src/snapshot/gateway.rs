@@ -57,7 +57,7 @@ pub fn compile_gateway(
         hosts,
         clusters: store.table,
         allow_any: false,
-        mesh_suffix: format!(".svc.{}", settings.domain),
+        domain: settings.domain.clone(),
         inbound,
     };
     Some((snapshot, findings))

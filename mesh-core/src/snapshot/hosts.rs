@@ -5,7 +5,7 @@
 use super::{
     attached::{self, Attached},
     clusters::{ClusterStore, Clusters},
-    delegate, index,
+    delegate, index, passthrough,
     routes::Compiler,
     view::{Typed, View},
 };
@@ -40,6 +40,9 @@ pub(super) fn compile(
     states: &States,
     host: &Arc<str>,
 ) -> Option<Unit> {
+    if let Some(target) = known_as(view, host) {
+        return Some(another_name(view, store, states, host, target));
+    }
     let service = view.registry.get(host).filter(|service| view.sees_service(service));
     let mut rules = view.virtual_services(host, service.is_some());
     let rule = rules.next();
@@ -74,8 +77,43 @@ pub(super) fn compile(
     let (clusters, depends, mut others) = clusters.finish();
     findings.append(&mut others);
     let mut names = aliases(view, host);
-    names.extend(service.iter().flat_map(|service| &service.addresses).map(in_authority));
+    let itself = service.iter().filter(|service| service.host == *host);
+    names.extend(itself.flat_map(|service| &service.addresses).map(in_authority));
     Some(Unit { names, hosts, clusters, depends, findings, is_service: service.is_some() })
+}
+
+/// Returns the host of the service that `host` is another name for, unless routes name it itself.
+fn known_as<'a>(view: View<'a>, host: &Arc<str>) -> Option<&'a Arc<str>> {
+    let service = view.registry.get(host).filter(|service| service.host != *host)?;
+    let is_routed = !view.index.claims.of(host).is_empty() || !view.index.attached.of(host).is_empty();
+    (!is_routed).then_some(&service.host)
+}
+
+/// Another name for a service is one more name of its virtual hosts.
+// spec: istio pilot/pkg/networking/core/httproute.go generateVirtualHostDomains, Service.Attributes.Aliases
+fn another_name(
+    view: View<'_>,
+    store: &mut ClusterStore,
+    states: &States,
+    host: &Arc<str>,
+    target: &Arc<str>,
+) -> Unit {
+    let depends = [host, target].map(Arc::clone);
+    match compile(view, store, states, target) {
+        Some(unit) => Unit {
+            names: aliases(view, host),
+            depends: unit.depends.iter().cloned().chain(depends).collect(),
+            ..unit
+        },
+        None => Unit {
+            names: Vec::new(),
+            hosts: Vec::new(),
+            clusters: Vec::new(),
+            depends: depends.into(),
+            findings: Vec::new(),
+            is_service: false,
+        },
+    }
 }
 
 /// Returns `rule` with the routes of those it delegates to; `None` if it delegates to nobody.
@@ -110,7 +148,10 @@ fn of_service(
     match (routes, rule) {
         (Some(routes), _) => attached::virtual_host(&name, routes),
         (None, Some(rule)) => compiler.virtual_host(&name, rule),
-        (None, None) => compiler.service_itself(service, port),
+        (None, None) => {
+            let itself = compiler.service_itself(service, port);
+            passthrough::wildcard(&mut compiler, service, itself)
+        }
     }
 }
 

@@ -61,7 +61,8 @@ impl Index {
         settings: &MeshSettings,
         scope: Scope,
     ) -> Self {
-        let mut index = Self { scope, ..Self::default() };
+        let registry = Registry::seen_from(&viewer.namespace, &settings.service_export_to);
+        let mut index = Self { scope, registry, ..Self::default() };
         let changes = Changes { old: Vec::new(), new: resources.to_vec() };
         index.apply(resources, &changes, viewer, settings);
         index

@@ -6,7 +6,7 @@ use crate::{
         Kind, Resource, Spec,
         istio::{DestinationRule, VirtualService},
     },
-    registry::{Registry, Service},
+    registry::{Registry, Service, is_exported},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -114,14 +114,7 @@ impl<'a> View<'a> {
 impl Viewer {
     /// Returns whether an object of `namespace` with this `exportTo` is visible to the workload.
     pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
-        let own = self.namespace.as_str();
-        export_to.is_empty()
-            || export_to.iter().any(|scope| match scope.as_str() {
-                "*" => true,
-                "." => namespace == own,
-                "~" => false,
-                named => named == own,
-            })
+        is_exported(export_to, namespace, &self.namespace)
     }
 
     /// Returns whether `rule`, an object of `namespace`, is visible to the workload.
