@@ -10,7 +10,7 @@ use mesh_core::{
     explain::{Action, Explanation, explain},
     health::States,
     identity::PeerRule,
-    route::{Decision, Head},
+    route::{Decision, Head, RouteAction},
     snapshot::{Cluster, MeshSettings, Snapshot, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -67,6 +67,48 @@ fn a_rule_for_a_service_that_is_hidden_from_the_caller_still_routes_its_host() {
         panic!("no route")
     };
     assert_eq!(&*route.name, "r");
+}
+
+#[test]
+fn a_host_that_only_a_rule_knows_is_routed_by_the_port_that_is_asked_for() {
+    let two = PAYMENT.replace("ports: [", "ports: [{number: 8080, name: admin, protocol: HTTP}, ");
+    let rule = |http: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop}}\n\
+             spec: {{hosts: [shop.example], http: [{http}]}}"
+        )
+    };
+    let to = "route: [{destination: {host: payment, port: {number: 80}}}]";
+    let by_port = rule(&format!(
+        "{{name: admin, match: [{{port: 80}}], {to}}}, {{name: public, match: [{{port: 8080}}], {to}}}"
+    ));
+    let mesh = Mesh::of(&[&two, &by_port]);
+    for (url, expected) in [
+        ("http://shop.example/", Some("admin")),
+        ("http://shop.example:80/", Some("admin")),
+        ("http://shop.example:8080/", Some("public")),
+        ("http://shop.example:9999/", None),
+    ] {
+        let route = match mesh.decide(url) {
+            Decision::Forward { route, .. } => Some(&*route.name),
+            _ => None,
+        };
+        assert_eq!(route, expected, "{url}");
+    }
+    let mesh = Mesh::of(&[&two, &rule("{route: [{destination: {host: payment}}]}")]);
+    for (url, port) in [("http://shop.example/", 80), ("http://shop.example:8080/", 8080)] {
+        assert_eq!(mesh.cluster(url).port, port, "{url}");
+    }
+    let mesh = Mesh::of(&[&rule("{redirect: {uri: /x, derivePort: FROM_REQUEST_PORT}}")]);
+    for (url, expected) in [
+        ("http://shop.example/", Some(80)),
+        ("http://shop.example:80/", Some(80)),
+        ("http://shop.example:9999/", None),
+    ] {
+        let Decision::Answer { route, .. } = mesh.decide(url) else { panic!("{url}") };
+        let RouteAction::Redirect(redirect) = &route.action else { panic!("{url}") };
+        assert_eq!(redirect.port, expected, "{url}: without one the authority keeps its own");
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) struct Compiler<'a, 'b, 's> {
     pub(super) view: View<'a>,
     pub(super) clusters: &'b mut Clusters<'a, 's>,
     pub(super) findings: &'b mut Vec<Diagnostic>,
+    /// The port that requests are for.
     pub(super) port: u16,
     /// The namespace and name of the Gateway whose requests are routed; `None` are those of the workload itself.
     pub(super) gateway: Option<(&'b str, &'b str)>,
@@ -206,7 +207,8 @@ impl<'a> Compiler<'a, '_, '_> {
         alternative: &HttpMatch,
     ) -> Option<RouteAction> {
         if let Some(written) = &http.redirect {
-            let port = written.port.or_else(|| written.request_port.then_some(self.port));
+            let of_request = written.request_port && self.port != OTHER_PORT;
+            let port = written.port.or_else(|| of_request.then_some(self.port));
             return Some(RouteAction::Redirect(Redirect {
                 status: StatusCode::from_u16(written.code).ok()?,
                 uri: written.uri.clone(),
@@ -463,3 +465,6 @@ fn in_place_of(alternative: &HttpMatch, with: &str) -> PathRewrite {
         Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => PathRewrite::Whole(with),
     }
 }
+
+/// Stands for every port that nothing names.
+pub(super) const OTHER_PORT: u16 = 0;
