@@ -588,6 +588,15 @@ fn a_backend_of_another_namespace_needs_no_grant() {
 }
 
 #[test]
+fn a_backend_that_is_not_exported_to_the_caller_is_none() {
+    let hidden = service("hidden", "hidden")
+        .replace("namespace: shop}", "namespace: away, annotations: {networking.istio.io/exportTo: .}}");
+    let mesh =
+        Mesh::of(&[hidden, http("echo", "\n  - backendRefs: [{name: hidden, namespace: away, port: 80}]")]);
+    assert_eq!(mesh.found(&Request::get("http://echo", "/")), "500");
+}
+
+#[test]
 fn a_route_of_a_gateway_touches_no_call_inside_the_mesh() {
     let route = http("echo", "\n  - backendRefs: [{name: echo-v1, port: 80}]")
         .replace("group: '', kind: Service, name: echo", "name: edge");

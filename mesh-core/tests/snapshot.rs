@@ -112,6 +112,23 @@ fn a_host_that_only_a_rule_knows_is_routed_by_the_port_that_is_asked_for() {
 }
 
 #[test]
+fn a_service_that_is_not_exported_to_the_caller_is_no_destination_of_its_routes() {
+    let hidden = PAYMENT.replace("spec:\n", "spec:\n  exportTo: [\".\"]\n");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop, namespace: shop}\n\
+         spec: {hosts: [shop.example], http: [{route: [{destination: {host: payment.default.svc.cluster.local}}]}]}";
+    for (namespace, reached) in [("default", true), ("shop", false)] {
+        let mesh = Mesh::of(&[&hidden, rule]).seen_from(namespace);
+        let Decision::Forward { target, .. } = mesh.decide("http://shop.example/") else {
+            panic!("no route")
+        };
+        assert_eq!(target.cluster.is_some(), reached, "{namespace}");
+        let said = mesh.findings.iter().find(|finding| finding.code == Code::REFERENCE_NOT_FOUND);
+        assert_eq!(said.is_none(), reached, "{said:?}");
+        assert!(said.is_none_or(|said| said.message.starts_with("no service")), "{said:?}");
+    }
+}
+
+#[test]
 fn a_destination_without_a_port_is_noted_where_the_service_has_several() {
     let two = PAYMENT.replace("ports: [", "ports: [{number: 81, name: grpc, protocol: GRPC}, ");
     assert!(Mesh::of(&[&two, SPLIT]).finding(Code::PORT_REQUIRED).message.contains("81, 80"));

@@ -199,10 +199,12 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    /// Returns the service with this full host, on which what is compiled then depends, known or not.
+    /// Returns the service with this full host, if it is exported to this workload; on it what is compiled then depends,
+    /// known or not.
+    // spec: istio pilot/pkg/model/sidecar.go: a Sidecar imports the destinations of its rules, and what is not exported has no cluster
     pub(super) fn service(&mut self, host: &Arc<str>) -> Option<&'a Arc<Service>> {
         self.depend(host);
-        self.view.registry.get(host)
+        self.view.destination(host)
     }
 
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first

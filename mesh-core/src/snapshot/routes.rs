@@ -291,7 +291,7 @@ impl<'a> Compiler<'a, '_, '_> {
     }
 
     fn service_of(&self, place: &Place<'_>, to: &Destination) -> Option<&'a Arc<Service>> {
-        self.view.registry.get(&full_host(&to.host, place.namespace(), &self.view.settings.domain))
+        self.view.destination(&full_host(&to.host, place.namespace(), &self.view.settings.domain))
     }
 
     /// Returns the cluster that `to` names, with no headers of its own.
