@@ -307,6 +307,34 @@ fn header_modifiers_remove_then_set_then_add_on_the_way_there_and_back() {
     }
 }
 
+#[test]
+fn the_host_header_that_one_backend_sets_is_set_for_that_backend_alone() {
+    let host = |name: &str| {
+        format!(
+            "filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: Host, value: {name}}}]}}}}]"
+        )
+    };
+    let backends = format!(
+        "backendRefs:
+    - {{name: echo-v1, port: 80, weight: 90}}
+    - {{name: echo-v2, port: 80, weight: 10, {}}}",
+        host("v2.example")
+    );
+    for (rule, of_rule) in [
+        (format!("\n  - {backends}"), None),
+        (format!("\n  - {}\n    {backends}", host("all.example")), Some(value("all.example"))),
+    ] {
+        let mesh = Mesh::of(&[http("echo", &rule)]);
+        mesh.forwarded(&Request::get("http://echo", "/"), |_, forward, _| {
+            let own: Vec<_> =
+                forward.destinations.iter().map(|(target, _)| target.authority.clone()).collect();
+            assert_eq!(own, [None, Some(value("v2.example"))]);
+            let rewrite = forward.rewrite.as_ref().and_then(|rewrite| rewrite.authority.clone());
+            assert_eq!(rewrite, of_rule);
+        });
+    }
+}
+
 // conformance: MeshHTTPRouteRewritePath; spec: gateway-api v1 HTTPPathModifier.replacePrefixMatch, its table
 #[test]
 fn a_rewrite_replaces_the_matched_segments_or_the_whole_path() {

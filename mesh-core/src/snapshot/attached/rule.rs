@@ -77,6 +77,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
         let field = format!("backendRefs[{index}]");
         let mut target =
             self.reference(&backend.to, &field, "its share of the requests is answered with 500");
+        target.authority = authority_of(&backend.filters.headers.request).and_then(as_value);
         target.request_headers = self.operations(&field, backend.to.at, &backend.filters.headers.request);
         target.response_headers = self.operations(&field, backend.to.at, &backend.filters.headers.response);
         if !self.is_supported(&backend.filters, &field, "its share of the requests") {
@@ -167,12 +168,10 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
 
     fn rewrite(&mut self, rule: &AttachedRule) -> Option<Rewrite> {
         let written = rule.filters.rewrite.as_ref();
-        let backends = rule.backends.iter().filter(|backend| backend.weight > 0);
         let authority = written
             .and_then(|rewrite| rewrite.hostname.as_deref())
             .or_else(|| authority_of(&rule.filters.headers.request))
-            .or_else(|| backends.into_iter().find_map(|to| authority_of(&to.filters.headers.request)));
-        let authority = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
+            .and_then(as_value);
         let path = written.and_then(|rewrite| rewrite.path.as_ref()).and_then(|path| match path {
             PathModifier::Full(path) => Some(PathRewrite::Whole(path.clone())),
             PathModifier::Prefix(with) => self.replaced_prefix(with),
@@ -216,6 +215,11 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
             self.alternative.attached.report(self.compiler, finding);
         }
     }
+}
+
+/// `None` never happens: the reader refuses what can stand in no header.
+fn as_value(authority: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(authority).ok()
 }
 
 /// The bound of a backend is that of each try where tries are configured, else that of the call.
