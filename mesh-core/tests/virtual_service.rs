@@ -514,6 +514,15 @@ fn a_condition_on_the_host_header_is_one_on_the_authority() {
 }
 
 #[test]
+fn a_condition_that_the_host_header_is_not_so_is_one_on_the_authority() {
+    let mesh = Mesh::of(&http("match: [{withoutHeaders: {host: {prefix: 'a.default'}}}]"));
+    assert!(matches!(mesh.decide("/", "a:80"), Decision::Forward { .. }));
+    assert!(matches!(mesh.decide("/", "a.default:80"), Decision::NoRoute { .. }));
+    let mesh = Mesh::of(&http("match: [{withoutHeaders: {Host: {}}}]"));
+    assert!(matches!(mesh.decide("/", "a"), Decision::NoRoute { .. }), "every request has one");
+}
+
+#[test]
 fn where_a_match_names_gateways_the_caller_is_not_asked_for() {
     let mesh =
         Mesh::of(&http("match: [{gateways: [mesh], sourceNamespace: other, sourceLabels: {app: other}}]"));

@@ -184,8 +184,9 @@ impl<'a> Compiler<'a, '_, '_> {
                 continue;
             }
             // spec: rfc9113 8.3.1: `host` is the authority, and clients send the one or the other
-            if name == "host" && !absent {
-                add(Some(Condition::Authority(pattern.clone())));
+            if name == "host" {
+                let condition = if absent { Condition::WithoutAuthority } else { Condition::Authority };
+                add(Some(condition(pattern.clone())));
                 continue;
             }
             let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
