@@ -97,7 +97,7 @@ pub(super) fn with_delegates(
         clusters.depend(&index::object(Kind::VirtualService, namespace, name));
     }
     let find = |namespace: &str, name: &str| view.virtual_service(namespace, name);
-    let (merged, mut found) = delegate::merge(rule, &view.settings.domain, find);
+    let (merged, mut found) = delegate::merge(rule, view.settings, find);
     findings.append(&mut found);
     Some(merged)
 }

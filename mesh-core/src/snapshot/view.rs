@@ -121,14 +121,7 @@ impl<'a> View<'a> {
 impl Viewer {
     /// Returns whether an object of `namespace` with this `exportTo` is visible to the workload.
     pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
-        let own = self.namespace.as_str();
-        export_to.is_empty()
-            || export_to.iter().any(|scope| match scope.as_str() {
-                "*" => true,
-                "." => namespace == own,
-                "~" => false,
-                named => named == own,
-            })
+        is_exported(export_to, namespace, &self.namespace)
     }
 
     /// Returns whether `rule`, an object of `namespace`, is visible to the workload.
@@ -147,6 +140,17 @@ fn typed<'a, T: 'a>(
     of: impl Fn(&'a Spec) -> Option<&'a T>,
 ) -> impl Iterator<Item = Typed<'a, T>> {
     objects.iter().filter_map(move |resource| Some(Typed { resource, spec: of(&resource.spec)? }))
+}
+
+/// Returns whether an object of namespace `of` with this `exportTo` is visible in namespace `to`.
+pub(super) fn is_exported(export_to: &[String], of: &str, to: &str) -> bool {
+    export_to.is_empty()
+        || export_to.iter().any(|scope| match scope.as_str() {
+            "*" => true,
+            "." => of == to,
+            "~" => false,
+            named => named == to,
+        })
 }
 
 /// Returns `written`, or the mesh's `default` if nothing is written.
