@@ -519,6 +519,37 @@ fn the_bound_of_a_backend_is_that_of_each_try_where_tries_are_configured() {
 }
 
 #[test]
+fn a_backend_that_is_hashed_is_tried_again_and_what_a_retry_leaves_out_is_istios_default() {
+    let hashed = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: hashed, namespace: shop}
+spec: {host: echo-v1, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: user}}}}
+";
+    let mesh_config = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'defaultHttpRetryPolicy: {attempts: 7, backoff: 1s, retryRemoteLocalities: true}'}
+";
+    let only = "{name: echo-v1, port: 80}";
+    for (backends, retry, elsewhere, attempts) in [
+        (only.to_owned(), "", false, 7),
+        (only.to_owned(), ", retry: {codes: [500]}", false, 2),
+        (format!("{only}, {{name: echo-v2, port: 80}}"), ", retry: {codes: [500]}", true, 2),
+        ("{name: echo-v2, port: 80}".to_owned(), "", true, 7),
+    ] {
+        let rule = format!("\n  - {{backendRefs: [{backends}]{retry}}}");
+        let mesh = Mesh::of(&[http("echo", &rule), hashed.to_owned(), mesh_config.to_owned()]);
+        mesh.forwarded(&Request::get("http://echo", "/"), |_, forward, _| {
+            let policy = &forward.retry;
+            assert_eq!((policy.avoid_previous_hosts, policy.retries_max), (elsewhere, attempts), "{rule}");
+            assert_eq!(policy.leave_localities, retry.is_empty(), "{rule}");
+        });
+    }
+}
+
+#[test]
 fn a_retry_names_attempts_codes_and_backoff_beside_the_default_conditions() {
     let policy = |retry: &str| {
         let mesh = Mesh::of(&[http(

@@ -323,7 +323,7 @@ impl<'a> Compiler<'a, '_, '_> {
     }
 
     /// Returns whether the cluster of `target` picks the endpoint by what a request holds.
-    fn is_hashed(&self, target: &Target) -> bool {
+    pub(super) fn is_hashed(&self, target: &Target) -> bool {
         target.cluster.is_some_and(|number| self.clusters.get(number).hash.is_some())
     }
 

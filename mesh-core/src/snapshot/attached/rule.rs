@@ -10,12 +10,12 @@ use crate::{
             RouteRedirect,
         },
     },
-    retry::{Backoff, RetryPolicy},
+    retry::RetryPolicy,
     route::{
         Chance, Forward, HeaderOps, Mirror, PathRewrite, Redirect, Rewrite, Route, RouteAction, Target,
         Weighted, authority_of,
     },
-    snapshot::routes::Compiler,
+    snapshot::{routes::Compiler, settings::retry},
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -53,15 +53,17 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
         let backends = rule.backends.iter().enumerate().filter(|(_, backend)| backend.weight > 0);
         let targets: Vec<_> =
             backends.map(|(at, backend)| (self.target(at, backend), backend.weight)).collect();
+        let hashed = matches!(&targets[..], [(only, _)] if self.compiler.is_hashed(only));
         match Weighted::new(targets) {
-            Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations)),
+            Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations, hashed)),
             // spec: gateway-api v1 HTTPRouteRule.backendRefs: no backend that has a weight is 500
             Err(_) => RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new(), fault: None },
         }
     }
 
-    fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>) -> Forward {
-        let (timeout, retry) = timeout_and_retry(rule, &self.compiler.view.settings.retry);
+    fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>, hashed: bool) -> Forward {
+        let retry = retry(rule.retry.as_ref(), self.compiler.view.settings, hashed);
+        let (timeout, retry) = timeout_and_retry(rule, retry);
         Forward {
             destinations,
             timeout,
@@ -224,20 +226,13 @@ fn as_value(authority: &str) -> Option<HeaderValue> {
 
 /// The bound of a backend is that of each try where tries are configured, else that of the call.
 // spec: istio pilot/pkg/config/kube/gateway/conversion.go convertHTTPRoute
-fn timeout_and_retry(rule: &AttachedRule, default: &RetryPolicy) -> (Option<Duration>, RetryPolicy) {
+fn timeout_and_retry(rule: &AttachedRule, retry: RetryPolicy) -> (Option<Duration>, RetryPolicy) {
     let lasting = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
     let (request, backend) = (lasting(rule.timeout), lasting(rule.backend_timeout));
-    let Some(retry) = &rule.retry else { return (backend.or(request), default.clone()) };
-    let policy = RetryPolicy {
-        retries_max: retry.attempts.unwrap_or(default.retries_max),
-        explicit: retry.retry_on.is_some(),
-        on: retry.retry_on.clone().unwrap_or_default(),
-        per_try_timeout: backend,
-        backoff: lasting(retry.backoff).map_or(default.backoff, Backoff::from_base),
-        avoid_previous_hosts: default.avoid_previous_hosts,
-        leave_localities: default.leave_localities,
-    };
-    (request, policy)
+    match rule.retry {
+        None => (backend.or(request), retry),
+        Some(_) => (request, RetryPolicy { per_try_timeout: backend, ..retry }),
+    }
 }
 
 /// What is answered in place of a backend that is none, and of a filter that is not supported.
