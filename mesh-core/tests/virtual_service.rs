@@ -12,7 +12,9 @@ use mesh_core::{
     dice::Seeded,
     health::States,
     retry::{Backoff, Condition},
-    route::{Abort, AbortAnswer, Chance, Decision, Delay, Forward, Head, Redirect, Route, RouteAction},
+    route::{
+        Abort, AbortAnswer, Chance, CitedValues, Decision, Delay, Forward, Head, Redirect, Route, RouteAction,
+    },
     snapshot::{MeshSettings, Snapshot, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -419,6 +421,27 @@ fn the_routes_authority_wins_and_without_one_each_destination_has_its_own() {
     let targets: Vec<_> =
         own.forward("/").destinations.iter().map(|(target, _)| target.authority.clone()).collect();
     assert_eq!(targets, [Some(HeaderValue::from_static("x"))]);
+}
+
+#[test]
+fn whose_headers_win_goes_by_the_destinations_written_and_not_by_their_weights() {
+    let set = |who: &str| format!("headers: {{request: {{set: {{x: {who}}}}}}}");
+    let to = |weight: u32| format!("{{destination: {{host: a}}, weight: {weight}, {}}}", set("destination"));
+    for (destinations, winner) in [
+        (to(100), "destination"),
+        (format!("{}, {}", to(50), to(50)), "route"),
+        (format!("{}, {}", to(100), to(0)), "route"),
+    ] {
+        let mesh = Mesh::of(&http(&format!("route: [{destinations}], {}", set("route"))));
+        let forward = mesh.forward("/");
+        let mut headers = HeaderMap::new();
+        for operations in
+            forward.in_order(&forward.request_headers, &forward.destinations.at(0).request_headers)
+        {
+            operations.apply(&mut headers, CitedValues::default());
+        }
+        assert_eq!(headers["x"], winner, "{destinations}");
+    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl<'a> Compiler<'a, '_, '_> {
         let retry = retry(None, self.view.settings, self.is_hashed(&target));
         let action = RouteAction::Forward(Forward {
             destinations: Weighted::one(target),
+            several: false,
             timeout: None,
             retry,
             rewrite: None,
@@ -244,6 +245,7 @@ impl<'a> Compiler<'a, '_, '_> {
         };
         Some(Forward {
             destinations,
+            several: http.route.len() > 1,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
             retry: retry(http.retries.as_ref(), self.view.settings, hashed),
             rewrite: Some(rewrite).filter(|rewrite| rewrite.path.is_some() || rewrite.authority.is_some()),

@@ -64,8 +64,12 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
     fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>, hashed: bool) -> Forward {
         let retry = retry(rule.retry.as_ref(), self.compiler.view.settings, hashed);
         let (timeout, retry) = timeout_and_retry(rule, retry);
+        // Backends without a weight are none at all.
+        // spec: istio pilot/pkg/config/kube/gateway/conversion.go buildHTTPDestination
+        let several = destinations.iter().nth(1).is_some();
         Forward {
             destinations,
+            several,
             timeout,
             retry,
             rewrite: self.rewrite(rule),
