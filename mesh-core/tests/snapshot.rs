@@ -225,6 +225,15 @@ fn of_two_virtual_services_for_one_host_the_older_wins_whole() {
 }
 
 #[test]
+fn a_rule_that_names_its_host_twice_is_in_conflict_with_nobody() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+         spec: {hosts: [payment, payment.default.svc.cluster.local], http: [{name: r, route: [{destination: {host: payment}}]}]}";
+    let mesh = Mesh::of(&[PAYMENT, rule]);
+    let Decision::Forward { route, .. } = mesh.decide("http://payment/") else { panic!("no route") };
+    assert_eq!((&*route.name, &mesh.findings[..]), ("r", &[][..]));
+}
+
+#[test]
 fn a_wildcard_rule_covers_services_that_no_exact_rule_names() {
     let rule = |name: &str, host: &str| {
         format!(
