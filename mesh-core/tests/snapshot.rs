@@ -5,7 +5,7 @@
 use http::{HeaderMap, Method};
 use mesh_core::{
     balance::{Policy, Security},
-    config::{self, Code, Diagnostic, Resource, istio::MtlsMode},
+    config::{self, Code, Diagnostic, Level, Resource, istio::MtlsMode},
     dice::Seeded,
     explain::{Action, Explanation, explain},
     health::States,
@@ -359,6 +359,26 @@ fn an_endpoint_that_speaks_mutual_tls_is_called_with_it_and_must_be_its_own_acco
     assert_eq!(&*mutual.sni, "outbound_.80_.v1_.payment.default.svc.cluster.local");
     let id = "spiffe://cluster.local/ns/default/sa/payment".parse().unwrap();
     assert_eq!(mutual.peers, PeerRule::AnyOf(Arc::new([id])));
+}
+
+#[test]
+fn that_any_identity_may_answer_is_said_once_of_each_host() {
+    let noted = |documents: &[&str]| {
+        let mesh = Mesh::of(documents);
+        let notes = mesh.findings.into_iter().filter(|finding| finding.code == Code::SECURITY_NOTE);
+        notes.map(|note| (note.level, note.message)).collect::<Vec<_>>()
+    };
+    let anybody = PAYMENT
+        .replace(", serviceAccount: payment", "")
+        .replace("ports: [", "ports: [{number: 8080, name: admin, protocol: HTTP}, ");
+    let message = "nothing says which account payment.default.svc.cluster.local runs as: \
+                   any identity of cluster.local may answer for it";
+    assert_eq!(noted(&[&anybody, SPLIT]), [(Level::Info, message.to_owned())]);
+    let named = anybody
+        .replace("spec:\n", "spec:\n  subjectAltNames: ['spiffe://cluster.local/ns/default/sa/pay']\n");
+    for silent in [PAYMENT, &named, &anybody.replace("tlsMode: istio", "tlsMode: disabled")] {
+        assert_eq!(noted(&[silent, SPLIT]), [], "{silent}");
+    }
 }
 
 #[test]

@@ -373,8 +373,25 @@ impl<'a, 's> Clusters<'a, 's> {
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
-            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers })),
+            Ok(peers) => {
+                self.note_anybody(plan.service, &peers);
+                Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers }))
+            }
             Err(why) => self.refuse(plan, &why),
+        }
+    }
+
+    /// Notes that any identity of the trust domain may answer for `service`: in the same words for each of its clusters,
+    /// so that it is said once.
+    fn note_anybody(&mut self, service: &Service, peers: &PeerRule) {
+        let PeerRule::TrustDomain(domain) = peers else { return };
+        let host = &service.host;
+        let message =
+            format!("nothing says which account {host} runs as: any identity of {domain} may answer for it");
+        let finding = Diagnostic::new(Code::SECURITY_NOTE, Level::Info, message)
+            .help("write the `serviceAccount` of its endpoints, or `subjectAltNames`");
+        if !self.about_cluster.contains(&finding) {
+            self.about_cluster.push(finding);
         }
     }
 
