@@ -49,6 +49,19 @@ fn paths_and_headers_choose_the_backend() {
     }
 }
 
+#[test]
+fn a_condition_on_the_host_header_is_one_on_the_authority() {
+    let mesh = Mesh::of(&[http(
+        "echo",
+        "
+  - matches: [{headers: [{name: Host, value: echo.shop}]}]
+    backendRefs: [{name: echo-v1, port: 80}]
+  - backendRefs: [{name: echo-v2, port: 80}]",
+    )]);
+    assert_eq!(mesh.found(&Request::get("http://echo.shop", "/")), "echo-v1");
+    assert_eq!(mesh.found(&Request::get("http://echo", "/")), "echo-v2");
+}
+
 // conformance: MeshHTTPRouteQueryParamMatching
 #[test]
 fn query_parameters_choose_the_backend_and_what_none_matches_is_not_found() {
