@@ -92,6 +92,8 @@ pub enum RouteAction {
 pub struct Forward {
     /// The destinations with their weights.
     pub destinations: Weighted<Target>,
+    /// Whether several destinations are written, even if only one of them has a weight.
+    pub several: bool,
     /// Bound of the whole call; `None` is unbounded.
     pub timeout: Option<Duration>,
     /// Retries.
@@ -192,11 +194,10 @@ pub enum Decision<'a> {
 
 impl Forward {
     /// Returns the header operations of the route and of one destination in the order in which they are applied: with one
-    /// destination the route's come first, so that the destination's win; with several it is the other way round.
+    /// destination written the route's come first, so that the destination's win; with several it is the other way round.
     // spec: envoy config.route.v3.RouteConfiguration.most_specific_header_mutations_wins; istio pilot/pkg/networking/core/route/route.go
     pub fn in_order<'a>(&self, route: &'a HeaderOps, target: &'a HeaderOps) -> [&'a HeaderOps; 2] {
-        let several = self.destinations.iter().nth(1).is_some();
-        if several { [target, route] } else { [route, target] }
+        if self.several { [target, route] } else { [route, target] }
     }
 }
 

@@ -298,9 +298,14 @@ pub fn compile(
     settings: &MeshSettings,
     states: &States,
 ) -> (Snapshot, Vec<Diagnostic>) {
+    Compiler::new(viewer.clone()).compile(version, &sorted(resources), settings, states)
+}
+
+/// Returns `resources` by key, as [`View::virtual_service`](view::View::virtual_service) looks for them.
+fn sorted(resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
     let mut sorted = resources.to_vec();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
-    Compiler::new(viewer.clone()).compile(version, &sorted, settings, states)
+    sorted
 }
 
 impl Snapshot {

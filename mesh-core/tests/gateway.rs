@@ -5,7 +5,7 @@
 use http::{HeaderMap, Method, StatusCode};
 use mesh_core::{
     config::{
-        Accepted, Code, Diagnostic, Level, Options, SourceFile, Spec,
+        Accepted, Code, Diagnostic, Level, Options, Resource, SourceFile, Spec,
         istio::{Gateway, ServerTlsMode, TlsVersion},
         load,
     },
@@ -298,6 +298,28 @@ fn an_unknown_host_is_not_found_and_nothing_is_passed_through() {
 }
 
 #[test]
+fn the_order_of_objects_means_nothing_to_an_edge() {
+    let root = object(
+        "VirtualService",
+        "root",
+        "shop",
+        "{hosts: [pay.example.com], gateways: [edge], http: [{delegate: {name: child}}]}",
+    );
+    let child = object(
+        "VirtualService",
+        "child",
+        "shop",
+        "{http: [{name: r, route: [{destination: {host: pay, port: {number: 8080}}}]}]}",
+    );
+    let mut resources = resources(&[&edge("edge", "shop", "'*'"), SERVICE, &root, &child]);
+    for _ in 0..resources.len() {
+        resources.rotate_left(1);
+        let mesh = Mesh::with(&resources);
+        assert_eq!(mesh.route("http", "pay.example.com", "/").as_deref(), Some("r"));
+    }
+}
+
+#[test]
 fn an_edge_that_nobody_defined_has_no_snapshot() {
     let settings = MeshSettings::new("cluster.local".parse().unwrap());
     assert!(compile_gateway(("shop", "edge"), "1", &[], &settings, &States::default()).is_none());
@@ -398,7 +420,7 @@ fn accepted(texts: &[&str]) -> Vec<Diagnostic> {
     Accepted::default().update(&files, &Options::default()).diagnostics
 }
 
-fn resources(texts: &[&str]) -> Vec<Arc<mesh_core::config::Resource>> {
+fn resources(texts: &[&str]) -> Vec<Arc<Resource>> {
     let mut resources = Vec::new();
     for text in texts {
         let loaded = load("f", text, &Options::default());
@@ -416,12 +438,15 @@ struct Mesh {
 
 impl Mesh {
     fn of(texts: &[&str]) -> Self {
-        let resources = resources(texts);
+        Self::with(&resources(texts))
+    }
+
+    fn with(resources: &[Arc<Resource>]) -> Self {
         let key =
             resources.iter().find(|resource| matches!(resource.spec, Spec::Gateway(_))).unwrap().key.clone();
         let settings = MeshSettings::new("cluster.local".parse().unwrap());
         let key = (&*key.namespace, &*key.name);
-        let (snapshot, _) = compile_gateway(key, "1", &resources, &settings, &States::default()).unwrap();
+        let (snapshot, _) = compile_gateway(key, "1", resources, &settings, &States::default()).unwrap();
         Self { snapshot }
     }
 

@@ -49,6 +49,19 @@ fn paths_and_headers_choose_the_backend() {
     }
 }
 
+#[test]
+fn a_condition_on_the_host_header_is_one_on_the_authority() {
+    let mesh = Mesh::of(&[http(
+        "echo",
+        "
+  - matches: [{headers: [{name: Host, value: echo.shop}]}]
+    backendRefs: [{name: echo-v1, port: 80}]
+  - backendRefs: [{name: echo-v2, port: 80}]",
+    )]);
+    assert_eq!(mesh.found(&Request::get("http://echo.shop", "/")), "echo-v1");
+    assert_eq!(mesh.found(&Request::get("http://echo", "/")), "echo-v2");
+}
+
 // conformance: MeshHTTPRouteQueryParamMatching
 #[test]
 fn query_parameters_choose_the_backend_and_what_none_matches_is_not_found() {
@@ -307,6 +320,34 @@ fn header_modifiers_remove_then_set_then_add_on_the_way_there_and_back() {
     }
 }
 
+#[test]
+fn the_host_header_that_one_backend_sets_is_set_for_that_backend_alone() {
+    let host = |name: &str| {
+        format!(
+            "filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: Host, value: {name}}}]}}}}]"
+        )
+    };
+    let backends = format!(
+        "backendRefs:
+    - {{name: echo-v1, port: 80, weight: 90}}
+    - {{name: echo-v2, port: 80, weight: 10, {}}}",
+        host("v2.example")
+    );
+    for (rule, of_rule) in [
+        (format!("\n  - {backends}"), None),
+        (format!("\n  - {}\n    {backends}", host("all.example")), Some(value("all.example"))),
+    ] {
+        let mesh = Mesh::of(&[http("echo", &rule)]);
+        mesh.forwarded(&Request::get("http://echo", "/"), |_, forward, _| {
+            let own: Vec<_> =
+                forward.destinations.iter().map(|(target, _)| target.authority.clone()).collect();
+            assert_eq!(own, [None, Some(value("v2.example"))]);
+            let rewrite = forward.rewrite.as_ref().and_then(|rewrite| rewrite.authority.clone());
+            assert_eq!(rewrite, of_rule);
+        });
+    }
+}
+
 // conformance: MeshHTTPRouteRewritePath; spec: gateway-api v1 HTTPPathModifier.replacePrefixMatch, its table
 #[test]
 fn a_rewrite_replaces_the_matched_segments_or_the_whole_path() {
@@ -491,6 +532,37 @@ fn the_bound_of_a_backend_is_that_of_each_try_where_tries_are_configured() {
 }
 
 #[test]
+fn a_backend_that_is_hashed_is_tried_again_and_what_a_retry_leaves_out_is_istios_default() {
+    let hashed = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: hashed, namespace: shop}
+spec: {host: echo-v1, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: user}}}}
+";
+    let mesh_config = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'defaultHttpRetryPolicy: {attempts: 7, backoff: 1s, retryRemoteLocalities: true}'}
+";
+    let only = "{name: echo-v1, port: 80}";
+    for (backends, retry, elsewhere, attempts) in [
+        (only.to_owned(), "", false, 7),
+        (only.to_owned(), ", retry: {codes: [500]}", false, 2),
+        (format!("{only}, {{name: echo-v2, port: 80}}"), ", retry: {codes: [500]}", true, 2),
+        ("{name: echo-v2, port: 80}".to_owned(), "", true, 7),
+    ] {
+        let rule = format!("\n  - {{backendRefs: [{backends}]{retry}}}");
+        let mesh = Mesh::of(&[http("echo", &rule), hashed.to_owned(), mesh_config.to_owned()]);
+        mesh.forwarded(&Request::get("http://echo", "/"), |_, forward, _| {
+            let policy = &forward.retry;
+            assert_eq!((policy.avoid_previous_hosts, policy.retries_max), (elsewhere, attempts), "{rule}");
+            assert_eq!(policy.leave_localities, retry.is_empty(), "{rule}");
+        });
+    }
+}
+
+#[test]
 fn a_retry_names_attempts_codes_and_backoff_beside_the_default_conditions() {
     let policy = |retry: &str| {
         let mesh = Mesh::of(&[http(
@@ -585,6 +657,15 @@ fn a_backend_of_another_namespace_needs_no_grant() {
         Mesh::of(&[other, http("echo", "\n  - backendRefs: [{name: far, namespace: away, port: 80}]")]);
     assert_eq!(mesh.found(&Request::get("http://echo", "/")), "far");
     assert_eq!(mesh.findings, []);
+}
+
+#[test]
+fn a_backend_that_is_not_exported_to_the_caller_is_none() {
+    let hidden = service("hidden", "hidden")
+        .replace("namespace: shop}", "namespace: away, annotations: {networking.istio.io/exportTo: .}}");
+    let mesh =
+        Mesh::of(&[hidden, http("echo", "\n  - backendRefs: [{name: hidden, namespace: away, port: 80}]")]);
+    assert_eq!(mesh.found(&Request::get("http://echo", "/")), "500");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{
 
 #[test]
 fn a_snapshot_of_what_changed_is_the_snapshot_of_everything() {
+    let mut kinds = BTreeSet::new();
     for seed in 0..SEEDS {
         let mut day = Day::new(seed);
         for step in 0..STEPS {
@@ -30,8 +31,10 @@ fn a_snapshot_of_what_changed_is_the_snapshot_of_everything() {
                 "seed {seed}, step {step}, after {}: {difference:#?}",
                 day.last_edit
             );
+            kinds.extend(day.accepted.resources.iter().map(|resource| resource.key.kind.to_string()));
         }
     }
+    assert_eq!(kinds, KINDS.map(str::to_owned).into(), "an edit that is refused tries nothing");
 }
 
 #[test]
@@ -74,18 +77,23 @@ impl Day {
 
     /// Writes one file, or deletes it.
     fn edit(&mut self) {
-        let (name, text) = match self.dice.below(18) {
+        let (name, text) = match self.dice.below(25) {
             0..=2 => some_service(&mut self.dice),
             3 => some_entry(&mut self.dice),
             4..=6 => some_routes(&mut self.dice),
             7 | 8 => some_rule(&mut self.dice),
             9 => some_attached_route(&mut self.dice),
             10 => some_delegate(&mut self.dice),
-            11 | 12 => some_kubernetes_service(&mut self.dice),
-            13 | 14 => some_pod(&mut self.dice),
-            15 => some_slice(&mut self.dice),
-            16 => some_scoped_entry(&mut self.dice),
-            _ => some_policy(&mut self.dice),
+            11 | 12 => some_policy(&mut self.dice),
+            13 => some_policy_of_1_3(&mut self.dice),
+            14 => some_authorization(&mut self.dice),
+            15 => some_sidecar(&mut self.dice),
+            16 => some_mesh_config(&mut self.dice),
+            17 => (OWN.to_owned(), service(OWN, &mut self.dice)),
+            18 | 19 => some_kubernetes_service(&mut self.dice),
+            20 | 21 => some_pod(&mut self.dice),
+            22 => some_slice(&mut self.dice),
+            _ => some_scoped_entry(&mut self.dice),
         };
         self.last_edit = format!("{name}: {text}");
         match self.dice.below(4) {
@@ -150,13 +158,20 @@ fn shown(snapshot: &Snapshot) -> String {
             };
         }
     }
-    let _ = writeln!(text, "{names:#?}\n{:?}", snapshot.inbound().mode);
+    let _ = writeln!(text, "{names:#?}\n{:#?}", snapshot.inbound());
     text
 }
 
 fn authorities() -> Vec<String> {
-    let outside =
-        ["a.example.com", "b.other.org", "en.wiki.org", "en.wiki.org:443", "cart.shop:9999", "10.9.9.1"];
+    let outside = [
+        "a.example.com",
+        "b.other.org",
+        "b.other.org:8080",
+        "en.wiki.org",
+        "en.wiki.org:443",
+        "cart.shop:9999",
+        "10.9.9.1",
+    ];
     let mut names: Vec<_> = outside.map(str::to_owned).into();
     for name in SERVICES {
         for port in ["", ":80", ":8080"] {
@@ -176,6 +191,7 @@ fn some_service(dice: &mut Seeded) -> (String, String) {
 fn service(name: &str, dice: &mut Seeded) -> String {
     let namespace = one_of(dice, &["shop", "shop", "away"]);
     let second = one_of(dice, &["", ", {number: 8080, name: admin, protocol: HTTP}"]);
+    let export = one_of(dice, &["", "", "exportTo: ['.'], "]);
     let endpoint = |dice: &mut Seeded| {
         let (version, mode) = (one_of(dice, &["v1", "v2"]), one_of(dice, &["istio", "disabled"]));
         format!(
@@ -184,7 +200,9 @@ fn service(name: &str, dice: &mut Seeded) -> String {
         )
     };
     let endpoints: Vec<_> = (0..dice.below(3)).map(|_| endpoint(dice)).collect();
-    entry(name, namespace, &format!("{name}.{namespace}.svc.cluster.local"), second, &endpoints.join(", "))
+    let host = format!("{name}.{namespace}.svc.cluster.local");
+    entry(name, namespace, &host, second, &endpoints.join(", "))
+        .replace("spec: {", &format!("spec: {{{export}"))
 }
 
 fn some_entry(dice: &mut Seeded) -> (String, String) {
@@ -288,9 +306,10 @@ fn some_routes(dice: &mut Seeded) -> (String, String) {
     let first = one_of(dice, &["delegate: {name: child, namespace: shop}", ""]);
     let first = if first.is_empty() { format!("route: [{one}]") } else { first.to_owned() };
     let export = one_of(dice, &["", "exportTo: ['.'], "]);
+    let port = one_of(dice, &["", "port: 8080, "]);
     let text = format!(
         "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}, namespace: {namespace}}},
-        spec: {{{export}hosts: [{hosts}], http: [{{match: [{{uri: {{prefix: /a}}}}], {first}}}, {{route: [{two}]}}]}}}}"
+        spec: {{{export}hosts: [{hosts}], http: [{{match: [{{{port}uri: {{prefix: /a}}}}], {first}}}, {{route: [{two}]}}]}}}}"
     );
     (format!("{name}-routes"), text)
 }
@@ -351,12 +370,78 @@ fn some_policy(dice: &mut Seeded) -> (String, String) {
     ("policy".to_owned(), text)
 }
 
+fn some_policy_of_1_3(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["default", "own"]);
+    let targets = match name {
+        "default" => "",
+        _ => one_of(
+            dice,
+            &["targets: [{name: checkout}], ", "targets: [{name: checkout, ports: [{number: 8080}]}], "],
+        ),
+    };
+    let peers = one_of(dice, &["[{mtls: {}}]", "[{mtls: {mode: PERMISSIVE}}]"]);
+    let text = format!(
+        "{{apiVersion: authentication.istio.io/v1alpha1, kind: Policy, metadata: {{name: {name}, namespace: shop}},
+        spec: {{{targets}peers: {peers}}}}}"
+    );
+    (format!("policy-of-1.3-{name}"), text)
+}
+
+fn some_authorization(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["allow", "deny"]);
+    let namespace = one_of(dice, &["shop", "away", "istio-system"]);
+    let path = one_of(dice, &["/a", "/b*"]);
+    let text = format!(
+        "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{action: {}, rules: [{{to: [{{operation: {{paths: ['{path}']}}}}]}}]}}}}",
+        name.to_uppercase()
+    );
+    (name.to_owned(), text)
+}
+
+fn some_sidecar(dice: &mut Seeded) -> (String, String) {
+    let name = one_of(dice, &["sidecar-a", "sidecar-b"]);
+    let namespace = one_of(dice, &["shop", "istio-system"]);
+    let spec = one_of(
+        dice,
+        &[
+            "egress: [{hosts: ['./*']}]",
+            "egress: [{hosts: ['*/cart.shop.svc.cluster.local', '*/b.other.org']}]",
+            "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+        ],
+    );
+    let text = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {{name: {name}, namespace: {namespace}}},
+        spec: {{{spec}}}}}"
+    );
+    (name.to_owned(), text)
+}
+
+fn some_mesh_config(dice: &mut Seeded) -> (String, String) {
+    let setting = one_of(
+        dice,
+        &[
+            "enableAutoMtls: false",
+            "connectTimeout: 3s",
+            "defaultServiceExportTo: [.]",
+            "defaultVirtualServiceExportTo: [.]",
+            "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+            "rootNamespace: away",
+        ],
+    );
+    let text = format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}},
+        data: {{mesh: '{setting}'}}}}"
+    );
+    ("mesh-config".to_owned(), text)
+}
+
 fn one_of<'a>(dice: &mut Seeded, choices: &[&'a str]) -> &'a str {
     choices[usize::try_from(dice.below(choices.len() as u64)).unwrap()]
 }
 
 fn viewer() -> Viewer {
-    Viewer { namespace: "shop".to_owned(), service: Some("checkout".to_owned()), labels: BTreeMap::new() }
+    Viewer { namespace: "shop".to_owned(), service: Some(OWN.to_owned()), labels: BTreeMap::new() }
 }
 
 fn settings() -> MeshSettings {
@@ -365,5 +450,21 @@ fn settings() -> MeshSettings {
 
 const SERVICES: [&str; 4] = ["cart", "pay", "books", "mail"];
 const ADDRESSES: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+/// The service of the workload itself.
+const OWN: &str = "checkout";
+const KINDS: [&str; 12] = [
+    "AuthorizationPolicy",
+    "ConfigMap",
+    "DestinationRule",
+    "EndpointSlice",
+    "HTTPRoute",
+    "PeerAuthentication",
+    "Pod",
+    "Policy",
+    "Service",
+    "ServiceEntry",
+    "Sidecar",
+    "VirtualService",
+];
 const SEEDS: u64 = 40;
 const STEPS: usize = 60;

@@ -271,6 +271,33 @@ fn objects_without_an_export_list_have_that_of_the_mesh() {
 }
 
 #[test]
+fn a_delegate_without_an_export_list_has_that_of_the_mesh() {
+    let root = ROUTE
+        .replace("route: [{destination: {host: pay}}]", "delegate: {name: child, namespace: bank}")
+        .replace("hosts:", "exportTo: [.]\n  hosts:");
+    let child = |spec: &str| {
+        ROUTE
+            .replace("{name: route}", "{name: child, namespace: bank}")
+            .replace("  hosts: [pay]\n", &format!("  {spec}\n"))
+            .replace("host: pay", "host: pay.default")
+    };
+    let (plain, public) = (child("exportTo: []"), child("exportTo: ['*']"));
+    for (config, child, routed) in [
+        ("", &plain, true),
+        ("defaultVirtualServiceExportTo: [.]", &plain, false),
+        ("defaultVirtualServiceExportTo: [default]", &plain, true),
+        ("defaultVirtualServiceExportTo: [.]", &public, true),
+    ] {
+        let mesh = Mesh::of(config, &[MESHED, &root, child]);
+        assert_eq!(
+            matches!(mesh.decide("http://pay/"), Decision::Forward { .. }),
+            routed,
+            "{config} {child}"
+        );
+    }
+}
+
+#[test]
 fn another_trust_domain_than_the_meshs_is_noted_and_not_taken() {
     let mesh = Mesh::of("trustDomain: cluster.local", &[]);
     assert_eq!(mesh.findings, []);

@@ -5,12 +5,12 @@
 use http::{HeaderMap, Method};
 use mesh_core::{
     balance::{Policy, Security},
-    config::{self, Code, Diagnostic, Resource, istio::MtlsMode},
+    config::{self, Code, Diagnostic, Level, Resource, istio::MtlsMode},
     dice::Seeded,
     explain::{Action, Explanation, explain},
     health::States,
     identity::PeerRule,
-    route::{Decision, Head},
+    route::{Decision, Head, RouteAction},
     snapshot::{Cluster, MeshSettings, Snapshot, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -69,6 +69,65 @@ fn a_rule_for_a_service_that_is_hidden_from_the_caller_still_routes_its_host() {
         panic!("no route")
     };
     assert_eq!(&*route.name, "r");
+}
+
+#[test]
+fn a_host_that_only_a_rule_knows_is_routed_by_the_port_that_is_asked_for() {
+    let two = PAYMENT.replace("ports: [", "ports: [{number: 8080, name: admin, protocol: HTTP}, ");
+    let rule = |http: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop}}\n\
+             spec: {{hosts: [shop.example], http: [{http}]}}"
+        )
+    };
+    let to = "route: [{destination: {host: payment, port: {number: 80}}}]";
+    let by_port = rule(&format!(
+        "{{name: admin, match: [{{port: 80}}], {to}}}, {{name: public, match: [{{port: 8080}}], {to}}}"
+    ));
+    let mesh = Mesh::of(&[&two, &by_port]);
+    for (url, expected) in [
+        ("http://shop.example/", Some("admin")),
+        ("http://shop.example:80/", Some("admin")),
+        ("http://shop.example:8080/", Some("public")),
+        ("http://shop.example:9999/", None),
+    ] {
+        let route = match mesh.decide(url) {
+            Decision::Forward { route, .. } => Some(&*route.name),
+            _ => None,
+        };
+        assert_eq!(route, expected, "{url}");
+    }
+    let mesh = Mesh::of(&[&two, &rule("{route: [{destination: {host: payment}}]}")]);
+    for (url, port) in [("http://shop.example/", 80), ("http://shop.example:8080/", 8080)] {
+        assert_eq!(mesh.cluster(url).port, port, "{url}");
+    }
+    let mesh = Mesh::of(&[&rule("{redirect: {uri: /x, derivePort: FROM_REQUEST_PORT}}")]);
+    for (url, expected) in [
+        ("http://shop.example/", Some(80)),
+        ("http://shop.example:80/", Some(80)),
+        ("http://shop.example:9999/", None),
+    ] {
+        let Decision::Answer { route, .. } = mesh.decide(url) else { panic!("{url}") };
+        let RouteAction::Redirect(redirect) = &route.action else { panic!("{url}") };
+        assert_eq!(redirect.port, expected, "{url}: without one the authority keeps its own");
+    }
+}
+
+#[test]
+fn a_service_that_is_not_exported_to_the_caller_is_no_destination_of_its_routes() {
+    let hidden = PAYMENT.replace("spec:\n", "spec:\n  exportTo: [\".\"]\n");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop, namespace: shop}\n\
+         spec: {hosts: [shop.example], http: [{route: [{destination: {host: payment.default.svc.cluster.local}}]}]}";
+    for (namespace, reached) in [("default", true), ("shop", false)] {
+        let mesh = Mesh::of(&[&hidden, rule]).seen_from(namespace);
+        let Decision::Forward { target, .. } = mesh.decide("http://shop.example/") else {
+            panic!("no route")
+        };
+        assert_eq!(target.cluster.is_some(), reached, "{namespace}");
+        let said = mesh.findings.iter().find(|finding| finding.code == Code::REFERENCE_NOT_FOUND);
+        assert_eq!(said.is_none(), reached, "{said:?}");
+        assert!(said.is_none_or(|said| said.message.starts_with("no service")), "{said:?}");
+    }
 }
 
 #[test]
@@ -165,6 +224,15 @@ fn of_two_virtual_services_for_one_host_the_older_wins_whole() {
     assert_eq!(&*route.name, "old");
     let conflict = mesh.finding(Code::CONFLICTING_HOSTS);
     assert_eq!(conflict.resource.as_ref().unwrap().to_string(), "VirtualService default/a");
+}
+
+#[test]
+fn a_rule_that_names_its_host_twice_is_in_conflict_with_nobody() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+         spec: {hosts: [payment, payment.default.svc.cluster.local], http: [{name: r, route: [{destination: {host: payment}}]}]}";
+    let mesh = Mesh::of(&[PAYMENT, rule]);
+    let Decision::Forward { route, .. } = mesh.decide("http://payment/") else { panic!("no route") };
+    assert_eq!((&*route.name, &mesh.findings[..]), ("r", &[][..]));
 }
 
 #[test]
@@ -293,6 +361,26 @@ fn an_endpoint_that_speaks_mutual_tls_is_called_with_it_and_must_be_its_own_acco
     assert_eq!(&*mutual.sni, "outbound_.80_.v1_.payment.default.svc.cluster.local");
     let id = "spiffe://cluster.local/ns/default/sa/payment".parse().unwrap();
     assert_eq!(mutual.peers, PeerRule::AnyOf(Arc::new([id])));
+}
+
+#[test]
+fn that_any_identity_may_answer_is_said_once_of_each_host() {
+    let noted = |documents: &[&str]| {
+        let mesh = Mesh::of(documents);
+        let notes = mesh.findings.into_iter().filter(|finding| finding.code == Code::SECURITY_NOTE);
+        notes.map(|note| (note.level, note.message)).collect::<Vec<_>>()
+    };
+    let anybody = PAYMENT
+        .replace(", serviceAccount: payment", "")
+        .replace("ports: [", "ports: [{number: 8080, name: admin, protocol: HTTP}, ");
+    let message = "nothing says which account payment.default.svc.cluster.local runs as: \
+                   any identity of cluster.local may answer for it";
+    assert_eq!(noted(&[&anybody, SPLIT]), [(Level::Info, message.to_owned())]);
+    let named = anybody
+        .replace("spec:\n", "spec:\n  subjectAltNames: ['spiffe://cluster.local/ns/default/sa/pay']\n");
+    for silent in [PAYMENT, &named, &anybody.replace("tlsMode: istio", "tlsMode: disabled")] {
+        assert_eq!(noted(&[silent, SPLIT]), [], "{silent}");
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use mesh_core::{
     dice::Seeded,
     health::States,
     retry::{Backoff, Condition},
-    route::{Abort, AbortAnswer, Chance, Decision, Delay, Forward, Head, Redirect, Route, RouteAction},
+    route::{
+        Abort, AbortAnswer, Chance, CitedValues, Decision, Delay, Forward, Head, Redirect, Route, RouteAction,
+    },
     snapshot::{MeshSettings, Snapshot, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -422,6 +424,27 @@ fn the_routes_authority_wins_and_without_one_each_destination_has_its_own() {
 }
 
 #[test]
+fn whose_headers_win_goes_by_the_destinations_written_and_not_by_their_weights() {
+    let set = |who: &str| format!("headers: {{request: {{set: {{x: {who}}}}}}}");
+    let to = |weight: u32| format!("{{destination: {{host: a}}, weight: {weight}, {}}}", set("destination"));
+    for (destinations, winner) in [
+        (to(100), "destination"),
+        (format!("{}, {}", to(50), to(50)), "route"),
+        (format!("{}, {}", to(100), to(0)), "route"),
+    ] {
+        let mesh = Mesh::of(&http(&format!("route: [{destinations}], {}", set("route"))));
+        let forward = mesh.forward("/");
+        let mut headers = HeaderMap::new();
+        for operations in
+            forward.in_order(&forward.request_headers, &forward.destinations.at(0).request_headers)
+        {
+            operations.apply(&mut headers, CitedValues::default());
+        }
+        assert_eq!(headers["x"], winner, "{destinations}");
+    }
+}
+
+#[test]
 fn a_redirect_may_replace_the_prefix_and_take_the_port_of_the_request() {
     for (redirect, path, port, prefix) in [
         ("uri: /x", "/old/a", None, None),
@@ -513,6 +536,15 @@ fn a_condition_on_the_host_header_is_one_on_the_authority() {
     let mesh = Mesh::of(&http("match: [{headers: {Host: {prefix: 'a.default'}}}]"));
     assert!(matches!(mesh.decide("/", "a.default:80"), Decision::Forward { .. }));
     assert!(matches!(mesh.decide("/", "a:80"), Decision::NoRoute { .. }));
+}
+
+#[test]
+fn a_condition_that_the_host_header_is_not_so_is_one_on_the_authority() {
+    let mesh = Mesh::of(&http("match: [{withoutHeaders: {host: {prefix: 'a.default'}}}]"));
+    assert!(matches!(mesh.decide("/", "a:80"), Decision::Forward { .. }));
+    assert!(matches!(mesh.decide("/", "a.default:80"), Decision::NoRoute { .. }));
+    let mesh = Mesh::of(&http("match: [{withoutHeaders: {Host: {}}}]"));
+    assert!(matches!(mesh.decide("/", "a"), Decision::NoRoute { .. }), "every request has one");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Condition {
     Scheme(StringMatch),
     /// On the authority as sent, with any port.
     Authority(StringMatch),
+    /// On the authority as sent, which must not match.
+    WithoutAuthority(StringMatch),
     /// On a header; several values are joined by `,`.
     Header(HeaderName, StringMatch),
     /// On a header that must not match; a missing one counts as empty unless the pattern is presence.
@@ -96,6 +98,7 @@ impl Condition {
             Self::Path { pattern, ignore_case: true } => matches_ignoring_case(pattern, subject.as_deref()),
             Self::PathSegments(prefix) => subject.is_some_and(|path| begins_with_segments(&path, prefix)),
             Self::WithoutHeader(_, StringMatch::Present) => subject.is_none(),
+            Self::WithoutAuthority(pattern) => !matches(pattern, subject.as_deref()),
             // spec: envoy config.route.v3.HeaderMatcher.treat_missing_header_as_empty, as Istio sets it: a missing header counts as empty
             Self::WithoutHeader(_, pattern) => !matches(pattern, subject.as_deref().or(Some(""))),
             Self::Path { pattern, .. }
@@ -112,7 +115,7 @@ impl Condition {
             Self::Path { .. } | Self::PathSegments(_) => Some(path(head.path_and_query).into()),
             Self::Method(_) => Some(head.method.as_str().into()),
             Self::Scheme(_) => Some(head.scheme.into()),
-            Self::Authority(_) => Some(head.authority.into()),
+            Self::Authority(_) | Self::WithoutAuthority(_) => Some(head.authority.into()),
             Self::Header(name, _) | Self::WithoutHeader(name, _) => joined(head.headers, name),
             Self::Query(name, _) => query(head.path_and_query, name).map(Cow::Borrowed),
         }
@@ -127,6 +130,7 @@ impl fmt::Display for Condition {
             Self::Method(pattern) => ("method".into(), pattern),
             Self::Scheme(pattern) => ("scheme".into(), pattern),
             Self::Authority(pattern) => ("authority".into(), pattern),
+            Self::WithoutAuthority(pattern) => ("withoutHeaders[host]".into(), pattern),
             Self::Header(name, pattern) => (format!("headers[{name}]").into(), pattern),
             Self::WithoutHeader(name, pattern) => (format!("withoutHeaders[{name}]").into(), pattern),
             Self::Query(name, pattern) => (format!("queryParams[{name}]").into(), pattern),
@@ -213,6 +217,9 @@ mod tests {
             (Condition::Scheme(exact("http")), true),
             (Condition::Authority(exact("payment:80")), true),
             (Condition::Authority(exact("payment")), false),
+            (Condition::WithoutAuthority(exact("payment:80")), false),
+            (Condition::WithoutAuthority(exact("payment")), true),
+            (Condition::WithoutAuthority(StringMatch::Present), false),
             (Condition::Header(name("end-user"), exact("jason")), true),
             (Condition::Header(name("end-user"), StringMatch::Present), true),
             (Condition::Header(name("missing"), StringMatch::Present), false),

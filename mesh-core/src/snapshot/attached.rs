@@ -19,6 +19,7 @@ use crate::{
     registry::{Service, full_host},
     route::{Condition, Route, RouteMatch, VirtualHost},
 };
+use http::header::HOST;
 use std::{cmp::Reverse, sync::Arc};
 
 /// A route that is attached to some service.
@@ -265,7 +266,11 @@ impl Alternative<'_> {
             None => {}
         }
         let method = method.map(|method| Condition::Method(StringMatch::Exact(method.to_owned())));
-        let headers = headers.iter().map(|(name, pattern)| Condition::Header(name.clone(), pattern.clone()));
+        let headers = headers.iter().map(|(name, pattern)| match *name == HOST {
+            // spec: rfc9113 8.3.1: `host` is the authority, and clients send the one or the other
+            true => Condition::Authority(pattern.clone()),
+            false => Condition::Header(name.clone(), pattern.clone()),
+        });
         let parameters =
             query_params.iter().map(|(name, pattern)| Condition::Query(name.clone(), pattern.clone()));
         conditions.extend(method.into_iter().chain(headers).chain(parameters));

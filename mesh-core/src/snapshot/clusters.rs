@@ -200,10 +200,12 @@ impl<'a, 's> Clusters<'a, 's> {
         }
     }
 
-    /// Returns the service with this full host, on which what is compiled then depends, known or not.
+    /// Returns the service with this full host, if it is exported to this workload; on it what is compiled then depends,
+    /// known or not.
+    // spec: istio pilot/pkg/model/sidecar.go: a Sidecar imports the destinations of its rules, and what is not exported has no cluster
     pub(super) fn service(&mut self, host: &Arc<str>) -> Option<&'a Arc<Service>> {
         self.depend(host);
-        self.view.registry.get(host)
+        self.view.destination(host)
     }
 
     /// Returns the cluster of `subset` (or of the whole service, if it is empty) at service port `port`, built on first
@@ -373,8 +375,25 @@ impl<'a, 's> Clusters<'a, 's> {
 
     fn mutual(&mut self, plan: &Plan<'_>, instance: &Instance) -> Security {
         match self.expected_peers(plan, instance) {
-            Ok(peers) => Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers })),
+            Ok(peers) => {
+                self.note_anybody(plan.service, &peers);
+                Security::Mutual(self.shared(Mutual { sni: plan.server_name(), peers }))
+            }
             Err(why) => self.refuse(plan, &why),
+        }
+    }
+
+    /// Notes that any identity of the trust domain may answer for `service`: in the same words for each of its clusters,
+    /// so that it is said once.
+    fn note_anybody(&mut self, service: &Service, peers: &PeerRule) {
+        let PeerRule::TrustDomain(domain) = peers else { return };
+        let host = &service.host;
+        let message =
+            format!("nothing says which account {host} runs as: any identity of {domain} may answer for it");
+        let finding = Diagnostic::new(Code::SECURITY_NOTE, Level::Info, message)
+            .help("write the `serviceAccount` of its endpoints, or `subjectAltNames`");
+        if !self.about_cluster.contains(&finding) {
+            self.about_cluster.push(finding);
         }
     }
 

@@ -1,13 +1,16 @@
 //! A VirtualService whose routes delegate to others, with those of the delegates in their place. One level only.
 // spec: istio pilot/pkg/model/virtualservice.go mergeVirtualServicesIfNeeded
 
-use super::view::Typed;
+use super::{
+    MeshSettings,
+    view::{Typed, or_default},
+};
 use crate::{
     config::{
         Code, Diagnostic,
         istio::{ClaimMatch, Delegate, Delegated, HttpMatch, HttpRoute, StringMatch, VirtualService},
     },
-    registry::full_host,
+    registry::{full_host, is_exported},
 };
 
 /// Returns `root` with the routes of its delegates in the place of the routes that delegate, and what is wrong with
@@ -18,7 +21,7 @@ use crate::{
 /// ones, as they are meant in its own namespace.
 pub(super) fn merge<'a>(
     root: Typed<'_, VirtualService>,
-    domain: &str,
+    settings: &MeshSettings,
     find: impl Fn(&str, &str) -> Option<Typed<'a, VirtualService>>,
 ) -> (VirtualService, Vec<Diagnostic>) {
     let mut findings = Vec::new();
@@ -28,8 +31,8 @@ pub(super) fn merge<'a>(
             http.push(route.clone());
             continue;
         };
-        match delegate_of(root, delegate, &find) {
-            Ok(child) => merge_all(route, child, domain, &mut http, &mut findings),
+        match delegate_of(root, delegate, settings, &find) {
+            Ok(child) => merge_all(route, child, &settings.domain, &mut http, &mut findings),
             Err(why) => findings.push(left_out(root, index, delegate, why)),
         }
     }
@@ -46,6 +49,7 @@ pub(super) fn delegates<'r>(root: Typed<'r, VirtualService>) -> impl Iterator<It
 fn delegate_of<'a>(
     root: Typed<'_, VirtualService>,
     delegate: &Delegate,
+    settings: &MeshSettings,
     find: impl Fn(&str, &str) -> Option<Typed<'a, VirtualService>>,
 ) -> Result<Typed<'a, VirtualService>, String> {
     let own = &*root.resource.key.namespace;
@@ -55,12 +59,8 @@ fn delegate_of<'a>(
     if !child.spec.hosts.is_empty() {
         return Err(format!("{name} has hosts of its own, and is no delegate"));
     }
-    let sees = |scope: &String| match scope.as_str() {
-        "*" => true,
-        "." => namespace == own,
-        named => named == own,
-    };
-    if !child.spec.export_to.is_empty() && !child.spec.export_to.iter().any(sees) {
+    let export_to = or_default(&child.spec.export_to, &settings.virtual_service_export_to);
+    if !is_exported(export_to, namespace, own) {
         return Err(format!("{name} is not exported to namespace {own}"));
     }
     Ok(child)

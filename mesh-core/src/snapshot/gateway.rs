@@ -12,6 +12,7 @@ use super::{
     inbound,
     index::Index,
     routes::Compiler,
+    sorted,
     view::{Typed, View, age, specificity},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub fn compile_gateway(
     settings: &MeshSettings,
     states: &States,
 ) -> Option<(Snapshot, Vec<Diagnostic>)> {
+    let resources = &sorted(resources)[..];
     let gateway = find(resources, key)?;
     let (settings, mut findings) = settings.of(resources);
     let labels = gateway.selector.clone();

@@ -1,12 +1,12 @@
-//! The virtual hosts of one host name: one per port of its service, or one for every port where only a VirtualService
-//! knows it.
+//! The virtual hosts of one host name: one per port of its service, or, where only a VirtualService knows it, one per port
+//! that the rule tells apart and one for every other.
 // spec: istio pilot/pkg/networking/core/httproute.go
 
 use super::{
     attached::{self, Attached},
     clusters::{ClusterStore, Clusters},
     delegate, index, passthrough,
-    routes::Compiler,
+    routes::{Compiler, OTHER_PORT},
     view::{Typed, View},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     registry::{Service, full_host},
     route::{ClusterId, VirtualHost},
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// What is compiled of one host, and what it was compiled from.
 #[derive(Debug)]
@@ -63,8 +63,15 @@ pub(super) fn compile(
         (None, None) if attached.is_empty() => return None,
         (None, None) => Vec::new(),
         (None, Some(rule)) => {
-            let mut compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, 80);
-            vec![(None, Arc::new(compiler.virtual_host(host, rule)))]
+            let ports = ports_told_apart(view, rule, &mut clusters);
+            let others = if ports.is_empty() { HTTP_PORT } else { OTHER_PORT };
+            let mut at = |port| {
+                let mut compiler = Compiler::for_mesh(view, &mut clusters, &mut findings, port);
+                Arc::new(compiler.virtual_host(host, rule))
+            };
+            let mut hosts: Vec<_> = ports.into_iter().map(|port| (Some(port), at(port))).collect();
+            hosts.push((None, at(others)));
+            hosts
         }
         (Some(service), rule) => {
             let mut of_port = |port| {
@@ -128,9 +135,37 @@ pub(super) fn with_delegates(
         clusters.depend(&index::object(Kind::VirtualService, namespace, name));
     }
     let find = |namespace: &str, name: &str| view.virtual_service(namespace, name);
-    let (merged, mut found) = delegate::merge(rule, &view.settings.domain, find);
+    let (merged, mut found) = delegate::merge(rule, view.settings, find);
     findings.append(&mut found);
     Some(merged)
+}
+
+/// Returns the ports at which `rule`, which routes no service, may do what it does at no other: those that its matches
+/// name, those of services to which it sends without saying the port, and, for a redirect to the port of the request,
+/// those that requests name by their scheme alone.
+fn ports_told_apart(
+    view: View<'_>,
+    rule: Typed<'_, VirtualService>,
+    clusters: &mut Clusters<'_, '_>,
+) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    let mut derived = false;
+    for http in &rule.spec.http {
+        ports.extend(http.matches.iter().filter_map(|alternative| alternative.port));
+        derived |= http.redirect.as_ref().is_some_and(|redirect| redirect.request_port);
+        let mirrors = http.mirrors.iter().map(|mirror| &mirror.destination).chain(&http.mirror);
+        let destinations = http.route.iter().map(|to| &to.destination).chain(mirrors);
+        for to in destinations.filter(|to| to.port.is_none()) {
+            let host = full_host(&to.host.value, &rule.resource.key.namespace, &view.settings.domain);
+            let service = clusters.service(&host).filter(|service| service.ports.len() > 1);
+            ports.extend(service.iter().flat_map(|service| &service.ports).map(|port| port.number));
+        }
+    }
+    if derived || !ports.is_empty() {
+        // The only port of a name is meant by requests that name none, and these mean the port of their scheme.
+        ports.extend([HTTP_PORT, HTTPS_PORT]);
+    }
+    ports
 }
 
 fn of_service(
@@ -196,3 +231,6 @@ fn aliases(view: View<'_>, host: &Arc<str>) -> Vec<Arc<str>> {
 fn in_authority(address: &IpAddr) -> Arc<str> {
     if address.is_ipv6() { format!("[{address}]").into() } else { address.to_string().into() }
 }
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;

@@ -116,10 +116,11 @@ impl Index {
         };
         match &object.spec {
             Spec::VirtualService(spec) => {
-                let hosts = || spec.hosts.iter().map(|host| full(&host.value));
-                let imported = || hosts().any(|host| self.scope.imports(namespace, &host));
+                // One host may be written in several ways.
+                let hosts: BTreeSet<_> = spec.hosts.iter().map(|host| full(&host.value)).collect();
+                let imported = || hosts.iter().any(|host| self.scope.imports(namespace, host));
                 if is_for_mesh(spec) && viewer.sees_rule(spec, namespace, settings) && imported() {
-                    hosts().for_each(|host| on_host(&mut self.claims, host));
+                    hosts.into_iter().for_each(|host| on_host(&mut self.claims, host));
                 }
                 touched.names.insert(self::object(Kind::VirtualService, namespace, &object.key.name));
             }

@@ -28,6 +28,7 @@ pub(super) struct Compiler<'a, 'b, 's> {
     pub(super) view: View<'a>,
     pub(super) clusters: &'b mut Clusters<'a, 's>,
     pub(super) findings: &'b mut Vec<Diagnostic>,
+    /// The port that requests are for.
     pub(super) port: u16,
     /// The namespace and name of the Gateway whose requests are routed; `None` are those of the workload itself.
     pub(super) gateway: Option<(&'b str, &'b str)>,
@@ -63,6 +64,7 @@ impl<'a> Compiler<'a, '_, '_> {
         let retry = retry(None, self.view.settings, self.is_hashed(&target));
         let action = RouteAction::Forward(Forward {
             destinations: Weighted::one(target),
+            several: false,
             timeout: None,
             retry,
             rewrite: None,
@@ -183,8 +185,9 @@ impl<'a> Compiler<'a, '_, '_> {
                 continue;
             }
             // spec: rfc9113 8.3.1: `host` is the authority, and clients send the one or the other
-            if name == "host" && !absent {
-                add(Some(Condition::Authority(pattern.clone())));
+            if name == "host" {
+                let condition = if absent { Condition::WithoutAuthority } else { Condition::Authority };
+                add(Some(condition(pattern.clone())));
                 continue;
             }
             let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
@@ -206,7 +209,8 @@ impl<'a> Compiler<'a, '_, '_> {
         alternative: &HttpMatch,
     ) -> Option<RouteAction> {
         if let Some(written) = &http.redirect {
-            let port = written.port.or_else(|| written.request_port.then_some(self.port));
+            let of_request = written.request_port && self.port != OTHER_PORT;
+            let port = written.port.or_else(|| of_request.then_some(self.port));
             return Some(RouteAction::Redirect(Redirect {
                 status: StatusCode::from_u16(written.code).ok()?,
                 uri: written.uri.clone(),
@@ -241,6 +245,7 @@ impl<'a> Compiler<'a, '_, '_> {
         };
         Some(Forward {
             destinations,
+            several: http.route.len() > 1,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
             retry: retry(http.retries.as_ref(), self.view.settings, hashed),
             rewrite: Some(rewrite).filter(|rewrite| rewrite.path.is_some() || rewrite.authority.is_some()),
@@ -289,7 +294,7 @@ impl<'a> Compiler<'a, '_, '_> {
     }
 
     fn service_of(&self, place: &Place<'_>, to: &Destination) -> Option<&'a Arc<Service>> {
-        self.view.registry.get(&full_host(&to.host, place.namespace(), &self.view.settings.domain))
+        self.view.destination(&full_host(&to.host, place.namespace(), &self.view.settings.domain))
     }
 
     /// Returns the cluster that `to` names, with no headers of its own.
@@ -320,7 +325,7 @@ impl<'a> Compiler<'a, '_, '_> {
     }
 
     /// Returns whether the cluster of `target` picks the endpoint by what a request holds.
-    fn is_hashed(&self, target: &Target) -> bool {
+    pub(super) fn is_hashed(&self, target: &Target) -> bool {
         target.cluster.is_some_and(|number| self.clusters.get(number).hash.is_some())
     }
 
@@ -463,3 +468,6 @@ fn in_place_of(alternative: &HttpMatch, with: &str) -> PathRewrite {
         Some(StringMatch::Exact(_) | StringMatch::Regex(_)) => PathRewrite::Whole(with),
     }
 }
+
+/// Stands for every port that nothing names.
+pub(super) const OTHER_PORT: u16 = 0;

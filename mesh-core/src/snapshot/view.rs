@@ -99,10 +99,17 @@ impl<'a> View<'a> {
 
     /// Returns whether this workload sees `service`.
     pub(super) fn sees_service(&self, service: &Service) -> bool {
-        self.scope.sees(&service.namespace, &service.host)
-            && self
-                .viewer
-                .sees(or_default(&service.export_to, &self.settings.service_export_to), &service.namespace)
+        self.scope.sees(&service.namespace, &service.host) && self.is_exported(service)
+    }
+
+    /// Returns the service with this full host, to which a rule may send whether or not it is seen by its own name.
+    pub(super) fn destination(&self, host: &str) -> Option<&'a Arc<Service>> {
+        self.registry.get(host).filter(|service| self.is_exported(service))
+    }
+
+    fn is_exported(&self, service: &Service) -> bool {
+        let export_to = or_default(&service.export_to, &self.settings.service_export_to);
+        self.viewer.sees(export_to, &service.namespace)
     }
 
     /// Returns whether this workload sees `rule`.

@@ -10,12 +10,12 @@ use crate::{
             RouteRedirect,
         },
     },
-    retry::{Backoff, RetryPolicy},
+    retry::RetryPolicy,
     route::{
         Chance, Forward, HeaderOps, Mirror, PathRewrite, Redirect, Rewrite, Route, RouteAction, Target,
         Weighted, authority_of,
     },
-    snapshot::routes::Compiler,
+    snapshot::{routes::Compiler, settings::retry},
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -53,17 +53,23 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
         let backends = rule.backends.iter().enumerate().filter(|(_, backend)| backend.weight > 0);
         let targets: Vec<_> =
             backends.map(|(at, backend)| (self.target(at, backend), backend.weight)).collect();
+        let hashed = matches!(&targets[..], [(only, _)] if self.compiler.is_hashed(only));
         match Weighted::new(targets) {
-            Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations)),
+            Ok(destinations) => RouteAction::Forward(self.forward(rule, destinations, hashed)),
             // spec: gateway-api v1 HTTPRouteRule.backendRefs: no backend that has a weight is 500
             Err(_) => RouteAction::Direct { status: UNKNOWN_STATUS, body: Bytes::new(), fault: None },
         }
     }
 
-    fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>) -> Forward {
-        let (timeout, retry) = timeout_and_retry(rule, &self.compiler.view.settings.retry);
+    fn forward(&mut self, rule: &'r AttachedRule, destinations: Weighted<Target>, hashed: bool) -> Forward {
+        let retry = retry(rule.retry.as_ref(), self.compiler.view.settings, hashed);
+        let (timeout, retry) = timeout_and_retry(rule, retry);
+        // Backends without a weight are none at all.
+        // spec: istio pilot/pkg/config/kube/gateway/conversion.go buildHTTPDestination
+        let several = destinations.iter().nth(1).is_some();
         Forward {
             destinations,
+            several,
             timeout,
             retry,
             rewrite: self.rewrite(rule),
@@ -77,6 +83,7 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
         let field = format!("backendRefs[{index}]");
         let mut target =
             self.reference(&backend.to, &field, "its share of the requests is answered with 500");
+        target.authority = authority_of(&backend.filters.headers.request).and_then(as_value);
         target.request_headers = self.operations(&field, backend.to.at, &backend.filters.headers.request);
         target.response_headers = self.operations(&field, backend.to.at, &backend.filters.headers.response);
         if !self.is_supported(&backend.filters, &field, "its share of the requests") {
@@ -167,12 +174,10 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
 
     fn rewrite(&mut self, rule: &AttachedRule) -> Option<Rewrite> {
         let written = rule.filters.rewrite.as_ref();
-        let backends = rule.backends.iter().filter(|backend| backend.weight > 0);
         let authority = written
             .and_then(|rewrite| rewrite.hostname.as_deref())
             .or_else(|| authority_of(&rule.filters.headers.request))
-            .or_else(|| backends.into_iter().find_map(|to| authority_of(&to.filters.headers.request)));
-        let authority = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
+            .and_then(as_value);
         let path = written.and_then(|rewrite| rewrite.path.as_ref()).and_then(|path| match path {
             PathModifier::Full(path) => Some(PathRewrite::Whole(path.clone())),
             PathModifier::Prefix(with) => self.replaced_prefix(with),
@@ -218,22 +223,20 @@ impl<'r> RuleCompiler<'_, '_, '_, '_, 'r> {
     }
 }
 
+/// `None` never happens: the reader refuses what can stand in no header.
+fn as_value(authority: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(authority).ok()
+}
+
 /// The bound of a backend is that of each try where tries are configured, else that of the call.
 // spec: istio pilot/pkg/config/kube/gateway/conversion.go convertHTTPRoute
-fn timeout_and_retry(rule: &AttachedRule, default: &RetryPolicy) -> (Option<Duration>, RetryPolicy) {
+fn timeout_and_retry(rule: &AttachedRule, retry: RetryPolicy) -> (Option<Duration>, RetryPolicy) {
     let lasting = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
     let (request, backend) = (lasting(rule.timeout), lasting(rule.backend_timeout));
-    let Some(retry) = &rule.retry else { return (backend.or(request), default.clone()) };
-    let policy = RetryPolicy {
-        retries_max: retry.attempts.unwrap_or(default.retries_max),
-        explicit: retry.retry_on.is_some(),
-        on: retry.retry_on.clone().unwrap_or_default(),
-        per_try_timeout: backend,
-        backoff: lasting(retry.backoff).map_or(default.backoff, Backoff::from_base),
-        avoid_previous_hosts: default.avoid_previous_hosts,
-        leave_localities: default.leave_localities,
-    };
-    (request, policy)
+    match rule.retry {
+        None => (backend.or(request), retry),
+        Some(_) => (request, RetryPolicy { per_try_timeout: backend, ..retry }),
+    }
 }
 
 /// What is answered in place of a backend that is none, and of a filter that is not supported.

@@ -186,7 +186,8 @@ fn objects(documents: &[String]) -> Vec<Arc<Resource>> {
 }
 
 fn merged(objects: &[Arc<Resource>]) -> (VirtualService, Vec<Diagnostic>) {
-    merge(typed(&objects[0]), "cluster.local", |namespace, name| {
+    let settings = MeshSettings::new("cluster.local".parse().unwrap());
+    merge(typed(&objects[0]), &settings, |namespace, name| {
         let is_it = |it: &&Arc<Resource>| *it.key.namespace == *namespace && *it.key.name == *name;
         objects.iter().find(is_it).map(typed)
     })
