@@ -2,7 +2,7 @@
 //! every namespace that it concerns, and what objects say about each other.
 
 use crate::{
-    config::{Accepted, Code, Diagnostic, Level, Location, Options, Resource, SourceFile},
+    config::{Accepted, Code, Diagnostic, Kind, Level, Location, Options, Resource, SourceFile},
     health::States,
     registry::Registry,
     snapshot::{MeshSettings, Viewer, compile, lint_security},
@@ -14,13 +14,17 @@ use std::{
 
 /// Returns what is to be said about `files`, in the order of places, worst first.
 ///
-/// They are taken for the whole configuration. A service that they refer to and do not define is an error if they define
-/// services at all; if not, it is a warning, as workloads may bring theirs when they register.
+/// They are taken for the whole configuration. What they refer to and do not define is an error if they define services
+/// at all; if not, a service is a warning, as workloads may bring theirs when they register, and so is a subset if no
+/// DestinationRule is among them: then they are a part of a configuration.
 pub fn analyze(files: &[SourceFile], options: &Options, settings: &MeshSettings) -> Vec<Diagnostic> {
     let accepted = Accepted::default().update(files, options);
     let registry = accepted.resources.iter().any(|object| object.kind.is_registry());
     let missing = if registry { Level::Error } else { Level::Warning };
     let mut findings = Findings::new(accepted.diagnostics);
+    if !registry && !accepted.resources.iter().any(|object| object.kind == Kind::DestinationRule) {
+        findings.set_level(Code::REFERENCE_NOT_FOUND, Level::Warning);
+    }
     for viewer in viewers(&accepted.resources) {
         let (_, found) = compile("", &accepted.resources, &viewer, settings, &States::default());
         found.into_iter().for_each(|finding| findings.add(finding, missing));
@@ -51,6 +55,10 @@ impl Findings {
     fn new(all: Vec<Diagnostic>) -> Self {
         let known = all.iter().map(|finding| (finding.code, finding.location.clone())).collect();
         Self { all, known }
+    }
+
+    fn set_level(&mut self, code: Code, level: Level) {
+        self.all.iter_mut().filter(|finding| finding.code == code).for_each(|finding| finding.level = level);
     }
 
     /// A dangling subset has been judged over the whole set already, with the better message.

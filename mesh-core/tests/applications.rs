@@ -42,6 +42,19 @@ fn every_file_loads_without_an_error() {
 }
 
 #[test]
+fn a_file_of_routes_alone_is_judged_as_the_part_of_a_configuration_that_it_is() {
+    for (name, text) in LIBRARY {
+        let file = SourceFile { name: name.to_owned(), text: Ok(text.to_owned()) };
+        let findings = TestMesh::of_files(vec![file]).findings();
+        let missing = |finding: &&Diagnostic| finding.code == Code::REFERENCE_NOT_FOUND;
+        let is_part = !["services.yaml", "outside.yaml", "bundle.yaml"].contains(&name);
+        assert!(!is_part || findings.iter().all(|finding| !finding.is_error()), "{name}: {findings:#?}");
+        let routes = name.starts_with("split");
+        assert!(!routes || findings.iter().filter(missing).count() >= 2, "{name}: {findings:#?}");
+    }
+}
+
+#[test]
 fn kinds_of_a_cluster_that_mean_nothing_in_a_process_are_named_once_and_skipped() {
     let loaded = load("services.yaml", LIBRARY[0].1, &Options::default());
     let foreign: Vec<_> = loaded.diagnostics.iter().filter(|it| it.code == Code::FOREIGN_KIND).collect();
