@@ -440,6 +440,20 @@ fn of_two_that_tell_of_one_address_the_one_that_proves_who_it_is_is_believed() {
     }
 }
 
+#[test]
+fn what_answers_at_one_address_as_two_versions_is_an_endpoint_of_each() {
+    let endpoint = |version: &str| format!("{{address: 10.0.0.1, labels: {{version: {version}}}}}");
+    let endpoints = ["v1", "v2", "v2"].map(endpoint).join(", ");
+    let entry = entry(
+        "both",
+        SERVICE,
+        &format!("resolution: STATIC, location: MESH_INTERNAL, endpoints: [{endpoints}]"),
+    );
+    let mesh = Registry::build(&loaded(&[&entry]), DOMAIN);
+    let versions: Vec<_> = mesh.get(SERVICE).unwrap().instances.iter().map(labels).collect();
+    assert_eq!(versions, ["version=v1", "version=v2"]);
+}
+
 const LEASED: &str =
     "{address: 10.0.0.1, serviceAccount: reviews, weight: 7, labels: {security.istio.io/tlsMode: istio}}";
 

@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-/// Makes one instance of those that listen at the same place and port for the same port of the service.
+/// Makes one instance of those that listen at the same place and port for the same port of the service, unless they
+/// contradict each other: what answers at one address as two versions is an endpoint of either subset.
 ///
 /// Who says that mutual TLS is spoken there is believed, then who names an account, then who says so first: what a
 /// workload has registered of itself must not be lost to a list that knows nothing of it. The others add what the one
@@ -27,24 +28,27 @@ pub(super) fn unite(instances: &mut Vec<Instance>) {
 
 /// Unites instances at one place, of which the ones that are believed come first.
 fn unite_at_one_place(instances: &mut [Instance], group: &[usize]) {
-    let mut believed: HashMap<(usize, u16), usize> = HashMap::new();
+    let mut believed: HashMap<(usize, u16), Vec<usize>> = HashMap::new();
     for at in group {
-        let Some(instance) = instances.get_mut(*at) else { continue };
+        let Some(instance) = instances.get(*at) else { continue };
         let mut ports = instance.ports.to_vec();
+        let agrees = |first: &usize| instances.get(*first).is_some_and(|first| first.agrees(instance));
         let mut better = None;
         for (number, port) in ports.iter_mut().enumerate() {
             let Some(listens) = *port else { continue };
-            let first = *believed.entry((number, listens)).or_insert(*at);
-            if first != *at {
-                (*port, better) = (None, Some(first));
+            let known = believed.entry((number, listens)).or_default();
+            match known.iter().copied().find(agrees) {
+                Some(first) => (*port, better) = (None, Some(first)),
+                None => known.push(*at),
             }
         }
-        if let Some(better) = better {
+        let Some(better) = better else { continue };
+        let other = instance.clone();
+        if let Some(instance) = instances.get_mut(*at) {
             instance.ports = ports.into();
-            let other = instance.clone();
-            if let Some(better) = instances.get_mut(better) {
-                better.learn(other);
-            }
+        }
+        if let Some(better) = instances.get_mut(better) {
+            better.learn(other);
         }
     }
 }
@@ -53,6 +57,11 @@ impl Instance {
     /// The less, the more is what it tells to be believed.
     fn credit(&self) -> (bool, bool) {
         (!self.is_meshed(), self.service_account.is_none())
+    }
+
+    /// Returns whether it may have the labels of `other` too.
+    fn agrees(&self, other: &Self) -> bool {
+        other.labels.iter().all(|(name, value)| self.labels.get(name).is_none_or(|own| own == value))
     }
 
     /// Takes from `other`, which is at the same address, what it does not know itself.
