@@ -345,16 +345,7 @@ impl Snapshot {
     ///
     /// Such a name is never passed through.
     fn is_mesh_name(&self, authority: &str) -> bool {
-        Authority::parse(authority)
-            .is_some_and(|name| is_mesh_name(&name.host, &self.domain) || self.is_short(&name.host))
-    }
-
-    /// Returns whether `host` is another name of a service of the mesh, though perhaps not of one with the port asked for.
-    fn is_short(&self, host: &str) -> bool {
-        let of_mesh = |host: &Arc<VirtualHost>| {
-            host.name.rsplit_once(':').is_some_and(|(full, _)| is_mesh_name(full, &self.domain))
-        };
-        self.hosts.of_name(host).any(of_mesh)
+        Authority::parse(authority).is_some_and(|name| is_mesh_name(&name.host, &self.domain))
     }
 
     /// Returns the virtual host that answers for `head`, and the service port that is meant.

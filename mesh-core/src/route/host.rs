@@ -125,12 +125,6 @@ impl HostTable {
         names.flat_map(|ports| ports.by_port.iter().map(|(_, host)| host).chain(&ports.any_port))
     }
 
-    /// Returns the virtual hosts that answer to exactly this name, whatever their port.
-    pub(crate) fn of_name(&self, name: &str) -> impl Iterator<Item = &Arc<VirtualHost>> {
-        let ports = self.exact.get(name).into_iter();
-        ports.flat_map(|ports| ports.by_port.iter().map(|(_, host)| host).chain(&ports.any_port))
-    }
-
     /// The names that cover `host`, most specific first. A wildcard needs at least one character.
     fn candidates<'t>(&'t self, host: &str) -> impl Iterator<Item = &'t Ports> {
         let suffixes = host.match_indices('.').filter(|(at, _)| *at > 0);
