@@ -138,7 +138,8 @@ pub fn explain_arrival(snapshot: &Snapshot, head: &Head<'_>, setting: &Setting<'
 
 /// Returns what `snapshot` does with `head`.
 pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
-    let mut story = Explanation::of(match snapshot.route(head, &mut Lowest) {
+    let decision = snapshot.route(head, &mut Lowest);
+    let mut story = Explanation::of(match &decision {
         Decision::Passthrough => Action::Passthrough,
         Decision::Blocked | Decision::NoRoute { .. } => Action::None,
         Decision::Forward { .. } => Action::Forward,
@@ -150,7 +151,7 @@ pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
     if let Some((host, _)) = snapshot.virtual_host(head) {
         story.on_host(host, head);
     }
-    match snapshot.route(head, &mut Lowest) {
+    match decision {
         Decision::Forward { route, forward, .. } => {
             story.on_route(&route.name, route.source.as_ref());
             story.on_the_way = policy::on_the_way(route.fault(), Some(forward));

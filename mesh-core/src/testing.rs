@@ -33,7 +33,7 @@
 #![expect(clippy::panic, reason = "an assertion that does not hold panics: that is what a test is told by")]
 
 use crate::{
-    config::{Accepted, Diagnostic, Options, Resource, SourceFile, load::mesh_config_file},
+    config::{Accepted, Diagnostic, Options, Resource, SourceFile},
     explain::{Action, Explanation, Setting, explain, explain_arrival},
     health::States,
     identity::{SpiffeId, TrustDomain},
@@ -93,12 +93,11 @@ impl TestMesh {
     #[must_use]
     #[track_caller]
     pub fn with_mesh_config(mut self, yaml: &str) -> Self {
-        let loaded = mesh_config_file("mesh-config.yaml", yaml, &Options::default());
-        if let Some(error) = loaded.diagnostics.iter().find(|finding| finding.is_error()) {
+        let (settings, findings) = MeshSettings::of_file("mesh-config.yaml", yaml, &Options::default());
+        if let Some(error) = findings.iter().find(|finding| finding.is_error()) {
             panic!("the MeshConfig has errors\n\n{}", error.render(Some(yaml)));
         }
-        let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-        self.settings = self.settings.of(&resources).0;
+        self.settings = settings;
         self
     }
 

@@ -92,6 +92,17 @@ fn plaintext_does_not_get_in_where_mutual_tls_is_the_only_way() {
 }
 
 #[test]
+fn a_mesh_config_of_its_own_names_the_trust_domain_of_the_callers() {
+    let mesh = TestMesh::of_yaml(include_str!("fixtures/explained.yaml"));
+    let story = mesh
+        .with_mesh_config("trustDomain: shop.example")
+        .caller("shop/productpage")
+        .get("http://reviews/")
+        .explain();
+    assert_eq!(story.arrivals[0].peer.as_deref(), Some("spiffe://shop.example/ns/shop/sa/productpage"));
+}
+
+#[test]
 fn outside_of_the_mesh_nobody_decides() {
     assert!(of("productpage", "http://a.example.com/").arrivals.is_empty());
     assert!(of("productpage", "http://nobody.test/").arrivals.is_empty());

@@ -49,13 +49,26 @@ pub(crate) struct NormaliseInForce {
     pub(crate) config: Arc<ConfigStore>,
 }
 
-impl Step for NormaliseInForce {
-    fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
+impl NormaliseInForce {
+    fn is_merging_in_force(&self) -> bool {
         use PathNormalization::{Base, DecodeAndMergeSlashes, MergeSlashes, Unchanged};
         match self.config.current().inbound().path_normalization {
-            MergeSlashes | DecodeAndMergeSlashes => self.own.merge_slashes().on_request(head),
-            Base | Unchanged => self.own.on_request(head),
+            MergeSlashes | DecodeAndMergeSlashes => true,
+            Base | Unchanged => false,
         }
+    }
+}
+
+/// Returns whether slashes stand beside each other once `\` is read as one. No escape becomes a slash.
+fn has_adjacent_slashes(path: &str) -> bool {
+    path.as_bytes().windows(2).any(|pair| pair.iter().all(|byte| matches!(byte, b'/' | b'\\')))
+}
+
+impl Step for NormaliseInForce {
+    fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
+        // Almost no path has slashes to merge, and then nobody asks what is in force.
+        let merges = has_adjacent_slashes(head.uri.path()) && self.is_merging_in_force();
+        if merges { self.own.merge_slashes() } else { self.own }.on_request(head)
     }
 }
 

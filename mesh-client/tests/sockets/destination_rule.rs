@@ -19,7 +19,6 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -123,7 +122,7 @@ async fn another_protocol_after_a_reload_means_other_connections() {
 
 #[tokio::test]
 async fn a_connection_carries_as_many_streams_as_the_rule_allows() {
-    let (server, gate) = gated().await;
+    let (server, gate) = gated("ok").await;
     let rule =
         policy("reviews", "{connectionPool: {http: {h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 2}}}");
     let mesh = Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &rule)).await;
@@ -140,7 +139,7 @@ async fn a_connection_carries_as_many_streams_as_the_rule_allows() {
 #[tokio::test]
 async fn a_connection_that_is_old_enough_is_replaced_without_losing_a_call() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let (server, gate) = gated().await;
+        let (server, gate) = gated("ok").await;
         let rule = policy("reviews", "{connectionPool: {tcp: {maxConnectionDuration: 100ms}}}");
         let mesh =
             Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &rule)).await.speaking(protocol);
@@ -245,25 +244,6 @@ async fn a_retry_budget_replaces_the_one_that_is_always_on_and_the_limit_on_retr
 
 async fn version(request: Request<Incoming>) -> Answer {
     answer(format!("{:?}", request.version()))
-}
-
-/// A server whose `/slow` answers as many requests as its gate has permits for.
-async fn gated() -> (Server, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let server = Server::start({
-        let gate = Arc::clone(&gate);
-        move |request: Request<Incoming>| {
-            let gate = Arc::clone(&gate);
-            async move {
-                if request.uri().path() == "/slow" {
-                    gate.acquire().await.unwrap().forget();
-                }
-                answer("ok")
-            }
-        }
-    })
-    .await;
-    (server, gate)
 }
 
 /// A peer that begins to speak HTTP/2 and answers neither requests nor pings; and how many connections have ended.

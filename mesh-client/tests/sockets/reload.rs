@@ -64,20 +64,7 @@ async fn the_connections_of_an_endpoint_that_left_are_closed_and_its_requests_fi
 }
 
 async fn an_endpoint_leaves(protocol: Protocol) {
-    let gate = Arc::new(Semaphore::new(0));
-    let old = Server::start({
-        let gate = Arc::clone(&gate);
-        move |request: Request<Incoming>| {
-            let gate = Arc::clone(&gate);
-            async move {
-                if request.uri().path() == "/slow" {
-                    gate.acquire().await.unwrap().forget();
-                }
-                answer("old")
-            }
-        }
-    })
-    .await;
+    let (old, gate) = gated("old").await;
     let new = Server::start(|_| async { answer("new") }).await;
     let mesh = Mesh::new(&service("reviews", &[(old.address, "v1")])).await.speaking(protocol);
     let slow = tokio::spawn({

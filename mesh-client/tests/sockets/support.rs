@@ -33,6 +33,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -350,6 +351,25 @@ where
         }
     });
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
+}
+
+/// A server whose `/slow` answers as many requests as its gate has permits for.
+pub(crate) async fn gated(text: &'static str) -> (Server, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let server = Server::start({
+        let gate = Arc::clone(&gate);
+        move |request: Request<Incoming>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if request.uri().path() == "/slow" {
+                    gate.acquire().await.unwrap().forget();
+                }
+                answer(text)
+            }
+        }
+    })
+    .await;
+    (server, gate)
 }
 
 pub(crate) fn answer(text: impl Into<Bytes>) -> Answer {

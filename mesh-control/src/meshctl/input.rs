@@ -1,15 +1,12 @@
 //! The configuration that a command was pointed at.
 
 use mesh_core::{
-    config::{Diagnostic, Options, SourceFile, Spec, load::mesh_config_file},
+    config::{Diagnostic, Options, SourceFile},
     identity::TrustDomain,
     snapshot::MeshSettings,
 };
 use mesh_runtime::config::read_files;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 /// Reads the files named and those in the directories named.
 ///
@@ -31,22 +28,13 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the MeshConfig in `file`; without one, they are Istio's defaults.
     pub(crate) fn read(file: Option<&Path>, options: &Options) -> Result<Self, String> {
-        let default = MeshSettings::new(TrustDomain::cluster_local());
         let Some(path) = file else {
-            return Ok(Self { settings: default, file: None, findings: Vec::new() });
+            let settings = MeshSettings::new(TrustDomain::cluster_local());
+            return Ok(Self { settings, file: None, findings: Vec::new() });
         };
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-        let loaded = mesh_config_file(&name, &text, options);
-        let configs = loaded.resources.iter().filter_map(|resource| match &resource.spec {
-            Spec::MeshConfig(config) => config.trust_domain.as_ref(),
-            _ => None,
-        });
-        let domain = configs.map(|domain| domain.value.clone()).next();
-        let own = domain.map_or(default, MeshSettings::new);
-        let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
-        let (settings, found) = own.of(&resources);
-        let findings = loaded.diagnostics.into_iter().chain(found).collect();
+        let (settings, findings) = MeshSettings::of_file(&name, &text, options);
         Ok(Self { settings, file: Some(SourceFile { name, text: Ok(text) }), findings })
     }
 }

@@ -61,7 +61,6 @@ struct Compiled {
     hosts: HostTable,
     inbound: Inbound,
     about_settings: Vec<Diagnostic>,
-    about_inbound: Vec<Diagnostic>,
 }
 
 /// A unit that answers to a name; services come first.
@@ -157,7 +156,6 @@ impl Compiled {
             hosts: HostTable::default(),
             inbound: Inbound::default(),
             about_settings: Vec::new(),
-            about_inbound: Vec::new(),
         }
     }
 
@@ -261,12 +259,8 @@ impl Compiled {
     /// Returns every finding once, in the order of places: a rule for several hosts and ports is compiled for each.
     fn findings(&self) -> Vec<Diagnostic> {
         let of_hosts = self.units.values().flat_map(|unit| &unit.findings);
-        let mut found: Vec<_> = of_hosts
-            .chain(self.clusters.findings())
-            .chain(&self.about_inbound)
-            .chain(&self.about_settings)
-            .cloned()
-            .collect();
+        let mut found: Vec<_> =
+            of_hosts.chain(self.clusters.findings()).chain(&self.about_settings).cloned().collect();
         found.sort_by(|a, b| {
             let order = a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level));
             order.then_with(|| (a.code, &a.message, &a.path).cmp(&(b.code, &b.message, &b.path)))

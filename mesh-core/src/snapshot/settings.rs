@@ -4,15 +4,31 @@ use super::MeshSettings;
 use crate::{
     balance::Policy,
     config::{
-        Code, Diagnostic, Mark, Resource, Spec,
+        Code, Diagnostic, Mark, Options, Resource, Spec,
         istio::{Compat, HttpRetry, LocalitySetting, MeshConfig, MtlsMode},
+        load::mesh_config_file,
     },
     health::Limits,
+    identity::TrustDomain,
     retry::{Backoff, Condition, RetryOn, RetryPolicy},
 };
 use std::sync::Arc;
 
 impl MeshSettings {
+    /// Returns the settings of a mesh whose MeshConfig has a file of its own, `text`, and what is to be said of it. The
+    /// trust domain is the one it names, else `cluster.local`; what does not read is Istio's default.
+    pub fn of_file(file: &str, text: &str, options: &Options) -> (Self, Vec<Diagnostic>) {
+        let loaded = mesh_config_file(file, text, options);
+        let domain = loaded.resources.iter().find_map(|resource| match &resource.spec {
+            Spec::MeshConfig(config) => config.trust_domain.as_deref().cloned(),
+            _ => None,
+        });
+        let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+        let default = Self::new(domain.unwrap_or_else(TrustDomain::cluster_local));
+        let (settings, found) = default.of(&resources);
+        (settings, loaded.diagnostics.into_iter().chain(found).collect())
+    }
+
     /// Returns these settings with those of the MeshConfig among `resources` over them: the ConfigMap `istio` of the
     /// root namespace.
     pub fn of(&self, resources: &[Arc<Resource>]) -> (Self, Vec<Diagnostic>) {

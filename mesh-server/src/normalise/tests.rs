@@ -157,3 +157,20 @@ fn the_host_that_policy_sees_has_no_port() {
         assert_eq!(host(&head), read);
     }
 }
+
+#[test]
+fn only_slashes_that_stand_beside_each_other_can_be_merged() {
+    let mut paths = vec![String::new()];
+    for _ in 0..6 {
+        let longer: Vec<_> = paths
+            .iter()
+            .flat_map(|path| ["/", ".", "\\", "a", "%2e", "%2f"].map(|piece| path.clone() + piece))
+            .collect();
+        for path in longer.iter().filter(|path| path.starts_with('/') && !has_adjacent_slashes(path)) {
+            for own in [Normalise::default(), Normalise::default().keep_escaped_slashes()] {
+                assert_eq!(own.path(path), own.merge_slashes().path(path), "{path}");
+            }
+        }
+        paths = longer;
+    }
+}

@@ -171,6 +171,16 @@ pub(in crate::config) fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// Returns whether `text` is the value of a label, or its name behind the prefix.
+// spec: kubernetes concepts/overview/working-with-objects/labels, syntax and character set
+pub(super) fn is_label_text(text: &str) -> bool {
+    let edges = text.bytes().next().into_iter().chain(text.bytes().last());
+    text.len() <= 63
+        && !text.is_empty()
+        && edges.into_iter().all(|c| c.is_ascii_alphanumeric())
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+}
+
 /// Reads `{number: N}`.
 pub(super) fn port_selector<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<u16> {
     let mut fields = decoder.fields(node)?;

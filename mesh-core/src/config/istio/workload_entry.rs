@@ -120,17 +120,9 @@ pub(super) fn is_port_name(text: &str) -> bool {
 // spec: kubernetes concepts/overview/working-with-objects/labels, syntax and character set
 fn is_label(key: &str, value: &str) -> bool {
     let (prefix, name) = key.split_once('/').unwrap_or(("", key));
-    (value.is_empty() || is_label_text(value))
-        && is_label_text(name)
+    (value.is_empty() || common::is_label_text(value))
+        && common::is_label_text(name)
         && (!key.contains('/') || (common::is_host(prefix) && !prefix.starts_with('*')))
-}
-
-fn is_label_text(text: &str) -> bool {
-    let edges = text.bytes().next().into_iter().chain(text.bytes().last());
-    text.len() <= 63
-        && !text.is_empty()
-        && edges.into_iter().all(|c| c.is_ascii_alphanumeric())
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

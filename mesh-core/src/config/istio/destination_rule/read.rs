@@ -87,7 +87,7 @@ fn subset_labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BTreeM
     let labels = labels(decoder, node)?;
     let wrong = labels.iter().find(|(key, value)| {
         let name = key.rsplit('/').next().unwrap_or_default();
-        !is_label_text(name) || !(value.is_empty() || is_label_text(value))
+        !common::is_label_text(name) || !(value.is_empty() || common::is_label_text(value))
     });
     if let Some((key, value)) = wrong {
         let message = format!("`{}` is not a label", shortened(&format!("{key}: {value}")));
@@ -99,16 +99,7 @@ fn subset_labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BTreeM
 
 // spec: istio pkg/config/labels IsDNS1123Label, which takes upper case too
 fn is_dns_label(text: &str) -> bool {
-    !text.contains(['_', '.']) && is_label_text(text)
-}
-
-// spec: kubernetes concepts/overview/working-with-objects/labels, syntax and character set
-fn is_label_text(text: &str) -> bool {
-    let is_edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
-        && is_edge(text.bytes().next())
-        && is_edge(text.bytes().last())
+    !text.contains(['_', '.']) && common::is_label_text(text)
 }
 
 impl TrafficPolicy {
