@@ -15,6 +15,8 @@ pub mod resource;
 pub mod schema;
 pub mod tree;
 
+pub(crate) use decode::is_called;
+
 pub use accept::{Accepted, LastGood, SourceFile};
 pub use change::Changes;
 pub use diagnostic::{Code, Diagnostic, Level, Location};

@@ -3,6 +3,7 @@
 
 mod arrival;
 mod policy;
+mod written;
 
 pub use arrival::{Arrival, Setting};
 pub use policy::Effective;
@@ -17,6 +18,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use written::Written;
 
 /// The whole story of one request. Serialises to the JSON that `meshctl explain` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,7 +129,7 @@ impl Place {
 
 /// Returns what `snapshot` does with `head`, and what becomes of that where it arrives.
 pub fn explain_arrival(snapshot: &Snapshot, head: &Head<'_>, setting: &Setting<'_>) -> Explanation {
-    let mut story = explain(snapshot, head);
+    let mut story = tell(snapshot, head, Written(setting.resources));
     if let Decision::Forward { forward, .. } = snapshot.route(head, &mut Lowest)
         && let Some(target) = heaviest(forward)
     {
@@ -136,8 +138,12 @@ pub fn explain_arrival(snapshot: &Snapshot, head: &Head<'_>, setting: &Setting<'
     story
 }
 
-/// Returns what `snapshot` does with `head`.
+/// Returns what `snapshot` does with `head`. Of what was written it knows the block, not the line of each field.
 pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
+    tell(snapshot, head, Written(&[]))
+}
+
+fn tell(snapshot: &Snapshot, head: &Head<'_>, written: Written<'_>) -> Explanation {
     let decision = snapshot.route(head, &mut Lowest);
     let mut story = Explanation::of(match &decision {
         Decision::Passthrough => Action::Passthrough,
@@ -155,7 +161,7 @@ pub fn explain(snapshot: &Snapshot, head: &Head<'_>) -> Explanation {
         Decision::Forward { route, forward, .. } => {
             story.on_route(&route.name, route.source.as_ref());
             story.on_the_way = policy::on_the_way(route.fault(), Some(forward));
-            story.on_forward(snapshot, forward, route.source.as_ref());
+            story.on_forward(snapshot, forward, route.source.as_ref(), written);
         }
         Decision::Answer { route, .. } => {
             story.on_route(&route.name, route.source.as_ref());
@@ -208,26 +214,32 @@ impl Explanation {
         self.cite("route", source);
     }
 
-    fn on_forward(&mut self, snapshot: &Snapshot, forward: &Forward, source: Option<&Origin>) {
+    fn on_forward(
+        &mut self,
+        snapshot: &Snapshot,
+        forward: &Forward,
+        source: Option<&Origin>,
+        written: Written<'_>,
+    ) {
         self.destinations =
             forward.destinations.iter().map(|(target, weight)| destination(target, weight)).collect();
         self.timeout_ms = forward.timeout.map(millis);
         self.retries = retries(&forward.retry);
         if forward.timeout.is_some() {
-            self.cite("timeout", source);
+            self.cite_field("timeout", source, &["timeout", "timeouts.request"], written);
         }
         // Whom a retry avoids depends on the cluster too.
         let avoid_previous_hosts = forward.retry.avoid_previous_hosts;
         if forward.retry != (RetryPolicy { avoid_previous_hosts, ..RetryPolicy::default() }) {
-            self.cite("retries", source);
+            self.cite_field("retries", source, &["retries", "retry"], written);
         }
         if let Some(target) = heaviest(forward) {
             self.cluster = Some(Arc::clone(&target.name));
-            self.on_cluster(target.cluster.map(|number| &**snapshot.cluster(number)));
+            self.on_cluster(target.cluster.map(|number| &**snapshot.cluster(number)), written);
         }
     }
 
-    fn on_cluster(&mut self, cluster: Option<&Cluster>) {
+    fn on_cluster(&mut self, cluster: Option<&Cluster>, written: Written<'_>) {
         let Some(cluster) = cluster else {
             self.flag = Some(Flag::NC);
             return;
@@ -240,7 +252,21 @@ impl Explanation {
         });
         self.cite("cluster", cluster.rule.as_ref());
         self.cite("mtls", cluster.sources.tls.as_deref());
-        self.policy = policy::of(cluster);
+        self.policy = policy::of(cluster, written);
+    }
+
+    /// Cites the first of `paths` in the block at `origin`; none of them there means that somebody else's value, the
+    /// mesh's or that of the VirtualService that delegates, is in force.
+    fn cite_field(
+        &mut self,
+        field: &'static str,
+        origin: Option<&Origin>,
+        paths: &[&str],
+        written: Written<'_>,
+    ) {
+        if let Some(place) = origin.and_then(|origin| written.field(origin, paths)) {
+            self.sources.insert(field, place);
+        }
     }
 
     fn cite(&mut self, field: &'static str, origin: Option<&Origin>) {

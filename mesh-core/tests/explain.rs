@@ -23,7 +23,7 @@ fn the_name_by_which_a_host_was_asked_for_is_told() {
 }
 
 #[test]
-fn each_setting_in_force_names_the_line_of_the_block_it_was_written_in() {
+fn each_setting_in_force_names_the_line_it_was_written_in() {
     let story = of("productpage", "http://reviews/");
     let row = |field: &str| {
         let row = story.policy.iter().find(|row| row.field == field).unwrap_or_else(|| panic!("{field}"));
@@ -33,13 +33,16 @@ fn each_setting_in_force_names_the_line_of_the_block_it_was_written_in() {
         row("loadBalancer.consistentHash"),
         ("header end-user, on a ring of at least 1024 points", Some(14))
     );
-    assert_eq!(row("loadBalancer.localityLbSetting"), ("the nearest first", Some(14)));
-    assert_eq!(row("connectionPool.http.maxRetries"), ("7", Some(19)), "that of the subset");
-    assert_eq!(row("outlierDetection.consecutive5xxErrors"), ("3", Some(15)));
+    assert_eq!(row("loadBalancer.localityLbSetting"), ("the nearest first", None), "the default of the mesh");
+    assert_eq!(row("connectionPool.http.maxRetries"), ("7", Some(24)), "that of the subset");
+    assert_eq!(row("connectionPool.http.http2MaxRequests"), ("no limit", None), "not in that block");
+    assert_eq!(row("outlierDetection.consecutive5xxErrors"), ("3", Some(16)), "in snake_case");
+    assert_eq!(row("outlierDetection.baseEjectionTime"), ("30s", None), "not in that block");
+    assert_eq!(place(&of("productpage", "http://reviews/slow"), "retries").line, 45);
     let story = of("productpage", "http://ratings/");
     let written: Vec<_> = story.policy.iter().filter(|row| row.source.is_some()).collect();
     assert!(written.is_empty(), "{written:#?}");
-    assert_eq!(place(&story, "mtls").line, 24);
+    assert_eq!(place(&story, "mtls").line, 29);
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod scalar;
 mod suggest;
 
 pub(crate) use describe::Blank;
-pub(crate) use fields::Fields;
+pub(crate) use fields::{Fields, is_called};
 pub(crate) use scalar::*;
 pub(crate) use suggest::nearest;
 

@@ -1,6 +1,6 @@
 //! The policy in force towards a cluster, setting by setting, each with where it was written.
 
-use super::Place;
+use super::{Place, written::Written};
 use crate::{
     balance::{HashSource, LocalityPolicy, Policy},
     config::Origin,
@@ -18,13 +18,13 @@ pub struct Effective {
     pub field: &'static str,
     /// Its value, as it is written there.
     pub value: String,
-    /// Where its block was written; `None` is a default.
+    /// Where it was written; `None` is a default.
     pub source: Option<Place>,
 }
 
 /// Returns what is in force towards `cluster`.
-pub(super) fn of(cluster: &Cluster) -> Vec<Effective> {
-    let mut rows = Rows { all: Vec::new(), source: None };
+pub(super) fn of(cluster: &Cluster, written: Written<'_>) -> Vec<Effective> {
+    let mut rows = Rows { all: Vec::new(), block: None, written };
     rows.on_load_balancer(cluster);
     rows.on_connection_pool(cluster);
     rows.on_outlier_detection(cluster);
@@ -65,19 +65,24 @@ pub(super) fn on_the_way(fault: Option<&Fault>, forward: Option<&Forward>) -> Ve
     lines
 }
 
-struct Rows {
+struct Rows<'a> {
     all: Vec<Effective>,
-    /// Of the block at hand.
-    source: Option<Place>,
+    /// Where the block at hand was written.
+    block: Option<&'a Origin>,
+    written: Written<'a>,
 }
 
-impl Rows {
-    fn block(&mut self, source: Option<&Origin>) {
-        self.source = source.map(Place::of);
+impl<'a> Rows<'a> {
+    fn block(&mut self, block: Option<&'a Origin>) {
+        self.block = block;
     }
 
     fn add(&mut self, field: &'static str, value: impl Into<String>) {
-        self.all.push(Effective { field, value: value.into(), source: self.source.clone() });
+        let source = self.block.and_then(|block| match field.split_once('.') {
+            None => Some(Place::of(block)),
+            Some((_, name)) => self.written.field(block, &[&[name], deprecated(name)].concat()),
+        });
+        self.all.push(Effective { field, value: value.into(), source });
     }
 
     fn add_if(&mut self, field: &'static str, value: Option<impl Into<String>>) {
@@ -86,7 +91,7 @@ impl Rows {
         }
     }
 
-    fn on_load_balancer(&mut self, cluster: &Cluster) {
+    fn on_load_balancer(&mut self, cluster: &'a Cluster) {
         self.block(cluster.sources.load_balancer.as_deref());
         let hashed = cluster.hash.as_deref().map_or("nothing".to_owned(), hashed);
         match cluster.endpoints.policy() {
@@ -114,7 +119,7 @@ impl Rows {
         self.add_if("loadBalancer.localityLbSetting", locality);
     }
 
-    fn on_connection_pool(&mut self, cluster: &Cluster) {
+    fn on_connection_pool(&mut self, cluster: &'a Cluster) {
         self.block(cluster.sources.connection_pool.as_deref());
         let (limits, connection) = (&cluster.limits, &cluster.connection);
         self.add("connectionPool.tcp.connectTimeout", lasting(cluster.connect_timeout));
@@ -138,7 +143,7 @@ impl Rows {
         self.add_if("connectionPool.http.h2UpgradePolicy", http);
     }
 
-    fn on_outlier_detection(&mut self, cluster: &Cluster) {
+    fn on_outlier_detection(&mut self, cluster: &'a Cluster) {
         self.block(cluster.sources.outlier_detection.as_deref());
         let Some(policy) = &cluster.outlier else { return self.add("outlierDetection", "off") };
         self.add("outlierDetection.consecutive5xxErrors", count(policy.consecutive_5xx));
@@ -146,6 +151,15 @@ impl Rows {
         self.add("outlierDetection.baseEjectionTime", lasting(policy.base_ejection_time));
         self.add("outlierDetection.maxEjectionPercent", format!("{} %", policy.max_ejection_percent));
         self.add("outlierDetection.minHealthPercent", format!("{} %", policy.min_health_percent));
+    }
+}
+
+/// Returns the older names of a field.
+fn deprecated(name: &str) -> &'static [&'static str] {
+    match name {
+        "consecutive5xxErrors" => &["consecutiveErrors"],
+        "warmup" => &["warmupDurationSecs"],
+        _ => &[],
     }
 }
 

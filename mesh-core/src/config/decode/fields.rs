@@ -229,7 +229,7 @@ impl<'n> Fields<'_, 'n> {
 
 /// Returns whether `written` is field `name`, in camelCase or, as protobuf's JSON also takes it, in snake_case.
 // spec: protobuf protojson, field names
-fn is_called(written: &str, name: &str) -> bool {
+pub(crate) fn is_called(written: &str, name: &str) -> bool {
     let mut after_underscore = false;
     let mut camel_case = written.chars().filter_map(|c| match c {
         '_' => {
