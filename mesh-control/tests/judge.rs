@@ -38,6 +38,22 @@ fn analyze_takes_an_unknown_field_as_a_warning_only_if_lenient() {
 }
 
 #[test]
+fn analyze_says_that_a_rule_for_another_name_of_a_host_does_nothing() {
+    let alias = "\n---\n{apiVersion: v1, kind: Service, metadata: {name: pay, namespace: default}, spec: {type: ExternalName,
+        externalName: payment.default.svc.cluster.local}}
+        \n---\n{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: pay}, spec: {host: pay}}\n";
+    let findings = json(&Config::of(&format!("{CANARY}{alias}")).analyze(&["-o", "json"]));
+    let finding = findings
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["resource"] == "DestinationRule default/pay")
+        .unwrap();
+    assert_eq!((&finding["code"], &finding["path"]), (&"MESH0003".into(), &"spec.host".into()));
+    assert_eq!(finding["help"], "write `host: payment.default.svc.cluster.local`");
+}
+
+#[test]
 fn a_file_that_is_no_yaml_is_a_finding_and_a_file_that_is_not_there_an_error() {
     assert_eq!(Config::of("a: [b\nc: }").analyze(&[]).status.code(), Some(1));
     let output = meshctl(&["analyze", "no/such/file.yaml"]);

@@ -2,9 +2,9 @@
 //! every namespace that it concerns, and what objects say about each other.
 
 use crate::{
-    config::{Accepted, Code, Diagnostic, Kind, Level, Location, Options, Resource, SourceFile},
+    config::{Accepted, Code, Diagnostic, Kind, Level, Location, Options, Resource, SourceFile, Spec},
     health::States,
-    registry::Registry,
+    registry::{Registry, full_host},
     snapshot::{MeshSettings, Viewer, compile, lint_security},
 };
 use std::{
@@ -34,6 +34,11 @@ pub fn analyze(files: &[SourceFile], options: &Options, settings: &MeshSettings)
     for finding in lint_security::findings(&accepted.resources, &known, &settings) {
         findings.add(finding, missing);
     }
+    for finding in
+        accepted.resources.iter().filter_map(|object| rule_for_another_name(object, &known, &settings))
+    {
+        findings.add(finding, missing);
+    }
     findings.all.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| b.level.cmp(&a.level)));
     findings.all
 }
@@ -43,6 +48,19 @@ pub fn analyze(files: &[SourceFile], options: &Options, settings: &MeshSettings)
 fn viewers(resources: &[Arc<Resource>]) -> impl Iterator<Item = Viewer> {
     let namespaces: BTreeSet<_> = resources.iter().map(|object| object.key.namespace.to_string()).collect();
     namespaces.into_iter().map(|namespace| Viewer { namespace, service: None, labels: BTreeMap::new() })
+}
+
+/// Returns a warning if `object` is a DestinationRule for a name that stands for another host.
+// spec: istio pilot/pkg/model/push_context.go resolveServiceAliases: a request to an alias goes to the target's cluster
+fn rule_for_another_name(object: &Resource, known: &Registry, settings: &MeshSettings) -> Option<Diagnostic> {
+    let Spec::DestinationRule(rule) = &object.spec else { return None };
+    let written = full_host(&rule.host.value, &object.key.namespace, &settings.domain);
+    let host = &known.get(&written).filter(|service| service.host != written)?.host;
+    let message = format!(
+        "{written} only is another name for {host}: rules for that host apply, and this one never does"
+    );
+    let finding = Diagnostic::warning(Code::NO_EFFECT, message).about(&object.key).path("spec.host");
+    Some(finding.at(object.locate(rule.host.at)).help(format!("write `host: {host}`")))
 }
 
 /// Findings; one of each code for a place.
