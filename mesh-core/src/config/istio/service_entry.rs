@@ -13,7 +13,7 @@ use crate::config::{
     tree::Node,
 };
 use ipnet::IpNet;
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 /// `spec` of a ServiceEntry.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,7 @@ impl ServiceEntry {
             ports: fields.list("ports", ServicePort::read_of_entry),
             location: fields.get("location", |d, n| choice(d, n, LOCATIONS)).unwrap_or_default(),
             resolution,
-            endpoints: fields.list("endpoints", WorkloadEntry::read),
+            endpoints: sharing_labels(fields.list("endpoints", WorkloadEntry::read)),
             workload_selector: fields.get("workloadSelector", WorkloadSelector::reader("labels")),
             subject_alt_names: fields.list("subjectAltNames", name),
             export_to: common::export_to(&mut fields),
@@ -207,6 +207,20 @@ impl ServiceEntry {
             }
         }
     }
+}
+
+/// Lets endpoints that carry the labels of the one before share them: replicas mostly do, and a map of labels is the
+/// largest part of an endpoint in memory.
+fn sharing_labels(mut endpoints: Vec<WorkloadEntry>) -> Vec<WorkloadEntry> {
+    endpoints.shrink_to_fit();
+    let mut before = Arc::default();
+    for WorkloadEntry { labels, .. } in &mut endpoints {
+        if *labels == before {
+            *labels = Arc::clone(&before);
+        }
+        before = Arc::clone(labels);
+    }
+    endpoints
 }
 
 /// Reads one of `hosts`.
