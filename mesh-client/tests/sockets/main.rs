@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod balancing;
+mod call_policy;
 mod calls;
 mod connections;
 mod destination_rule;
