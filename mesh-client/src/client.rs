@@ -55,6 +55,7 @@ struct Shared {
 pub struct MeshClientBuilder {
     workload: Workload,
     protocol: Protocol,
+    obeys_headers: bool,
 }
 
 impl MeshClient {
@@ -65,7 +66,7 @@ impl MeshClient {
 
     /// Returns a builder for a client of `workload`.
     pub fn builder(workload: &Workload) -> MeshClientBuilder {
-        MeshClientBuilder { workload: workload.clone(), protocol: Protocol::default() }
+        MeshClientBuilder { workload: workload.clone(), protocol: Protocol::default(), obeys_headers: false }
     }
 
     /// Sends `request` and returns the answer's head; its body is still to come.
@@ -138,6 +139,15 @@ impl MeshClientBuilder {
         self
     }
 
+    /// Obeys the headers by which a request asks its Envoy for timeouts and retries, such as
+    /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-retry-on`, as under a sidecar. Default: they are taken off and not
+    /// obeyed, since whoever forwards a request would let its sender write them; a [`CallPolicy`](crate::CallPolicy) says the
+    /// same.
+    pub fn obey_request_headers(mut self) -> Self {
+        self.obeys_headers = true;
+        self
+    }
+
     /// Returns the client.
     pub fn build(self) -> MeshClient {
         let workload = self.workload;
@@ -156,7 +166,9 @@ impl MeshClientBuilder {
         let outside = Timeout { inner: Outside { plans: Arc::clone(&plans) } };
         let mirrors = Mirrors::new(below.clone(), workload.clock());
         let source = SourceAddress::draw(&mut ThreadDice);
-        let route = Route { plans: Arc::clone(&plans), workload, below, mirrors, outside, source };
+        let obeys_headers = self.obeys_headers;
+        let route =
+            Route { plans: Arc::clone(&plans), workload, below, mirrors, outside, source, obeys_headers };
         let stack = Trace { inner: route };
         MeshClient { shared: Arc::new(Shared { plans, stack, maintained: AtomicBool::new(false) }) }
     }

@@ -52,6 +52,7 @@ impl<'a> Step<Attempt<'a>> for Endpoint {
             authority: &path.authority,
             journal: &path.journal,
             per_try_timeout: per_try_timeout(path),
+            hedged: path.retry.hedge.is_some(),
         };
         let answer = exchange.run(request).await;
         let in_flight = watched.on_end(&answer);

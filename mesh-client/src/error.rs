@@ -87,6 +87,8 @@ pub(crate) enum Cause {
     ConnectTimeout,
     /// The connection ended before an answer began.
     Termination,
+    /// It was given up, because the peer acknowledged nothing any more.
+    Vanished,
     RemoteReset,
     RefusedStream,
     LocalReset,
@@ -156,7 +158,7 @@ impl Cause {
             Self::ConnectTimeout => {
                 (ErrorKind::Connect, UNAVAILABLE, Some(Flag::UF), Reset("connection timeout"))
             }
-            Self::Termination => {
+            Self::Termination | Self::Vanished => {
                 (ErrorKind::Reset, UNAVAILABLE, Some(Flag::UC), Reset("connection termination"))
             }
             Self::RemoteReset => (ErrorKind::Reset, UNAVAILABLE, Some(Flag::UR), Reset("remote reset")),

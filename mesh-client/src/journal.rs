@@ -21,6 +21,8 @@ struct Notes {
     /// Every endpoint tried but the last.
     tried: Tried,
     last: Option<usize>,
+    /// How many attempts may have put a byte on the wire.
+    sendings: u32,
     stale: bool,
     elapsed: bool,
 }
@@ -62,14 +64,15 @@ impl Journal {
         self.lock().account.info.endpoint = Some(Arc::clone(endpoint));
     }
 
-    /// From here on a byte of the request may be on the wire. Returns whether that was so before.
-    pub(crate) fn on_sending(&self) -> bool {
-        std::mem::replace(&mut self.lock().account.sent, true)
+    /// From here on a byte of the request may be on the wire.
+    pub(crate) fn on_sending(&self) {
+        self.lock().sendings += 1;
     }
 
-    /// A connection took nothing of the request after all: it is as `before`.
-    pub(crate) fn on_unsent(&self, before: bool) {
-        self.lock().account.sent = before;
+    /// A connection took nothing of the request after all.
+    pub(crate) fn on_unsent(&self) {
+        let mut notes = self.lock();
+        notes.sendings = notes.sendings.saturating_sub(1);
     }
 
     /// A connection that had served before ended under the request: others may be about to end too.
@@ -109,7 +112,8 @@ impl Journal {
 
     /// Returns what the call amounts to so far.
     pub(crate) fn account(&self) -> Account {
-        self.lock().account.clone()
+        let notes = self.lock();
+        Account { sent: notes.sendings > 0, ..notes.account.clone() }
     }
 
     // Poison is no danger here: every section above leaves the notes whole.

@@ -44,3 +44,4 @@ pub use body::{CallInfo, RequestBody, ResponseBody};
 pub use client::{MeshClient, MeshClientBuilder, ResponseFuture};
 pub use error::{Error, ErrorKind};
 pub use pool::Protocol;
+pub use route::CallPolicy;

@@ -66,6 +66,7 @@ impl<'a> Step<&'a Exit> for Outside {
             authority: &exit.authority,
             journal: &exit.journal,
             per_try_timeout: None,
+            hedged: false,
         };
         exchange.run(request).await
     }

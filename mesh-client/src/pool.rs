@@ -5,6 +5,7 @@
 //! retries.
 
 mod connect;
+mod dial;
 mod error;
 mod http1;
 mod http2;
@@ -297,6 +298,11 @@ impl Pool {
         state.shared.retain(|two| {
             two.is_usable(now, 0) && two.idle_since().is_none_or(fresh) && identity.believe(&two.meta)
         });
+    }
+
+    /// Returns the error for a new connection that ended before it took a byte of its first request.
+    pub(crate) fn closed(&self, error: hyper::Error) -> Error {
+        ConnectError::closed(&self.key).with_source(error).into()
     }
 
     /// Returns where it connects to.

@@ -1,5 +1,6 @@
 //! Makes a failed attempt again, if `mesh_core::retry` says so: it only waits, and sends the same bytes once more.
 
+mod hedge;
 mod replay;
 
 pub(crate) use replay::{LOG_BYTES_MAX, Replay, ReplayBody};
@@ -58,7 +59,11 @@ where
         let mut resent = false;
         let mut underway: Option<Underway> = None;
         loop {
-            let result = self.inner.run(draft.copy(), beside).await;
+            let result = match policy.hedges_after(draft.method()) {
+                None => self.inner.run(draft.copy(), beside).await,
+                // Boxed: it is rare, and in place every call's future would have room for two attempts.
+                Some(after) => Box::pin(self.hedged(&mut draft, beside, &mut retries, after)).await,
+            };
             if !resent && draft.may_resend(&result) {
                 resent = true;
                 continue;
@@ -113,6 +118,15 @@ impl Draft {
         Request::from_parts(self.head.clone(), body)
     }
 
+    /// Returns the request for an attempt beside the last one, if its body has been read to its end and was kept.
+    fn copy_beside(&mut self) -> Option<Request<RequestBody>> {
+        let body = match &self.body {
+            Some(body) => body.beside()?,
+            None => RequestBody::empty(),
+        };
+        Some(Request::from_parts(self.head.clone(), body))
+    }
+
     fn method(&self) -> &Method {
         &self.head.method
     }
@@ -164,6 +178,7 @@ impl Error {
             Cause::Connect { .. } | Cause::ConnectTimeout => Outcome::ConnectFailure,
             Cause::RefusedStream => Outcome::RefusedStream,
             Cause::Termination | Cause::RemoteReset | Cause::LocalReset => Outcome::Reset { sent },
+            Cause::Vanished => Outcome::Vanished,
             Cause::Protocol => Outcome::Protocol,
             Cause::TryTimeout => Outcome::PerTryTimeout { sent },
             Cause::RouteTimeout => Outcome::Timeout,

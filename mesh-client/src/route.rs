@@ -2,6 +2,7 @@
 //!
 //! Redirects and direct responses are answered here. The decision itself is `mesh_core::route`'s.
 
+mod asked;
 mod call;
 
 use crate::{
@@ -23,16 +24,20 @@ use crate::{
     step::Step,
     timeout::{Bounds, Timeout},
 };
+pub use asked::CallPolicy;
 use call::Call;
 use http::{Request, Response};
 use mesh_core::{
     deadline,
-    retry::Provenance,
+    retry::{Provenance, RetryPolicy},
     route::{ClusterId, Decision, Forward, Route as RouteRule, Target},
     time::Time,
 };
 use mesh_runtime::{Context, Readiness, ThreadDice, Workload};
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// The steps below the route, in their order.
 pub(crate) type Below = Timeout<Retry<Breaker<Balance>>>;
@@ -46,6 +51,8 @@ pub(crate) struct Route {
     pub(crate) mirrors: Mirrors,
     pub(crate) outside: Timeout<Outside>,
     pub(crate) source: SourceAddress,
+    /// Whether calls may ask for a policy in Envoy's headers.
+    pub(crate) obeys_headers: bool,
 }
 
 /// A route that forwards, and which of its destinations was drawn.
@@ -54,6 +61,13 @@ struct Chosen<'a> {
     route: &'a RouteRule,
     forward: &'a Forward,
     target: &'a Target,
+}
+
+/// The policy of one call: its route's, and what the call itself asks for.
+#[derive(Clone, Copy)]
+struct Policy<'a> {
+    timeout: Option<Duration>,
+    retry: &'a RetryPolicy,
 }
 
 impl Step<()> for Route {
@@ -102,7 +116,16 @@ impl Route {
         }
         // An injected delay is over before the timeout begins.
         let started = if chosen.forward.fault.is_some() { clock.now() } else { begun };
-        let path = self.path(plan, id, chosen.forward, &call, journal, started);
+        let asked = call.asked.take();
+        let retries = asked.as_ref().map(|asked| Box::new(asked.retries(&chosen.forward.retry)));
+        let policy = Policy {
+            timeout: match &asked {
+                Some(asked) => asked.timeout_or(call.timeout(chosen.forward.timeout)),
+                None => call.timeout(chosen.forward.timeout),
+            },
+            retry: retries.as_deref().unwrap_or(&chosen.forward.retry),
+        };
+        let path = self.path(plan, id, policy, &call, journal, started);
         let on_answer =
             chosen.forward.in_order(&chosen.route.response_headers, &chosen.target.response_headers);
         let on_answer = on_answer.map(|operations| (operations, operations.values(&call.cited())));
@@ -126,21 +149,21 @@ impl Route {
         &self,
         plan: &'a Plan,
         id: ClusterId,
-        forward: &'a Forward,
+        policy: Policy<'a>,
         call: &Call,
         journal: Journal,
         started: Time,
     ) -> Path<'a> {
+        let Policy { timeout, retry } = policy;
         let clock = self.workload.clock();
         let caller = call.context.deadline();
-        let timeout = call.timeout(forward.timeout);
         let until = deadline::shorten(caller.unwrap_or(Time::MAX), started, timeout);
         let cluster = plan.snapshot().cluster(id);
         Path {
             plan,
             id,
             cluster,
-            retry: &forward.retry,
+            retry,
             authority: call.authority.clone(),
             affinity: Affinity::of(cluster.hash.as_deref(), &call.request, self.source, &mut ThreadDice),
             journal,
@@ -157,6 +180,7 @@ impl Route {
     /// Makes the request what the route wants it to be, and injects the route's faults: a delay counts against the
     /// caller's deadline, not against the route's timeout.
     async fn prepare(&self, call: &mut Call, chosen: Chosen<'_>, journal: &Journal) -> Result<(), Error> {
+        call.ask(self.obeys_headers);
         call.become_what(chosen)?;
         self.inject(chosen.route, call.context.deadline(), journal).await
     }
@@ -203,11 +227,12 @@ impl Route {
     }
 
     async fn pass_through(&self, mut call: Call) -> Result<Response<ResponseBody>, Error> {
+        call.ask(self.obeys_headers);
         call.introduce();
         let deadline = call.context.deadline().map(|deadline| self.workload.clock().instant(deadline));
         let exit = Exit {
+            bounds: Bounds { timeout: call.asked.and_then(|asked| asked.timeout_or(None)), deadline },
             authority: call.authority,
-            bounds: Bounds { timeout: None, deadline },
             journal: Journal::of(Some(outside::CLUSTER.into())),
             https: call.https,
         };

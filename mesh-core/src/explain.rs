@@ -95,6 +95,9 @@ pub struct Retries {
     pub retry_on: Vec<String>,
     /// Bound of each try.
     pub per_try_timeout_ms: Option<u64>,
+    /// After how long without an answer a second try is made beside the first; absent where none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<u64>,
 }
 
 /// One route that was looked at.
@@ -309,6 +312,7 @@ pub fn retries(policy: &RetryPolicy) -> Option<Retries> {
         attempts: policy.retries_max,
         retry_on: words(&policy.on),
         per_try_timeout_ms: policy.per_try_timeout.map(millis),
+        hedge_after_ms: policy.hedge.map(|hedge| millis(hedge.after)),
     })
 }
 

@@ -11,7 +11,7 @@ use mesh_core::{
     },
     dice::Seeded,
     health::States,
-    retry::{Backoff, Condition},
+    retry::{Backoff, Condition, Hedge},
     route::{
         Abort, AbortAnswer, Chance, CitedValues, Decision, Delay, Forward, Head, Redirect, Route, RouteAction,
     },
@@ -575,6 +575,66 @@ fn a_route_whose_delegate_is_missing_answers_nothing() {
     assert_eq!(mesh.findings[0].kept.as_deref(), Some("the route is left out"), "{:?}", mesh.findings);
 }
 
+// ---- annotations
+
+#[test]
+fn every_route_is_hedged_as_the_annotations_say_and_none_without() {
+    let spec = "hosts: [a]\n  http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: a}}]}, {retries: {attempts: 5}, route: [{destination: {host: b}}]}]";
+    let after = Duration::from_millis(50);
+    for (annotations, hedge) in [
+        ("note: none", None),
+        ("mesh/hedgeDelay: 50ms", Some(Hedge { after, any_method: false })),
+        ("mesh/hedgeDelay: 50ms, mesh/hedgeAnyMethod: 'true'", Some(Hedge { after, any_method: true })),
+    ] {
+        let loaded = load("mesh.yaml", &annotated(annotations, spec), &Options::default());
+        assert!(loaded.diagnostics.is_empty(), "{:#?}", loaded.diagnostics);
+        for route in &self::spec(&loaded.resources[0]).http {
+            assert_eq!(route.hedge, hedge, "{annotations}");
+        }
+        let mesh = Mesh::compiled(loaded.resources);
+        assert_eq!(mesh.forward("/").retry.hedge, hedge, "{annotations}");
+    }
+}
+
+#[test]
+fn a_delegates_routes_are_hedged_as_it_says_else_as_its_root_does() {
+    let root = annotated("mesh/hedgeDelay: 50ms", "hosts: [a]\n  http: [{delegate: {name: d}}]");
+    for (annotations, after) in [("note: none", 50), ("mesh/hedgeDelay: 20ms", 20)] {
+        let delegate = annotated(annotations, "http: [{route: [{destination: {host: a}}]}]");
+        let delegate = delegate.replace("name: x", "name: d");
+        let both = format!("{root}---\n{delegate}");
+        let mesh = Mesh::compiled(load("mesh.yaml", &both, &Options::default()).resources);
+        let hedge = mesh.forward("/").retry.hedge.unwrap();
+        assert_eq!(hedge.after, Duration::from_millis(after), "{annotations}");
+    }
+}
+
+#[test]
+#[rustfmt::skip] // A table: one row, one line.
+fn what_is_wrong_with_an_annotation_is_said_with_what_to_write() {
+    let delay = "mesh/hedgeDelay: 50ms";
+    for (annotations, route, code, part, help) in [
+        ("mesh/hedgeDelay: soon", "", Code::SCHEMA, "soon", ""),
+        ("mesh/hedgeDelay: 0s", "", Code::SCHEMA, "at least 1ms", ""),
+        ("mesh/hedgeDelay: 50ms, mesh/hedgeAnyMethod: maybe", "", Code::SCHEMA, "true or false", ""),
+        ("mesh/hedgeAnyMethod: 'true'", "", Code::INEFFECTIVE_POLICY, "nothing says that any is", "write `mesh/hedgeDelay` too"),
+        (delay, "retries: {attempts: 0}", Code::INEFFECTIVE_POLICY, "makes no second attempt", ""),
+        ("mesh/hedgeDelai: 50ms", "", Code::SCHEMA_WARNING, "unknown annotation", "write `mesh/hedgeDelay`"),
+    ] {
+        let findings = load("mesh.yaml", &annotated(annotations, &http(route)), &Options::default()).diagnostics;
+        let [finding] = &findings[..] else { panic!("{annotations}\n{findings:#?}") };
+        assert!(finding.path.starts_with("metadata.annotations"), "{finding}");
+        assert_eq!((finding.code, finding.is_error()), (code, code == Code::SCHEMA), "{finding}");
+        assert!(finding.message.contains(part), "{finding}");
+        assert!(finding.help.as_deref().unwrap_or_default().contains(help), "{finding:?}");
+    }
+}
+
+/// An object with these annotations, in flow style.
+fn annotated(annotations: &str, spec: &str) -> String {
+    object(spec).replace("{name: x}", &format!("{{name: x, annotations: {{{annotations}}}}}"))
+}
+
 // ---- the mesh of these tests
 
 /// The `spec` of host `a` with one route, to `a` unless `route` says otherwise.
@@ -627,10 +687,14 @@ impl Mesh {
     fn of(spec: &str) -> Self {
         let loaded = load("mesh.yaml", &object(spec), &Options::default());
         assert!(loaded.broken.is_empty(), "{:#?}", loaded.diagnostics);
-        Self::with(loaded.resources.into_iter().next().unwrap())
+        Self::compiled(loaded.resources)
     }
 
     fn with(rule: Resource) -> Self {
+        Self::compiled(vec![rule])
+    }
+
+    fn compiled(rules: Vec<Resource>) -> Self {
         let service = |name: &str| {
             format!(
                 "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80, name: http}}]}}\n"
@@ -638,7 +702,7 @@ impl Mesh {
         };
         let services = format!("{}---\n{}", service("a"), service("b"));
         let services = config::load("services.yaml", &services, &Options::default()).resources;
-        let resources: Vec<_> = services.into_iter().chain([rule]).map(Arc::new).collect();
+        let resources: Vec<_> = services.into_iter().chain(rules).map(Arc::new).collect();
         let labels = BTreeMap::from([("app".to_owned(), "caller".to_owned())]);
         let viewer = Viewer { namespace: "default".to_owned(), service: Some("caller".to_owned()), labels };
         let settings = MeshSettings::new("cluster.local".parse().unwrap());

@@ -23,6 +23,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) authority: &'a Authority,
     pub(crate) journal: &'a Journal,
     pub(crate) per_try_timeout: Option<Duration>,
+    /// Whether another attempt of the call may run beside it.
+    pub(crate) hedged: bool,
 }
 
 impl Exchange<'_> {
@@ -61,33 +63,38 @@ impl Exchange<'_> {
         // From here, not from the beginning of the attempt: making a connection has a bound of its own.
         // spec: envoy source/common/router/upstream_request.cc setupPerTryTimeout
         let (request, mut alarm) = Alarm::set(bounds, request);
-        let sent_before = self.journal.on_sending();
+        self.journal.on_sending();
         let kept = lease.is_kept();
-        match alarm.within(lease.send(request)).await {
+        let answer = alarm.within(lease.send(request)).await;
+        // Of two attempts the one that ends last is the one whose end stands.
+        if let (true, Some(label)) = (self.hedged, lease.label()) {
+            self.journal.on_endpoint(label);
+        }
+        match answer {
             Ok(Ok(response)) => {
                 Ok(Sent::Answered(response.map(|body| EndpointBody::new(body, lease, had_body))))
             }
             Ok(Err(refused)) => {
-                let sent = refused.unsent.is_none();
-                if !sent {
-                    self.journal.on_unsent(sent_before);
+                if refused.unsent.is_some() {
+                    self.journal.on_unsent();
                 }
                 match refused.unsent {
                     Some(unsent) if kept => Ok(Sent::Unsent(unsent)),
-                    _ => Err(self.broken(&lease, refused.error, sent, kept)),
+                    Some(_) => Err(self.pool.closed(refused.error)),
+                    None => Err(self.broken(&lease, refused.error, kept)),
                 }
             }
             Err(_) => Err(self.late().after_sending(true, false)),
         }
     }
 
-    fn broken(&self, lease: &Lease, error: hyper::Error, sent: bool, kept: bool) -> Error {
+    fn broken(&self, lease: &Lease, error: hyper::Error, kept: bool) -> Error {
         let error = error_of(lease.label(), error);
-        let stale = sent && kept && !lease.is_h2() && error.cause() == Cause::Termination;
-        if stale {
+        let stale = kept && !lease.is_h2() && error.cause() == Cause::Termination;
+        if stale || error.cause() == Cause::Vanished {
             self.journal.on_stale();
         }
-        error.after_sending(sent, stale)
+        error.after_sending(true, stale)
     }
 
     fn late(&self) -> Error {

@@ -1,7 +1,7 @@
 //! What an error of a connection means for the call.
 
 use crate::{Error, error::Cause};
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, io, sync::Arc};
 
 /// Returns what `error` means for the call.
 pub(super) fn error_of(endpoint: Option<&Arc<str>>, error: hyper::Error) -> Error {
@@ -9,6 +9,7 @@ pub(super) fn error_of(endpoint: Option<&Arc<str>>, error: hyper::Error) -> Erro
     let what = match cause {
         Cause::RefusedStream => "refused the stream",
         Cause::RemoteReset => "reset the stream",
+        Cause::Vanished => "is gone without a word",
         Cause::Protocol => "broke the protocol",
         Cause::Body => "was not sent the whole request, as its body failed",
         _ => "closed the connection",
@@ -21,6 +22,9 @@ pub(super) fn error_of(endpoint: Option<&Arc<str>>, error: hyper::Error) -> Erro
 
 // spec: envoy source/common/router/router.cc, its local replies
 fn cause_of(error: &hyper::Error) -> Cause {
+    if is_vanished(error) {
+        return Cause::Vanished;
+    }
     if let Some(h2) = find::<h2::Error>(error) {
         return cause_of_h2(h2);
     }
@@ -33,12 +37,19 @@ fn cause_of(error: &hyper::Error) -> Cause {
     }
 }
 
+/// Whether a ping was not answered, or the system gave up on a peer that acknowledges nothing.
+fn is_vanished(error: &hyper::Error) -> bool {
+    error.is_timeout()
+        || find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
 fn cause_of_h2(error: &h2::Error) -> Cause {
     match error.reason() {
         _ if error.is_io() => Cause::Termination,
         Some(h2::Reason::REFUSED_STREAM) => Cause::RefusedStream,
-        // Streams that the peer has begun to handle go on after a GOAWAY without error; the others end like this.
-        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Cause::RefusedStream,
+        // Only streams beyond the last one that the peer says it may have handled end like this, whatever its reason is.
+        // spec: rfc9113 6.8
+        _ if error.is_go_away() && error.is_remote() => Cause::RefusedStream,
         Some(_) if error.is_remote() => Cause::RemoteReset,
         Some(_) if error.is_library() => Cause::Protocol,
         // hyper resets a stream only because the body for it failed.

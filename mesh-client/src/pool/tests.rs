@@ -65,16 +65,31 @@ async fn a_connection_is_probed_as_the_rule_says_within_what_the_system_takes() 
         (1_000, day, Duration::from_millis(1), (127, seconds(32_767), seconds(1))),
     ] {
         let rule = TcpKeepalive { probes: Some(probes), time: Some(time), interval: Some(interval) };
-        let (tcp, _) = connect::open(&address, Some(rule)).await.unwrap();
+        let (tcp, _) = dial::open(&address, Some(rule)).await.unwrap();
         let socket = SockRef::from(&tcp);
         let (count, idle) = (socket.tcp_keepalive_retries().unwrap(), socket.tcp_keepalive_time().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!((count, idle, socket.tcp_keepalive_interval().unwrap()), set);
     }
-    let (tcp, _) = connect::open(&address, Some(TcpKeepalive::default())).await.unwrap();
+    let (tcp, _) = dial::open(&address, Some(TcpKeepalive::default())).await.unwrap();
     assert!(SockRef::from(&tcp).keepalive().unwrap(), "with the times of the system");
-    let (tcp, _) = connect::open(&address, None).await.unwrap();
-    assert!(!SockRef::from(&tcp).keepalive().unwrap());
+}
+
+/// Linux gives a peer up when it was silent for the user timeout, and probes it to know.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn where_no_rule_says_otherwise_a_peer_that_vanished_is_found_within_twenty_seconds() {
+    let listener = listener();
+    let address = Address::Ip(listener.local_addr().unwrap());
+    let (tcp, _) = dial::open(&address, None).await.unwrap();
+    let socket = SockRef::from(&tcp);
+    assert!(socket.keepalive().unwrap());
+    let idle = socket.tcp_keepalive_time().unwrap();
+    let probed = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+    assert_eq!(idle + probed, Duration::from_secs(20));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+    let (tcp, _) = dial::open(&address, Some(TcpKeepalive::default())).await.unwrap();
+    assert_eq!(SockRef::from(&tcp).tcp_user_timeout().unwrap(), None, "the rule says how");
 }
 
 /// Lets `checkout` dial, and does `then` with the other end before the client learns that it is connected.

@@ -29,8 +29,10 @@ struct Log {
     lost: bool,
     /// Whether no further attempt will be made: then nothing is kept for one.
     settled: bool,
-    /// The attempt that may read; those before it were superseded.
-    attempt: u32,
+    /// How many attempts were made.
+    attempts: u32,
+    /// The first of them that may read; those before it were superseded.
+    reader: u32,
     /// How long the whole body is, if that was known before it was read.
     length: Option<u64>,
 }
@@ -63,7 +65,8 @@ impl Replay {
             end: None,
             lost: false,
             settled: false,
-            attempt: 0,
+            attempts: 0,
+            reader: 0,
             length: hint.exact(),
         })))
     }
@@ -71,12 +74,23 @@ impl Replay {
     /// Returns the body for a new attempt; the bodies of earlier ones fail from now on.
     pub(crate) fn attempt(&self) -> RequestBody {
         let mut log = lock(&self.0);
-        log.attempt += 1;
-        let attempt = log.attempt;
-        drop(log);
+        log.reader = log.attempts + 1;
+        self.next(&mut log)
+    }
+
+    /// Returns the body for a new attempt beside the last one, if all of it is in the log: only one attempt can wait for
+    /// the source.
+    pub(crate) fn beside(&self) -> Option<RequestBody> {
+        let mut log = lock(&self.0);
+        let is_whole = !log.lost && matches!(log.end, Some(End::Clean(_)));
+        is_whole.then(|| self.next(&mut log))
+    }
+
+    fn next(&self, log: &mut Log) -> RequestBody {
+        log.attempts += 1;
         RequestBody::replay(ReplayBody {
             log: Arc::clone(&self.0),
-            attempt,
+            attempt: log.attempts,
             cursor: 0,
             bytes: 0,
             trailers_sent: false,
@@ -116,7 +130,7 @@ impl Body for ReplayBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let mut log = lock(&this.log);
-        if log.attempt != this.attempt {
+        if this.attempt < log.reader {
             return Poll::Ready(Some(Err(ReplayError::Superseded.into())));
         }
         if this.cursor < log.chunks.len() {
@@ -125,7 +139,8 @@ impl Body for ReplayBody {
             this.bytes += chunk.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
-        if log.settled {
+        // Not while another attempt may still have to read what is kept.
+        if log.settled && log.reader == log.attempts {
             log.chunks = Vec::new();
             this.cursor = 0;
         }
@@ -173,7 +188,8 @@ impl Log {
     /// Returns the chunk at `cursor`, for the last time if no further attempt will be made.
     fn replayed(&mut self, cursor: usize) -> Bytes {
         let chunk = &mut self.chunks[cursor];
-        if self.settled { std::mem::take(chunk) } else { chunk.clone() }
+        let is_last = self.settled && self.reader == self.attempts;
+        if is_last { std::mem::take(chunk) } else { chunk.clone() }
     }
 
     /// Reads the next chunk of the source and keeps it; `None` at the end.

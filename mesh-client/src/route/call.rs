@@ -1,6 +1,6 @@
 //! A request on its way in: what routing reads of it, and what the route makes of it.
 
-use super::Chosen;
+use super::{CallPolicy, Chosen};
 use crate::{Error, body::RequestBody, error::Cause, journal::Journal, wire};
 use http::{
     HeaderName, HeaderValue, Request, Uri, header,
@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) https: bool,
     /// That of the inbound request in whose course it is made.
     pub(super) context: Context,
+    /// What it asks for over the policy of its route.
+    pub(super) asked: Option<Box<CallPolicy>>,
 }
 
 impl Call {
@@ -39,7 +41,7 @@ impl Call {
             authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
         wire::strip_hop(request.headers_mut());
         let https = request.uri().scheme_str() == Some("https");
-        Ok(Self { request, authority, grpc, https, context: Context::current() })
+        Ok(Self { request, authority, grpc, https, context: Context::current(), asked: None })
     }
 
     pub(super) fn head(&self) -> Head<'_> {
@@ -70,6 +72,14 @@ impl Call {
             || self.request.headers().get(deadline::GRPC_TIMEOUT).and_then(deadline::parse_grpc_timeout);
         let own = if self.grpc { own() } else { None };
         own.into_iter().chain(route).min()
+    }
+
+    /// Takes off the request what it asks for over the policy of its route, which matched it whole. Headers are for this hop
+    /// only, whether they are obeyed or not.
+    pub(super) fn ask(&mut self, obeys_headers: bool) {
+        let headers = CallPolicy::take(self.request.headers_mut()).filter(|_| obeys_headers);
+        let asked = self.request.extensions_mut().remove::<CallPolicy>().or(headers);
+        self.asked = asked.map(Box::new);
     }
 
     /// Adds what the mesh adds to every call.

@@ -91,6 +91,89 @@ async fn requests_that_would_wait_beyond_the_limit_are_refused() {
     assert_eq!((first.await.unwrap().as_str(), second.await.unwrap().as_str()), ("ok", "ok"));
 }
 
+/// As a request over the limit: 503 with flag UO, at once, not retried whatever the route says, and held against nobody.
+// spec: envoy intro/arch_overview/upstream/circuit_breaking
+#[tokio::test]
+async fn every_limit_but_that_of_retries_refuses_as_envoy_does() {
+    let outlier = "outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}";
+    for (pool, limit, attempts) in [
+        ("http: {http2MaxRequests: 1}", Overflow::Requests, 0),
+        ("tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}", Overflow::Pending, 1),
+    ] {
+        let (server, gate) = gated().await;
+        let everything = "- {retries: {attempts: 5, retryOn: '5xx,reset,connect-failure,gateway-error'}, \
+                          route: [{destination: {host: reviews}}]}";
+        let policy = policy("reviews", &format!("{{connectionPool: {{{pool}}}, {outlier}}}"));
+        let mesh = Mesh::new(
+            &(service("reviews", &[(server.address, "v1")]) + &routes("reviews", everything) + &policy),
+        )
+        .await;
+        let first = spawn_get(&mesh);
+        let state = mesh.cluster_state();
+        until("the first call to be under way", || {
+            state.in_use(Overflow::Requests) == 1
+                && state.in_use(Overflow::Pending) == 0
+                && mesh.endpoint_state().in_flight() == 1
+        })
+        .await;
+        // With one connection and one place in the line, the second call is still admitted.
+        let second = (limit == Overflow::Pending).then(|| spawn_get(&mesh));
+        if second.is_some() {
+            until("the second call to wait", || state.in_use(Overflow::Pending) == 1).await;
+        }
+        let error = mesh.client.send(post("x")).await.unwrap_err();
+        assert_eq!((error.kind(), error.flags().to_string().as_str()), (ErrorKind::Overload, "UO"), "{pool}");
+        assert_eq!((error.attempts(), error.may_have_been_sent()), (attempts, false), "{pool}");
+        let response = error.into_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["x-envoy-overloaded"], "true");
+        assert!(response.body().ends_with(b"reset reason: overflow"));
+        assert_eq!(mesh.endpoint_state().ejected_until(mesh.workload.clock().now()), None);
+        gate.add_permits(10);
+        assert_eq!(first.await.unwrap(), "ok");
+        if let Some(second) = second {
+            assert_eq!(second.await.unwrap(), "ok");
+        }
+    }
+}
+
+/// The answer stands as it is: what was refused is the retry, not the call.
+#[tokio::test]
+async fn a_retry_over_the_limit_is_not_made_and_the_answer_stands_with_flag_uo() {
+    let gate = Arc::new(Semaphore::new(0));
+    let server = Server::start({
+        let gate = Arc::clone(&gate);
+        move |request: Request<Incoming>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if request.headers()["x-envoy-attempt-count"] != "1" {
+                    gate.acquire().await.unwrap().forget();
+                    return answer("ok");
+                }
+                status(503)
+            }
+        }
+    })
+    .await;
+    let retries =
+        "- {retries: {attempts: 2, retryOn: 5xx, backoff: 1ms}, route: [{destination: {host: reviews}}]}";
+    let policy = policy("reviews", "{connectionPool: {http: {maxRetries: 1}}}");
+    let mesh =
+        Mesh::new(&(service("reviews", &[(server.address, "v1")]) + &routes("reviews", retries) + &policy))
+            .await;
+    let retrying = spawn_get(&mesh);
+    let state = mesh.cluster_state();
+    until("the first call to try again", || state.in_use(Overflow::Retries) == 1).await;
+    let response = mesh.get("http://reviews/").await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(!response.headers().contains_key("x-envoy-overloaded"));
+    let info = response.body().call_info();
+    assert_eq!((info.attempts, info.flags.to_string().as_str()), (1, "UO"));
+    gate.add_permits(1);
+    assert_eq!(retrying.await.unwrap(), "ok");
+    assert_eq!(state.in_use(Overflow::Retries), 0);
+}
+
 /// Invariant 6: a dropped request releases everything it held.
 #[tokio::test]
 async fn a_dropped_call_gives_everything_back_wherever_it_was() {

@@ -127,6 +127,41 @@ async fn attempts_are_numbered_for_the_server() {
     assert_eq!(*numbers.lock().unwrap(), ["1", "2", "3", "4", "5"]);
 }
 
+/// One that comes after a body comes too late: the answer is with the caller by then.
+#[tokio::test]
+async fn a_grpc_status_is_retried_where_the_answer_has_no_more_than_a_head() {
+    for (on, code, headers_only, attempts) in [
+        ("", "14", true, 3),
+        ("", "1", true, 3),
+        ("", "8", true, 1),
+        ("retryOn: resource-exhausted", "8", true, 3),
+        ("retryOn: deadline-exceeded", "4", true, 3),
+        ("retryOn: internal", "13", true, 3),
+        ("retryOn: internal", "2", true, 1),
+        ("retryOn: 'unavailable,cancelled'", "14", false, 1),
+    ] {
+        let server = Server::start(move |_| async move {
+            if headers_only {
+                return with(answer(""), "grpc-status", code);
+            }
+            let trailers =
+                http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), code.parse().unwrap())]);
+            let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(trailers))];
+            http::Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
+        })
+        .await;
+        let mesh = Mesh::new(&retrying(&server, on)).await.speaking(Protocol::Http2);
+        // A method that is idempotent: by default nothing that may have been executed is repeated.
+        let request = Request::put("http://reviews/").header("content-type", "application/grpc");
+        let response = mesh.client.send(request.body(RequestBody::empty()).unwrap()).await.unwrap();
+        assert_eq!(
+            response.body().call_info().attempts,
+            attempts,
+            "{on} {code}, in the head: {headers_only}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn futile_retries_stop_at_the_budget() {
     let (server, seen) = failing_first(true, usize::MAX, || status(503)).await;

@@ -3,6 +3,7 @@
 //! A type here holds what the user wrote, validated field by field, with its place. What it means together with the
 //! other objects is decided in [`crate::snapshot`].
 
+mod annotations;
 mod attached_route;
 mod authorization_policy;
 mod common;

@@ -96,7 +96,8 @@ impl fmt::Display for Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOn {
     conditions: u16,
-    statuses: Vec<StatusCode>,
+    // Boxed, not a list that grows: every route has one of these.
+    statuses: Box<[StatusCode]>,
 }
 
 /// A word of `retryOn` that is none.
@@ -119,18 +120,48 @@ impl RetryOn {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let mut on = Self { conditions: 0, statuses: Vec::new() };
+        let (mut on, mut statuses) = (Self::none(), Vec::new());
         for word in text.split(',').map(str::trim) {
             if let Some(condition) = Condition::ALL.into_iter().find(|it| it.as_str() == word) {
                 on.conditions |= condition as u16;
             } else if let Some(status) = status(word) {
                 on.conditions |= Condition::RetriableStatusCodes as u16;
-                on.statuses.push(status);
+                statuses.push(status);
             } else {
                 return Err(UnknownCondition { word: word.to_owned() });
             }
         }
-        Ok(on)
+        Ok(Self { statuses: statuses.into(), ..on })
+    }
+
+    /// Returns the list of no condition.
+    pub fn none() -> Self {
+        Self { conditions: 0, statuses: Box::default() }
+    }
+
+    /// Adds the conditions and status codes of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.conditions |= other.conditions;
+        self.extend(other.statuses.iter().copied());
+    }
+
+    /// Adds the words of `text` that are conditions; others are passed over, as Envoy does in a request's headers.
+    // spec: envoy source/common/router/retry_state_impl.cc parseRetryOn, parseRetryGrpcOn
+    pub fn add_words(&mut self, text: &str) {
+        let words = text.split(',').map(str::trim);
+        for condition in words.filter_map(|word| Condition::ALL.into_iter().find(|it| it.as_str() == word)) {
+            self.conditions |= condition as u16;
+        }
+    }
+
+    /// Adds the numbers of `text` that are status codes; they count if `retriable-status-codes` is in the list.
+    // spec: envoy configuration/http/http_filters/router_filter#x-envoy-retriable-status-codes
+    pub fn add_statuses(&mut self, text: &str) {
+        self.extend(text.split(',').filter_map(|code| StatusCode::from_bytes(code.trim().as_bytes()).ok()));
+    }
+
+    fn extend(&mut self, statuses: impl Iterator<Item = StatusCode>) {
+        self.statuses = self.statuses.iter().copied().chain(statuses).collect();
     }
 
     /// Returns whether `condition` is in the list.
@@ -160,7 +191,7 @@ impl Default for RetryOn {
                 | Condition::Unavailable as u16
                 | Condition::Cancelled as u16
                 | Condition::RetriableStatusCodes as u16,
-            statuses: Vec::new(),
+            statuses: Box::default(),
         }
     }
 }
@@ -217,6 +248,16 @@ mod tests {
         }
         let message = RetryOn::parse("gateway_error").unwrap_err().to_string();
         assert_eq!(message, r#""gateway_error" is not a valid retryOn policy"#);
+    }
+
+    #[test]
+    fn what_a_request_asks_for_is_added_and_what_is_no_condition_is_passed_over() {
+        let mut on = RetryOn::parse("reset").unwrap();
+        on.add_words("5xx, nope,unavailable,503");
+        assert_eq!(on.to_string(), "5xx,reset,unavailable");
+        on.add_statuses("429, soon,1000");
+        assert_eq!(on.statuses(), [StatusCode::TOO_MANY_REQUESTS]);
+        assert!(!on.has(Condition::RetriableStatusCodes));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub enum Outcome {
         /// Whether a byte of the request may have been sent.
         sent: bool,
     },
+    /// The peer is gone without a word: it acknowledged nothing for as long as its connection is believed. The request was
+    /// sent.
+    Vanished,
     /// The answer broke the protocol; the request was sent.
     Protocol,
     /// The per-try timeout passed.
@@ -72,9 +75,10 @@ impl Outcome {
             Self::Reset { sent: false } | Self::PerTryTimeout { sent: false } => {
                 first(&[ResetBeforeRequest, Reset, ServerError, GatewayError])
             }
-            Self::Reset { sent: true } | Self::PerTryTimeout { sent: true } | Self::Protocol => {
-                first(&[Reset, ServerError, GatewayError])
-            }
+            Self::Reset { sent: true }
+            | Self::PerTryTimeout { sent: true }
+            | Self::Vanished
+            | Self::Protocol => first(&[Reset, ServerError, GatewayError]),
             Self::Timeout | Self::Overflow | Self::Refused | Self::Body => None,
         }
     }
@@ -87,7 +91,7 @@ impl Outcome {
     /// Returns whether the server may have acted on the request.
     pub const fn may_have_been_executed(&self) -> bool {
         match self {
-            Self::Answer { .. } | Self::Protocol | Self::Timeout | Self::Body => true,
+            Self::Answer { .. } | Self::Vanished | Self::Protocol | Self::Timeout | Self::Body => true,
             Self::Reset { sent } | Self::PerTryTimeout { sent } => *sent,
             Self::ConnectFailure | Self::RefusedStream | Self::Overflow | Self::Refused => false,
         }
@@ -99,9 +103,11 @@ impl Outcome {
         Some(match *self {
             Self::Answer { grpc: Some(code), .. } => health::Verdict::Status(http_of_grpc(code)),
             Self::Answer { status, .. } => health::Verdict::Status(status.as_u16()),
-            Self::ConnectFailure | Self::RefusedStream | Self::Reset { .. } | Self::Protocol => {
-                health::Verdict::LocalFailure
-            }
+            Self::ConnectFailure
+            | Self::RefusedStream
+            | Self::Reset { .. }
+            | Self::Vanished
+            | Self::Protocol => health::Verdict::LocalFailure,
             Self::PerTryTimeout { .. } | Self::Timeout => health::Verdict::Timeout,
             Self::Overflow | Self::Refused | Self::Body => return None,
         })
@@ -211,6 +217,7 @@ mod tests {
             ),
             (Outcome::Reset { sent: false }, &unsent, false, Some(LocalFailure)),
             (Outcome::Reset { sent: true }, &any_answerless, true, Some(LocalFailure)),
+            (Outcome::Vanished, &any_answerless, true, Some(LocalFailure)),
             (Outcome::Protocol, &any_answerless, true, Some(LocalFailure)),
             (Outcome::PerTryTimeout { sent: false }, &unsent, false, Some(Timeout)),
             (Outcome::PerTryTimeout { sent: true }, &any_answerless, true, Some(Timeout)),

@@ -1,6 +1,6 @@
 //! Whether a failed attempt is made again, and when.
 
-use super::{Backoff, Ceiling, Condition, Outcome, Provenance, PushBack, Reservation, RetryOn};
+use super::{Backoff, Ceiling, Condition, Hedge, Outcome, Provenance, PushBack, Reservation, RetryOn};
 use crate::{dice::Dice, event::Flag, time::Time};
 use http::Method;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// Whether localities already tried twice are left for others (`retryRemoteLocalities`). Default false.
     pub leave_localities: bool,
+    /// When a second attempt is made beside one that has no answer yet. Default never.
+    pub hedge: Option<Hedge>,
 }
 
 /// An attempt that ended, as the decision sees it.
@@ -105,7 +107,7 @@ impl RetryPolicy {
         deadline: Time,
         dice: &mut impl Dice,
     ) -> Result<(Time, Reservation, Condition), GiveUp> {
-        let condition = attempt.outcome.named_by(&self.on).ok_or(GiveUp::NotNamed)?;
+        let condition = self.names(attempt).ok_or(GiveUp::NotNamed)?;
         if !self.may_repeat(attempt) {
             return Err(GiveUp::MayHaveBeenExecuted);
         }
@@ -124,6 +126,13 @@ impl RetryPolicy {
             return Err(GiveUp::Deadline);
         }
         Ok((at, ceiling.reserve(now)?, condition))
+    }
+
+    /// A peer that vanished is no answer of anybody's to stand: where nobody wrote a list, an idempotent request is made
+    /// again elsewhere, as one is that an idle connection was closed under.
+    fn names(&self, attempt: &Attempt<'_>) -> Option<Condition> {
+        let lost = *attempt.outcome == Outcome::Vanished && !self.explicit && is_idempotent(attempt.method);
+        attempt.outcome.named_by(&self.on).or(lost.then_some(Condition::Reset))
     }
 
     /// Invariant 5: what may have been executed is repeated only if that changes nothing, or if the user asks for it.
@@ -155,6 +164,7 @@ impl Default for RetryPolicy {
             backoff: Backoff::default(),
             avoid_previous_hosts: true,
             leave_localities: false,
+            hedge: None,
         }
     }
 }
@@ -203,7 +213,7 @@ impl GiveUp {
 }
 
 // spec: rfc9110 9.2.2
-fn is_idempotent(method: &Method) -> bool {
+pub(super) fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method)
 }
 

@@ -127,6 +127,7 @@ fn inherit(child: &mut HttpRoute, root: &HttpRoute) {
     child.rewrite = child.rewrite.take().or_else(|| root.rewrite.clone());
     child.timeout = child.timeout.take().or_else(|| root.timeout.clone());
     child.retries = child.retries.take().or_else(|| root.retries.clone());
+    child.hedge = child.hedge.or(root.hedge);
     child.fault = child.fault.take().or_else(|| root.fault.clone());
     child.mirror = child.mirror.take().or_else(|| root.mirror.clone());
     child.mirror_percentage = child.mirror_percentage.or(root.mirror_percentage);

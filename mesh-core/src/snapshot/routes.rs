@@ -15,6 +15,7 @@ use crate::{
         },
     },
     registry::{Service, full_host},
+    retry::RetryPolicy,
     route::{
         Chance, Condition, Forward, HeaderOpError, HeaderOps, Mirror, PathRewrite, Redirect, Rewrite, Route,
         RouteAction, RouteMatch, Target, VirtualHost, Weighted, authority_of,
@@ -247,7 +248,10 @@ impl<'a> Compiler<'a, '_, '_> {
             destinations,
             several: http.route.len() > 1,
             timeout: http.timeout.as_ref().map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero()),
-            retry: retry(http.retries.as_ref(), self.view.settings, hashed),
+            retry: RetryPolicy {
+                hedge: http.hedge,
+                ..retry(http.retries.as_ref(), self.view.settings, hashed)
+            },
             rewrite: Some(rewrite).filter(|rewrite| rewrite.path.is_some() || rewrite.authority.is_some()),
             request_headers: self.operations(place, "headers.request", &http.headers.request),
             fault: http.fault.clone(),

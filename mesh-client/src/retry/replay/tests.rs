@@ -46,6 +46,26 @@ fn a_body_whose_first_attempt_was_never_polled_is_sent_once_and_whole() {
 }
 
 #[test]
+fn an_attempt_beside_another_reads_the_same_bytes_and_begins_when_the_source_has_ended() {
+    let chunks = ["hello ", "world"].map(|chunk| Ok::<_, std::io::Error>(Frame::data(Bytes::from(chunk))));
+    let replay =
+        Replay::of(RequestBody::new(http_body_util::StreamBody::new(futures_util::stream::iter(chunks))));
+    let mut first = replay.attempt();
+    assert_eq!(read(&mut first, 1).0, b"hello ");
+    assert!(replay.beside().is_none(), "both would wait for the source");
+    assert_eq!(read(&mut first, usize::MAX).0, b"world");
+    let (mut one, mut two) = (replay.beside().unwrap(), replay.beside().unwrap());
+    assert_eq!(read(&mut one, 1).0, b"hello ");
+    // Whoever wins takes nothing away from the other.
+    replay.settle();
+    assert_eq!(read(&mut two, usize::MAX).0, b"hello world");
+    assert_eq!(read(&mut one, usize::MAX).0, b"world");
+    let mut next = replay.attempt();
+    assert!(matches!(poll(&mut two), Poll::Ready(Some(Err(_)))), "the next attempt supersedes both");
+    assert_eq!(read(&mut next, usize::MAX).0, b"hello world");
+}
+
+#[test]
 fn a_body_over_the_cap_is_read_whole_once_and_then_refused() {
     let chunk = Bytes::from(vec![1; 100_000]);
     for exact in [true, false] {

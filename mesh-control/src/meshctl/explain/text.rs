@@ -93,7 +93,10 @@ impl Story<'_> {
         let retries = self.story.retries.as_ref().map_or_else(none, |retries| {
             let each =
                 retries.per_try_timeout_ms.map_or_else(String::new, |limit| format!(", {limit} ms each"));
-            format!("{} on {}{each}", retries.attempts, retries.retry_on.join(","))
+            let hedge = retries
+                .hedge_after_ms
+                .map_or_else(String::new, |after| format!(", one of them beside a try of {after} ms"));
+            format!("{} on {}{each}{hedge}", retries.attempts, retries.retry_on.join(","))
         });
         let line = format!("{retries}  {}", self.written("retries"));
         self.line("retries", &line)?;

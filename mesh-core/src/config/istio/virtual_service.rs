@@ -1,6 +1,7 @@
 //! VirtualService: hosts, and per host the ordered HTTP routes.
 // spec: istio networking/v1alpha3/virtual_service.proto
 
+mod annotations;
 mod answer;
 mod cors;
 mod fault;
@@ -12,6 +13,7 @@ mod read;
 use super::common::{Destination, Headers, StringMatch};
 use crate::{
     config::resource::{At, Mark, Origin},
+    retry::Hedge,
     route::{Chance, Fault, Substitution},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -52,6 +54,8 @@ pub struct HttpRoute {
     pub timeout: Option<At<Duration>>,
     /// `retries`; `None` means the mesh's default policy.
     pub retries: Option<HttpRetry>,
+    /// The annotations `mesh/hedge…` of the object.
+    pub hedge: Option<Hedge>,
     /// `fault`.
     pub fault: Option<Fault>,
     /// `mirror`.

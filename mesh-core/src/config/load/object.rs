@@ -78,8 +78,10 @@ impl Loader<'_> {
         let Metadata { mut key, meta } = Metadata::read(&mut decoder, &node, kind, &self.options.namespace);
         check_envelope(&mut decoder, &node, kind);
         let mut spec = key.as_ref().and_then(|key| read_spec(&mut decoder, &node, &absent, kind, key));
-        if let Some(Spec::DestinationRule(rule)) = &mut spec {
-            rule.annotate(&mut decoder, &node, &meta);
+        match &mut spec {
+            Some(Spec::DestinationRule(rule)) => rule.annotate(&mut decoder, &node, &meta),
+            Some(Spec::VirtualService(rule)) => rule.annotate(&mut decoder, &node, &meta),
+            _ => {}
         }
         if kind == Kind::AuthorizationPolicy {
             note_trial(&mut decoder, &node, &meta);

@@ -112,6 +112,24 @@ fn what_may_have_been_executed_is_repeated_only_if_idempotent_or_asked_for() {
 }
 
 #[test]
+fn an_idempotent_request_to_a_peer_that_vanished_is_made_again_unless_the_user_lists_what_is() {
+    let reset = Ok(Condition::Reset);
+    for (policy, method, expected) in [
+        (RetryPolicy::default(), Method::GET, reset),
+        (RetryPolicy::default(), Method::POST, Err(GiveUp::NotNamed)),
+        (explicit("connect-failure"), Method::GET, Err(GiveUp::NotNamed)),
+        (explicit("reset"), Method::GET, reset),
+        (explicit("reset"), Method::POST, reset),
+    ] {
+        let decided = match World::default().decide(&policy, &failed(&Outcome::Vanished, &method)) {
+            Verdict::Retry { condition, .. } => Ok(condition),
+            Verdict::GiveUp(reason) => Err(reason),
+        };
+        assert_eq!(decided, expected, "{method} {}", policy.on);
+    }
+}
+
+#[test]
 fn a_condition_that_the_user_did_not_name_is_not_retried_even_if_harmless() {
     let verdict = World::default().decide(&explicit("5xx"), &failed(&answer(409, None), &Method::GET));
     assert_eq!(give_up(verdict), GiveUp::NotNamed);

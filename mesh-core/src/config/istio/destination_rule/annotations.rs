@@ -5,9 +5,10 @@
 use super::{DestinationRule, LoadBalancer, SimpleLb, TrafficPolicy};
 use crate::{
     config::{
-        decode::{Decoder, nearest, shortened},
+        decode::{Decoder, shortened},
         diagnostic::{Code, Diagnostic},
-        resource::{At, Mark, Meta},
+        istio::annotations::Annotations,
+        resource::{At, Meta},
         tree::Node,
     },
     health::{FailurePercentage, SuccessRate},
@@ -16,17 +17,9 @@ use crate::{
 impl DestinationRule {
     /// Adds what the annotations of `object` say, which stand in `meta` too.
     pub(crate) fn annotate<'n>(&mut self, decoder: &mut Decoder<'n>, object: &'n Node, meta: &Meta) {
-        if !meta.annotations.keys().any(|name| name.starts_with(PREFIX)) {
-            return;
-        }
-        let node = object.get("metadata").and_then(|metadata| metadata.get("annotations")).unwrap_or(object);
-        decoder.within("metadata", |decoder| {
-            decoder.within("annotations", |decoder| {
-                let mut annotations = Annotations { decoder, node, meta };
-                annotations.note_unknown();
-                annotations.balance(self);
-                annotations.eject(self);
-            });
+        Annotations::of(decoder, object, meta, &ALL, |annotations| {
+            annotations.balance(self);
+            annotations.eject(self);
         });
     }
 
@@ -41,30 +34,10 @@ impl DestinationRule {
     }
 }
 
-/// The annotations of one rule.
-struct Annotations<'d, 'n> {
-    decoder: &'d mut Decoder<'n>,
-    node: &'n Node,
-    meta: &'d Meta,
-}
-
 impl Annotations<'_, '_> {
-    /// Warns of names that are not known: another version may know them.
-    fn note_unknown(&mut self) {
-        let ours = self.meta.annotations.keys().filter(|name| name.starts_with(PREFIX));
-        for name in ours.filter(|name| !ALL.contains(&name.as_str())) {
-            let message = format!("unknown annotation `{}`: it has no effect", shortened(name));
-            let help = match nearest(name, ALL) {
-                Some(near) => format!("write `{near}`"),
-                None => format!("the annotations of a DestinationRule are {}", ALL.join(", ")),
-            };
-            self.find(name, Diagnostic::warning(Code::SCHEMA_WARNING, message).help(help));
-        }
-    }
-
     /// Names the algorithm wherever the rule names none.
     fn balance(&mut self, rule: &mut DestinationRule) {
-        let Some(written) = self.meta.annotations.get(LOAD_BALANCER) else { return };
+        let Some(written) = self.get(LOAD_BALANCER) else { return };
         if written != PEAK_EWMA {
             let message = format!("{LOAD_BALANCER}: `{}` is no algorithm", shortened(written));
             let help = format!("write `{LOAD_BALANCER}: {PEAK_EWMA}`, or `loadBalancer.simple` for Istio's");
@@ -140,7 +113,7 @@ impl Annotations<'_, '_> {
 
     /// Reads a number from 1 to `most` into `setting`, if it is there.
     fn number<T: TryFrom<u32>>(&mut self, name: &str, most: u32, setting: &mut T) {
-        let Some(written) = self.meta.annotations.get(name) else { return };
+        let Some(written) = self.get(name) else { return };
         let number = written.trim().parse().ok().filter(|number| (1..=most).contains(number));
         match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) => *setting = number,
@@ -154,18 +127,6 @@ impl Annotations<'_, '_> {
             }
         }
     }
-
-    fn has(&self, name: &str) -> bool {
-        self.meta.annotations.contains_key(name)
-    }
-
-    fn find(&mut self, name: &str, finding: Diagnostic) {
-        self.decoder.find(self.place_of(name), finding);
-    }
-
-    fn place_of(&self, name: &str) -> Mark {
-        self.node.get(name).unwrap_or(self.node).at
-    }
 }
 
 impl LoadBalancer {
@@ -173,9 +134,6 @@ impl LoadBalancer {
         self.simple.is_some() || self.hash.is_some()
     }
 }
-
-/// What every annotation of this mesh begins with.
-const PREFIX: &str = "mesh/";
 
 const LOAD_BALANCER: &str = "mesh/loadBalancer";
 const PEAK_EWMA: &str = "PEAK_EWMA";

@@ -118,6 +118,7 @@ impl HttpRoute {
             rewrite: fields.get("rewrite", Rewrite::read),
             timeout: fields.get("timeout", |d, n| Some(At { value: duration(d, n)?, at: n.at })),
             retries: fields.get("retries", HttpRetry::read),
+            hedge: None,
             fault: fields.get("fault", fault),
             mirror: fields.get("mirror", Destination::read),
             mirror_percentage: mirror_percentage(&mut fields),

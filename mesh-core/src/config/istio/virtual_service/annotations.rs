@@ -1,0 +1,62 @@
+//! What a VirtualService says by annotation: when a second attempt is made beside one that has no answer yet.
+
+use super::VirtualService;
+use crate::{
+    config::{
+        decode::{Decoder, flag, lasting},
+        diagnostic::{Code, Diagnostic},
+        istio::annotations::Annotations,
+        resource::Meta,
+        tree::Node,
+    },
+    retry::Hedge,
+};
+
+impl VirtualService {
+    /// Adds what the annotations of `object` say, which stand in `meta` too, to every route.
+    pub(crate) fn annotate<'n>(&mut self, decoder: &mut Decoder<'n>, object: &'n Node, meta: &Meta) {
+        Annotations::of(decoder, object, meta, &ALL, |annotations| {
+            let hedge = annotations.hedge();
+            if hedge.is_some() {
+                annotations.note_idle_hedge(self);
+            }
+            self.http.iter_mut().for_each(|route| route.hedge = hedge);
+        });
+    }
+}
+
+impl Annotations<'_, '_> {
+    fn hedge(&mut self) -> Option<Hedge> {
+        let node = self.node;
+        let any_method = node.get(ANY_METHOD).and_then(|node| flag(self.decoder, node)).unwrap_or_default();
+        if let Some(delay) = node.get(DELAY) {
+            return lasting(self.decoder, delay).map(|after| Hedge { after, any_method });
+        }
+        if self.has(ANY_METHOD) {
+            let finding = Diagnostic::warning(
+                Code::INEFFECTIVE_POLICY,
+                format!("{ANY_METHOD} says which requests are hedged, and nothing says that any is"),
+            );
+            self.find(ANY_METHOD, finding.help(format!("write `{DELAY}` too")));
+        }
+        None
+    }
+
+    /// A hedge is one of the route's retries, and must begin while the first attempt may still be answered.
+    fn note_idle_hedge(&mut self, rule: &VirtualService) {
+        let retries = || rule.http.iter().filter_map(|route| route.retries.as_ref());
+        if retries().any(|retries| retries.attempts == Some(0)) {
+            let message =
+                format!("{DELAY}: a route whose `retries.attempts` is 0 makes no second attempt either");
+            self.find(DELAY, Diagnostic::warning(Code::INEFFECTIVE_POLICY, message));
+        }
+    }
+}
+
+/// How long an attempt has before a second one is made beside it.
+const DELAY: &str = "mesh/hedgeDelay";
+
+/// Whether that is done for requests that are not idempotent too.
+const ANY_METHOD: &str = "mesh/hedgeAnyMethod";
+
+const ALL: [&str; 2] = [DELAY, ANY_METHOD];
