@@ -2,7 +2,7 @@
 // spec: envoy intro/arch_overview/upstream/circuit_breaking
 
 use super::interval::Interval;
-use std::sync::{
+use crate::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering::Relaxed},
 };

@@ -6,14 +6,14 @@
 //! The bucket holds at most what the last two seconds deposited, but never less than ten tokens. "The last two seconds"
 //! are the whole second of the clock that runs and the whole one before it: between one and two seconds, never more.
 
-use crate::time::Time;
-use std::{
-    fmt,
+use crate::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Time,
 };
+use std::fmt;
 
 /// The tokens of one destination host, shared by every request of the process to it.
 ///

@@ -4,15 +4,13 @@
 
 use crate::{
     health::{ClusterState, Overflow},
-    time::Time,
-};
-use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// The retries that a cluster may have under way.
 #[derive(Clone, Debug)]

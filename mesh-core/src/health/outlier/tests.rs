@@ -221,6 +221,18 @@ fn an_endpoint_that_is_back_has_a_clean_record() {
     assert_eq!(world.fail(0, 1), Change::None);
 }
 
+/// As when one thread counts a failure while another, at the end of the same row, ejects.
+#[test]
+fn a_stale_failure_that_is_counted_after_the_ejection_lengthens_no_row_of_the_endpoint_that_is_back() {
+    let (row, state) = (Row::default(), EndpointState::default());
+    let before = state.standing();
+    state.eject(before, START);
+    let after = state.standing();
+    assert!(!row.lengthen(before, 2));
+    assert!(!row.lengthen(after, 2), "the first under the new standing");
+    assert!(row.lengthen(after, 2));
+}
+
 #[test]
 fn of_many_threads_whose_endpoints_fail_at_once_only_the_allowed_number_is_ejected() {
     for _ in 0..50 {
