@@ -83,7 +83,8 @@ where
             match policy.decide(&attempt, &ceiling, now, beside.deadline(), &mut ThreadDice) {
                 Verdict::GiveUp(reason) => {
                     beside.on_give_up(reason);
-                    if let Some(retry) = underway.take_if(|_| is_success(&outcome, reason)) {
+                    if let Some(retry) = underway.take_if(|_| reason == GiveUp::NotNamed && outcome.is_help())
+                    {
                         retry.on_success();
                     }
                     return result;
@@ -163,11 +164,6 @@ fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
 fn push_back_of<B>(result: &Result<Response<B>, Error>) -> PushBack {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     result.as_ref().map_or(PushBack::None, |response| PushBack::of_headers(response.headers(), now))
-}
-
-fn is_success(outcome: &Outcome, reason: GiveUp) -> bool {
-    matches!(outcome, Outcome::Answer { status, .. } if !status.is_server_error())
-        && reason == GiveUp::NotNamed
 }
 
 impl Error {

@@ -8,6 +8,8 @@ pub mod time;
 
 pub mod dice;
 
+mod sync;
+
 pub mod config;
 
 pub mod registry;

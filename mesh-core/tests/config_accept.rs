@@ -159,6 +159,25 @@ fn a_broken_security_object_keeps_its_last_good_version_and_fails_closed_without
 }
 
 #[test]
+fn a_policy_that_fails_closed_does_not_vanish_when_its_file_breaks_off() {
+    let broken = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n\
+                  spec: {action: DENY, rules: 1}\n";
+    let first = load(&[("a.yaml", broken)]);
+    assert!(matches!(first.resources[0].spec, Spec::Malformed { deny: true, .. }));
+    let second = edit(&first, &[("a.yaml", "{")]);
+    assert_eq!(second.resources, first.resources);
+    let kept = second.diagnostics[0].kept.as_deref().unwrap();
+    assert!(kept.contains("stays in force: AuthorizationPolicy default/p"), "{kept}");
+    assert_eq!(edit(&second, &[("a.yaml", "[")]).resources, first.resources, "nor at the next edit");
+    // What reads well, here or elsewhere, and what is gone do away with it.
+    let good = broken.replace("rules: 1", "rules: [{}]");
+    for files in [&[("a.yaml", &*good)][..], &[("a.yaml", "{"), ("b.yaml", &good)]] {
+        assert!(matches!(edit(&second, files).resources[0].spec, Spec::AuthorizationPolicy(_)));
+    }
+    assert_eq!(edit(&second, &[("a.yaml", "")]).resources, []);
+}
+
+#[test]
 fn of_two_documents_of_one_object_the_first_counts() {
     let (one, two) = (route("v1"), route("v1").replace("attempts: 1", "attempts: 2"));
     let rule = rule("v1");

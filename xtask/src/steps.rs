@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "clippy", proves: "no lint warns", run: clippy },
     Step { name: "docs", proves: "rustdoc has no broken link", run: docs },
     Step { name: "tests", proves: "unit, integration, end-to-end and documentation tests pass", run: tests },
+    Step { name: "loom", proves: "what threads share is right in whatever order they come to it", run: loom },
     Step { name: "features", proves: "each feature builds alone", run: features },
     Step { name: "msrv", proves: "the oldest supported compiler builds it", run: msrv },
     Step { name: "deny", proves: "licences and advisories are in order", run: deny },
@@ -59,6 +60,19 @@ fn docs(root: &Path) -> Outcome {
 
 fn tests(root: &Path) -> Outcome {
     Cargo::at(root).run(&["test", "--workspace"])
+}
+
+/// In a directory of its own: under another `--cfg` every dependency is another one.
+fn loom(root: &Path) -> Outcome {
+    Cargo::at(root).env("RUSTFLAGS", "--cfg loom").run(&[
+        "test",
+        "-p",
+        "mesh-core",
+        "--test",
+        "loom",
+        "--target-dir",
+        "target/loom",
+    ])
 }
 
 fn features(root: &Path) -> Outcome {

@@ -178,6 +178,21 @@ async fn a_retry_that_succeeds_is_free_and_a_futile_one_is_not() {
     }
 }
 
+/// 503 of HTTP, which is retried; then a failure of gRPC, which no condition names, and is a failure nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_ends_in_a_failure_of_grpc_is_not_free() {
+    let budget = Arc::new(Budget::default());
+    let calls = Arc::new(AtomicU32::new(0));
+    let failing = service_fn(move |_: Request<RequestBody>| {
+        let first = calls.fetch_add(1, SeqCst) == 0;
+        let answer = Response::builder().status(if first { 503 } else { 200 }).header("grpc-status", "13");
+        async move { Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).unwrap()) }
+    });
+    let service = RetryLayer::new(policy("5xx")).budget(Some(Arc::clone(&budget))).layer(failing);
+    let _ = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+    assert_eq!(budget.available(), 9);
+}
+
 #[tokio::test]
 async fn an_error_of_the_service_below_is_the_source_of_ours() {
     let service = TimeoutLayer::new(SECOND).layer(service_fn(|_: Request<RequestBody>| async {

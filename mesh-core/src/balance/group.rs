@@ -5,8 +5,10 @@ use super::{
     schedule::schedule,
     table::{self, HashTable},
 };
-use crate::dice::Dice;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::{
+    dice::Dice,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// Some endpoints of a set, in order. It speaks of them by their numbers in the set.
 #[derive(Debug)]

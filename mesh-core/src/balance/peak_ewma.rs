@@ -5,11 +5,11 @@
 //! latency, times the requests it would then have in flight, is less.
 // spec: github.com/twitter/finagle finagle-core/src/main/scala/com/twitter/finagle/loadbalancer/PeakEwma.scala
 
-use crate::time::Time;
-use std::{
+use crate::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// The latency of one endpoint, and when it was last measured: one word, so that both change at once.
 #[derive(Debug, Default)]

@@ -10,11 +10,12 @@ use super::{
     locality::Part,
     table::{self, HashTable},
 };
-use crate::{health::is_panic, time::Time};
-use std::{
+use crate::{
+    health::is_panic,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// The priorities of a set; the first comes first.
 #[derive(Debug)]

@@ -5,11 +5,12 @@
 // spec: envoy intro/arch_overview/upstream/load_balancing/slow_start
 
 use super::Endpoint;
-use crate::{dice::Dice, time::Time};
-use std::{
+use crate::{
+    dice::Dice,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// How an endpoint warms up.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -65,8 +65,8 @@ impl Accepted {
     /// ```
     #[must_use]
     pub fn update(&self, files: &[SourceFile], options: &Options) -> Self {
-        let before = self.last_good_objects();
-        let mut claims = Claims::new(&before);
+        let (closed, before) = self.by_key();
+        let mut claims = Claims::new(&before, &closed);
         let mut readings = self.readings.clone();
         for (file, reading) in readings.read(files, options) {
             claims.on_file(&file, &reading);
@@ -84,8 +84,9 @@ impl Accepted {
         Self { resources: objects.into_values().map(unchanged).collect(), diagnostics, readings }
     }
 
-    fn last_good_objects(&self) -> Objects {
-        let good = self.resources.iter().filter(|resource| !matches!(resource.spec, Spec::Malformed { .. }));
-        good.map(|resource| (resource.key.clone(), Arc::clone(resource))).collect()
+    /// Returns the objects that fail closed, and those that are their last good versions.
+    fn by_key(&self) -> (Objects, Objects) {
+        let objects = self.resources.iter().map(|resource| (resource.key.clone(), Arc::clone(resource)));
+        objects.partition(|(_, resource)| matches!(resource.spec, Spec::Malformed { .. }))
     }
 }

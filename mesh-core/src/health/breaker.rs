@@ -2,7 +2,7 @@
 // spec: envoy intro/arch_overview/upstream/circuit_breaking
 
 use super::interval::Interval;
-use std::sync::{
+use crate::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
@@ -123,6 +123,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dice::{Dice, Seeded};
 
     const ALL: [Overflow; 4] =
         [Overflow::Connections, Overflow::Pending, Overflow::Requests, Overflow::Retries];
@@ -172,6 +173,34 @@ mod tests {
         assert_eq!(state.in_use(Overflow::Connections), 2);
         drop(two);
         assert_eq!(state.in_use(Overflow::Connections), 1);
+    }
+
+    /// The model is the list of those who are in.
+    #[test]
+    fn over_random_days_a_limit_admits_whom_a_list_has_room_for() {
+        for seed in 0..50 {
+            let mut dice = Seeded::new(seed);
+            let (state, mut inside) = (Arc::new(ClusterState::default()), Vec::new());
+            for step in 0..500 {
+                let limits = Limits { requests_max: dice.below(6) as u32, ..Limits::default() };
+                match dice.below(8) {
+                    0..=3 => {
+                        let permit = state.admit(Overflow::Requests, &limits);
+                        let has_room = inside.len() < limits.requests_max as usize;
+                        assert_eq!(permit.is_ok(), has_room, "seed {seed}, step {step}");
+                        inside.extend(permit);
+                    }
+                    4 => inside.push(state.admit_always(Overflow::Requests)),
+                    _ if inside.is_empty() => {}
+                    _ => drop(inside.swap_remove(dice.below(inside.len() as u64) as usize)),
+                }
+                assert_eq!(
+                    state.in_use(Overflow::Requests) as usize,
+                    inside.len(),
+                    "seed {seed}, step {step}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@ use super::{
     interval::Tally,
     outlier::{Cause, Failures},
 };
-use crate::{balance::peak_ewma::PeakEwma, time::Time};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+use crate::{
+    balance::peak_ewma::PeakEwma,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Time,
 };
 
 /// What is known of one endpoint of one cluster.
@@ -139,6 +142,11 @@ impl Standing {
 
     pub(super) fn is_ejected(self, now: Time) -> bool {
         now < self.until()
+    }
+
+    /// Returns which it is of those that the endpoint has had: each ejection begins the next.
+    pub(super) const fn generation(self) -> u64 {
+        self.0 & GENERATION_MAX
     }
 
     /// Rounds the end up to a millisecond: 40 bits of them reach 34 years after the start of the process.

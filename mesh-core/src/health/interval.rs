@@ -11,11 +11,12 @@ use super::{
     endpoint::Standing,
     outlier::{Cause, Change, Judge, OutlierPolicy},
 };
-use crate::{balance::EndpointSet, time::Time};
-use std::{
+use crate::{
+    balance::EndpointSet,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// Ejects endpoints whose success rate is far below that of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

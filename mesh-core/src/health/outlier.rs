@@ -20,14 +20,15 @@
 use super::{
     ClusterState, EndpointState, FailurePercentage, InFlight, Statuses, SuccessRate, endpoint::Standing,
 };
-use crate::{balance::EndpointSet, time::Time};
-use std::{
+use crate::{
+    balance::EndpointSet,
     sync::{
         MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// The settings of outlier detection.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,7 +140,7 @@ impl ClusterState {
         {
             endpoint.tally.on_answer(self.interval.number(), failed);
         }
-        match endpoint.failures.on_verdict(verdict, policy) {
+        match endpoint.failures.on_verdict(standing, verdict, policy) {
             Some(cause) => self.judge(policy, set, now).eject(endpoint, standing, cause, now),
             None => Change::None,
         }
@@ -189,7 +190,6 @@ impl Judge<'_> {
         let Some(until) = endpoint.eject(seen, until) else { return Change::None };
         self.ejected += 1;
         endpoint.growth.store(growth, Relaxed);
-        endpoint.failures.forget();
         endpoint.on_ejected(cause, since, until);
         Change::Ejected { until, cause }
     }
@@ -264,25 +264,26 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Counts what `verdict` says and returns the row that is too long by it. That row starts anew, ejected or not.
-    fn on_verdict(&self, verdict: Verdict, policy: &OutlierPolicy) -> Option<Cause> {
+    /// Counts what `verdict` says of an endpoint whose standing is `of`, and returns the row that is too long by it. That
+    /// row starts anew, ejected or not.
+    fn on_verdict(&self, of: Standing, verdict: Verdict, policy: &OutlierPolicy) -> Option<Cause> {
         match verdict {
             Verdict::Status(status) => {
                 self.local.end();
-                self.on_status(policy.counted(status), policy)
+                self.on_status(of, policy.counted(status), policy)
             }
             Verdict::LocalFailure | Verdict::Timeout if policy.split_local_origin => {
-                let reached = self.local.lengthen(policy.consecutive_local_origin);
+                let reached = self.local.lengthen(of, policy.consecutive_local_origin);
                 reached.then_some(Cause::ConsecutiveLocalOrigin)
             }
-            Verdict::LocalFailure => self.on_status(503, policy),
-            Verdict::Timeout => self.on_status(504, policy),
+            Verdict::LocalFailure => self.on_status(of, 503, policy),
+            Verdict::Timeout => self.on_status(of, 504, policy),
         }
     }
 
-    fn on_status(&self, status: u16, policy: &OutlierPolicy) -> Option<Cause> {
-        let gateway = matches!(status, 502..=504) && self.gateway.lengthen(policy.consecutive_gateway);
-        let http = status >= 500 && self.http.lengthen(policy.consecutive_5xx);
+    fn on_status(&self, of: Standing, status: u16, policy: &OutlierPolicy) -> Option<Cause> {
+        let gateway = matches!(status, 502..=504) && self.gateway.lengthen(of, policy.consecutive_gateway);
+        let http = status >= 500 && self.http.lengthen(of, policy.consecutive_5xx);
         match status {
             502..=504 => {}
             500.. => self.gateway.end(),
@@ -293,26 +294,21 @@ impl Failures {
         }
         if gateway { Some(Cause::ConsecutiveGateway) } else { http.then_some(Cause::Consecutive5xx) }
     }
-
-    fn forget(&self) {
-        self.http.end();
-        self.gateway.end();
-        self.local.end();
-    }
 }
 
-/// Failures in a row.
+/// Failures in a row, and under which standing: one word. An ejection ends the row, even for a failure that is counted
+/// while it happens.
 #[derive(Debug, Default)]
-struct Row(AtomicU32);
+struct Row(AtomicU64);
 
 impl Row {
     /// Adds a failure; returns whether `limit` is reached, in which case the row starts anew.
-    fn lengthen(&self, limit: u32) -> bool {
-        let reached = limit != 0 && self.0.fetch_add(1, Relaxed) >= limit - 1;
-        if reached {
-            self.end();
-        }
-        reached
+    fn lengthen(&self, of: Standing, limit: u32) -> bool {
+        let empty = of.generation() << COUNT_BITS;
+        let count = |row: u64| 1 + if row & !COUNT_MAX == empty { row & COUNT_MAX } else { 0 };
+        let is_reached = |row| count(row) >= u64::from(limit);
+        let longer = |row| (limit != 0).then(|| if is_reached(row) { empty } else { empty | count(row) });
+        self.0.fetch_update(Relaxed, Relaxed, longer).is_ok_and(is_reached)
     }
 
     fn end(&self) {
@@ -322,6 +318,9 @@ impl Row {
         }
     }
 }
+
+const COUNT_BITS: u32 = 32;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 #[cfg(test)]
 mod tests;

@@ -6,14 +6,10 @@ use super::{ClusterState, EndpointState};
 use crate::{
     registry::Address,
     retry::{Budget, Counts},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Time,
 };
-use std::{
-    borrow::Borrow,
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
 /// Every state, by cluster and endpoint; and the retry budgets, by destination host.
 ///
@@ -64,7 +60,8 @@ impl States {
         tables.budgets.retain(|_, budget| is_held(budget));
         tables.recent.retain(|_, counts| is_held(counts));
         tables.endpoints.retain(|_, endpoints| {
-            endpoints.retain(|_, state| is_held(state) || state.is_ejected(now));
+            // Exclusive, so that an ejection by whoever let go of it last is seen.
+            endpoints.retain(|_, state| Arc::get_mut(state).is_none_or(|state| state.is_ejected(now)));
             !endpoints.is_empty()
         });
     }

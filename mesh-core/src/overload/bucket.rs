@@ -5,12 +5,12 @@
 //! asked.
 // spec: envoy configuration/http/http_filters/local_rate_limit_filter
 
-use crate::{config::duration, time::Time};
-use std::{
-    str::FromStr,
+use crate::{
+    config::duration,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::Time,
 };
+use std::{str::FromStr, time::Duration};
 
 /// How many requests may come, and how many more as time passes.
 ///

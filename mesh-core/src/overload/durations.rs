@@ -1,10 +1,7 @@
 //! How long the requests of one window took: counts by size, good for a median and nothing finer.
 
-use std::{
-    array,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::{array, time::Duration};
 
 /// Counts of durations, eight cells to each doubling: a reading is off by a sixteenth at most.
 #[derive(Debug)]

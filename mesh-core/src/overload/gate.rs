@@ -24,15 +24,14 @@
 // spec: envoy configuration/http/http_filters/adaptive_concurrency_filter: headroom of the square root of the limit
 
 use super::QueueLimits;
-use crate::time::Time;
-use std::{
-    collections::BTreeMap,
+use crate::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::Time,
 };
+use std::{collections::BTreeMap, time::Duration};
 
 /// The gate of one server. `W` is how somebody who waits is told: it is handed out with a place by [`Gate::admit_next`],
 /// and dropped when no place will come.

@@ -21,14 +21,15 @@
 // spec: Netflix concurrency-limits, Gradient2Limit
 
 use super::{AdaptiveLimit, durations::Durations};
-use crate::{dice::Dice, time::Time};
-use std::{
+use crate::{
+    dice::Dice,
     sync::{
         Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// A limit that follows what requests take.
 ///

@@ -6,14 +6,14 @@
 //! The bucket holds at most what the last two seconds deposited, but never less than ten tokens. "The last two seconds"
 //! are the whole second of the clock that runs and the whole one before it: between one and two seconds, never more.
 
-use crate::time::Time;
-use std::{
-    fmt,
+use crate::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Time,
 };
+use std::fmt;
 
 /// The tokens of one destination host, shared by every request of the process to it.
 ///
@@ -262,6 +262,41 @@ mod tests {
                     }
                 }
                 prop_assert!(5 * futile <= requests + 50, "{futile} futile retries of {requests} requests");
+            }
+        }
+    }
+
+    /// The model keeps the time of every request.
+    #[test]
+    fn over_random_days_a_budget_has_the_tokens_of_a_model_that_keeps_every_request() {
+        for seed in 0..30 {
+            let mut dice = Seeded::new(seed);
+            let budget = Arc::new(Budget::default());
+            let (mut now, mut tokens, mut requests) = (Time::ZERO, 10_000, Vec::new());
+            for step in 0..1_000 {
+                let longest = dice.below(200_000);
+                now = now + Duration::from_micros(dice.below(1 + longest));
+                let second = now.as_nanos() / 1_000_000_000;
+                let cap = |requests: &[u64]| {
+                    let counted = requests.iter().filter(|&&it| it + 1 >= second).count() as u64;
+                    (200 * counted).max(10_000)
+                };
+                match dice.below(8) {
+                    0 => {
+                        let loan = budget.borrow(now);
+                        tokens = tokens.min(cap(&requests));
+                        assert_eq!(loan.is_some(), tokens >= 1_000, "seed {seed}, step {step}");
+                        let is_useful = dice.below(2) == 0;
+                        tokens -= if loan.is_some() && !is_useful { 1_000 } else { 0 };
+                        loan.into_iter().filter(|_| is_useful).for_each(Loan::on_success);
+                    }
+                    _ => {
+                        budget.deposit(now);
+                        requests.push(second);
+                        tokens = (tokens + 200).min(cap(&requests));
+                    }
+                }
+                assert_eq!(budget.tokens.load(Relaxed), tokens, "seed {seed}, step {step}");
             }
         }
     }

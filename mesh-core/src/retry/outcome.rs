@@ -97,6 +97,12 @@ impl Outcome {
         }
     }
 
+    /// Returns whether a retry that ends so helped, and so is free: it was answered, by no failure of the server, whether
+    /// HTTP says so or gRPC, and not by being told to slow down.
+    pub fn is_help(&self) -> bool {
+        matches!(self.verdict(), Some(health::Verdict::Status(status)) if status < 500 && status != 429)
+    }
+
     /// Returns what it says of the endpoint's health; `None` if it says nothing.
     // spec: envoy source/common/router/router.cc updateOutlierDetection, onUpstreamReset, onPerTryTimeoutCommon
     pub fn verdict(&self) -> Option<health::Verdict> {
@@ -175,6 +181,15 @@ mod tests {
     use super::*;
     use crate::health::Verdict::{LocalFailure, Status, Timeout};
     use Condition::*;
+
+    #[test]
+    fn a_retry_that_ends_in_any_failure_of_the_server_did_not_help() {
+        let helped = [answer(200), answer(404), answer(409), grpc(0), grpc(5), grpc(1)];
+        let futile = [answer(429), answer(500), answer(503), grpc(2), grpc(4), grpc(8), grpc(13), grpc(14)];
+        let unanswered = [Outcome::ConnectFailure, Outcome::Reset { sent: true }, Outcome::Timeout];
+        assert!(helped.iter().all(Outcome::is_help));
+        assert!(!futile.iter().chain(&unanswered).any(Outcome::is_help));
+    }
 
     /// Rows: outcome, every condition that names it, whether it may have been executed, what it says of the endpoint.
     #[test]

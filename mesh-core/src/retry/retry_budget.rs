@@ -4,15 +4,13 @@
 
 use crate::{
     health::{ClusterState, Overflow},
-    time::Time,
-};
-use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::Time,
 };
+use std::time::Duration;
 
 /// The retries that a cluster may have under way.
 #[derive(Clone, Debug)]
@@ -113,7 +111,10 @@ const NUMBER_MAX: u64 = u64::MAX >> COUNT_BITS;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{Limits, Permit};
+    use crate::{
+        dice::{Dice, Seeded},
+        health::{Limits, Permit},
+    };
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -168,6 +169,43 @@ mod tests {
         let far = recent(1);
         far.on_request(Time::MAX);
         assert_eq!(far.requests(Time::MAX), 1);
+    }
+
+    #[test]
+    fn no_percentage_over_issues_retries() {
+        let cluster = Arc::new(ClusterState::default());
+        let mut under_way: Vec<Permit> = Vec::new();
+        for requests in 0..=200_u32 {
+            for percent in 0..=100 {
+                let budget = RetryBudget { percent: f64::from(percent), retries_min: 0, recent: None };
+                let max = budget.retries_max(&cluster, Time::ZERO);
+                assert!(100 * max <= percent * requests, "{max} at {percent} % of {requests}");
+                // Envoy's own arithmetic loses one where 0.29 times 100 is a little less than 29.
+                assert!(100 * (max + 1) >= percent * requests, "{max} at {percent} % of {requests}");
+            }
+            under_way.push(cluster.admit(Overflow::Requests, &Limits::default()).unwrap());
+        }
+    }
+
+    /// The model keeps every request, and counts those of the last ten tenths.
+    #[test]
+    fn over_random_times_the_requests_of_an_interval_are_those_of_a_model_that_keeps_them_all() {
+        for seed in 0..50 {
+            let mut dice = Seeded::new(seed);
+            let recent = recent(10 + dice.below(2_000) as u32);
+            let (mut now, mut kept) = (Time::ZERO, Vec::new());
+            for step in 0..500 {
+                let longest = dice.below(400_000);
+                now = now + Duration::from_micros(dice.below(1 + longest));
+                let tenth = |at: Time| at.as_nanos() / (recent.interval / 10).as_nanos() as u64;
+                if dice.below(3) > 0 {
+                    recent.on_request(now);
+                    kept.push(tenth(now));
+                }
+                let expected = kept.iter().filter(|&&number| number + 10 > tenth(now)).count() as u64;
+                assert_eq!(recent.requests(now), expected, "seed {seed}, step {step}");
+            }
+        }
     }
 
     fn recent(ms: u32) -> Recent {

@@ -84,6 +84,7 @@ impl<T> Weighted<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn every_slot_belongs_to_the_item_whose_weight_covers_it() {
@@ -109,6 +110,23 @@ mod tests {
     fn weights_that_are_no_distribution_are_refused() {
         assert_eq!(Weighted::<&str>::new([]), Err(WeightsError::Empty));
         assert_eq!(Weighted::new([("v1", 0), ("v2", 0)]), Err(WeightsError::AllZero));
+    }
+
+    proptest! {
+        /// The model writes every slot down.
+        #[test]
+        fn any_weights_give_each_item_as_many_slots_as_it_weighs(weights in prop::collection::vec(0..20_u32, 2..8)) {
+            let slots: Vec<_> =
+                weights.iter().enumerate().flat_map(|(item, &weight)| vec![item; weight as usize]).collect();
+            match Weighted::new(weights.into_iter().enumerate()) {
+                Ok(split) => {
+                    prop_assert_eq!(split.total(), slots.len() as u64);
+                    let owners: Vec<_> = (0..split.total()).map(|slot| *split.at(slot)).collect();
+                    prop_assert_eq!(owners, slots);
+                }
+                Err(error) => prop_assert!(error == WeightsError::AllZero && slots.is_empty()),
+            }
+        }
     }
 
     #[test]

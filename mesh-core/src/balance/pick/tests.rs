@@ -378,6 +378,30 @@ fn two_threads_share_one_round() {
 }
 
 #[test]
+fn no_stale_index_is_picked_after_an_endpoint_is_evicted() {
+    for policy in every_policy() {
+        let all = endpoints(&[1, 1, 1]);
+        let before = EndpointSet::build(all.clone(), &SetPolicy { policy, ..SetPolicy::default() });
+        let mut dice = Seeded::new(3);
+        for evicted in 0..all.len() {
+            let picked = next(&before, &mut dice);
+            let in_flight = before.as_slice()[picked].state.begin(NOW);
+            let mut rest = all.clone();
+            let gone = rest.swap_remove(evicted);
+            let after = EndpointSet::build(rest, &SetPolicy { policy, ..SetPolicy::default() });
+            for _ in 0..20 {
+                let endpoint = &after.as_slice()[next(&after, &mut dice)];
+                assert_ne!(endpoint.address, gone.address, "{policy:?}");
+            }
+            // Who was called is counted where it is, not at who has its number.
+            assert_eq!(all[picked].state.in_flight(), 1);
+            drop(in_flight);
+            assert!(all.iter().all(|endpoint| endpoint.state.in_flight() == 0));
+        }
+    }
+}
+
+#[test]
 fn an_endpoint_already_tried_is_avoided() {
     for policy in EVEN {
         let again = shares_with(&set(policy, &[1; 4]), &avoiding(&tried(&[2])))[2];

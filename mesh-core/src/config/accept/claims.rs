@@ -23,22 +23,27 @@ enum Claim {
 /// What all files say, in their order.
 pub(super) struct Claims<'b> {
     before: &'b Objects,
+    /// What failed closed before.
+    closed: &'b Objects,
     by_key: BTreeMap<ResourceKey, Vec<Claim>>,
     findings: Vec<Diagnostic>,
 }
 
 impl<'b> Claims<'b> {
-    pub(super) fn new(before: &'b Objects) -> Self {
-        Self { before, by_key: BTreeMap::new(), findings: Vec::new() }
+    pub(super) fn new(before: &'b Objects, closed: &'b Objects) -> Self {
+        Self { before, closed, by_key: BTreeMap::new(), findings: Vec::new() }
     }
 
     /// Adds what `file` says.
     pub(super) fn on_file(&mut self, file: &Arc<str>, reading: &Reading) {
-        let kept = if reading.complete { Vec::new() } else { self.kept(file, reading) };
+        let (kept, closed) = match reading.complete {
+            true => (Vec::new(), Vec::new()),
+            false => (lacking(self.before, file, reading), lacking(self.closed, file, reading)),
+        };
         for finding in &reading.diagnostics {
             let mut finding = finding.clone();
             if !reading.complete && finding.is_error() && finding.resource.is_none() {
-                finding.kept = Some(describe(&kept));
+                finding.kept = Some(describe(&kept, &closed));
             }
             self.findings.push(finding);
         }
@@ -60,24 +65,19 @@ impl<'b> Claims<'b> {
         for resource in kept {
             self.claim(resource.key.clone(), Claim::Kept(resource));
         }
+        for malformed in closed {
+            let file = Arc::clone(&malformed.location.file);
+            self.claim(malformed.key.clone(), Claim::Broken { file, malformed: Some(malformed) });
+        }
     }
 
     fn claim(&mut self, key: ResourceKey, claim: Claim) {
         self.by_key.entry(key).or_default().push(claim);
     }
 
-    /// Returns what `file` held before and `reading`, which is not all of it, lacks. A directory that cannot be listed is
-    /// one file, and held what its files held.
-    fn kept(&self, file: &str, reading: &Reading) -> Vec<Arc<Resource>> {
-        let named: BTreeSet<_> =
-            reading.resources.iter().map(|resource| &resource.key).chain(&reading.broken).collect();
-        let lost = |old: &&Arc<Resource>| is_within(&old.location.file, file) && !named.contains(&old.key);
-        self.before.values().filter(lost).cloned().collect()
-    }
-
     /// Returns the objects that are in force as far as each is judged by itself, and the findings.
     pub(super) fn settle(self) -> (Objects, Vec<Diagnostic>) {
-        let Self { before, by_key, mut findings } = self;
+        let Self { before, by_key, mut findings, .. } = self;
         let mut objects = Objects::new();
         let mut kept = BTreeMap::new();
         for (key, claims) in by_key {
@@ -93,6 +93,15 @@ impl<'b> Claims<'b> {
         }
         (objects, findings)
     }
+}
+
+/// Returns what of `before` `file` held and `reading`, which is not all of it, lacks. A directory that cannot be listed is
+/// one file, and held what its files held.
+fn lacking(before: &Objects, file: &str, reading: &Reading) -> Vec<Arc<Resource>> {
+    let named: BTreeSet<_> =
+        reading.resources.iter().map(|resource| &resource.key).chain(&reading.broken).collect();
+    let lost = |old: &&Arc<Resource>| is_within(&old.location.file, file) && !named.contains(&old.key);
+    before.values().filter(lost).cloned().collect()
 }
 
 /// Returns the version that is in force: that of the first document which has one, in the order of the files.
@@ -170,12 +179,13 @@ pub(super) fn still_in_force(last: &Resource) -> String {
     format!("the version read before, of {}, stays in force", last.location)
 }
 
-fn describe(kept: &[Arc<Resource>]) -> String {
-    let mut names: Vec<_> = kept.iter().take(NAMED_MAX).map(|resource| resource.key.to_string()).collect();
-    if kept.len() > NAMED_MAX {
-        names.push(format!("{} more", kept.len() - NAMED_MAX));
+fn describe(kept: &[Arc<Resource>], closed: &[Arc<Resource>]) -> String {
+    let (all, count) = (kept.iter().chain(closed), kept.len() + closed.len());
+    let mut names: Vec<_> = all.take(NAMED_MAX).map(|resource| resource.key.to_string()).collect();
+    if count > NAMED_MAX {
+        names.push(format!("{} more", count - NAMED_MAX));
     }
-    match kept {
+    match &names[..] {
         [] => "nothing: no object of this file that it lacks now was read before".to_owned(),
         _ => format!("what was read from this file before stays in force: {}", names.join(", ")),
     }

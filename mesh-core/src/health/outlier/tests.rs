@@ -221,6 +221,46 @@ fn an_endpoint_that_is_back_has_a_clean_record() {
     assert_eq!(world.fail(0, 1), Change::None);
 }
 
+/// Nobody waits for the answer of one probe: there is none.
+#[test]
+fn a_probe_whose_answer_never_comes_wedges_no_endpoint() {
+    let mut world = World::new(1, OutlierPolicy { consecutive_5xx: 1, ..all_may_go() });
+    assert!(matches!(world.fail(0, 1), Change::Ejected { .. }));
+    world.now = world.now + 1_000 * SECOND;
+    let (hangs, dropped) = (world.begin(0), world.begin(0));
+    drop(dropped);
+    assert!(!world.is_ejected(0), "it is back, whatever became of the first requests");
+    let next = world.begin(0);
+    assert!(matches!(world.on_answer(&next, Verdict::Status(500)), Change::Ejected { .. }));
+    drop(hangs);
+}
+
+#[test]
+fn a_stale_verdict_is_not_taken_for_that_of_a_probe() {
+    let mut world = World::new(1, OutlierPolicy { consecutive_5xx: 2, ..all_may_go() });
+    let (good, bad) = (world.begin(0), world.begin(0));
+    assert!(matches!(world.fail(0, 2), Change::Ejected { .. }));
+    assert_eq!(world.on_answer(&good, Verdict::Status(200)), Change::None);
+    assert!(world.is_ejected(0), "a success from before the ejection ends it early");
+    world.now = world.now + 1_000 * SECOND;
+    assert_eq!(world.fail(0, 1), Change::None);
+    assert_eq!(world.on_answer(&bad, Verdict::Status(500)), Change::None);
+    assert_eq!(world.on_answer(&good, Verdict::Status(200)), Change::None);
+    assert!(matches!(world.fail(0, 1), Change::Ejected { .. }), "a success from before ended the row");
+}
+
+/// As when one thread counts a failure while another, at the end of the same row, ejects.
+#[test]
+fn a_stale_failure_that_is_counted_after_the_ejection_lengthens_no_row_of_the_endpoint_that_is_back() {
+    let (row, state) = (Row::default(), EndpointState::default());
+    let before = state.standing();
+    state.eject(before, START);
+    let after = state.standing();
+    assert!(!row.lengthen(before, 2));
+    assert!(!row.lengthen(after, 2), "the first under the new standing");
+    assert!(row.lengthen(after, 2));
+}
+
 #[test]
 fn of_many_threads_whose_endpoints_fail_at_once_only_the_allowed_number_is_ejected() {
     for _ in 0..50 {
