@@ -4,7 +4,7 @@
 
 use crate::{body::CallInfo, journal::Account};
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use mesh_core::{
     event::{Flag, Flags},
     grpc,
@@ -326,15 +326,24 @@ impl Error {
     pub fn into_response(self) -> Response<Bytes> {
         let (_, status, _, said) = self.0.cause.reply();
         let text = self.reply_text(said);
-        let mut response = match (self.0.grpc, self.0.cause) {
-            (_, Cause::Fault(AbortAnswer::Grpc(code))) => grpc_reply(code, &text),
-            (true, _) => grpc_reply(grpc::status_of_http(status), &text),
-            (false, _) => http_reply(status, text),
-        };
+        let grpc = self.0.grpc || matches!(self.0.cause, Cause::Fault(AbortAnswer::Grpc(_)));
+        let mut response =
+            if grpc { grpc_reply(self.grpc_status(), &text) } else { http_reply(status, text) };
         if matches!(self.0.cause, Cause::Overflow(_)) {
             response.headers_mut().insert("x-envoy-overloaded", HeaderValue::from_static("true"));
         }
         response
+    }
+
+    /// Returns the status of gRPC that stands for it.
+    // spec: envoy source/common/router/router.cc onUpstreamTimeoutAbort: a timeout is DEADLINE_EXCEEDED, which is not
+    // what httpToGrpcStatus makes of 504
+    pub(crate) fn grpc_status(&self) -> u8 {
+        match self.0.cause {
+            Cause::Fault(AbortAnswer::Grpc(code)) => code,
+            Cause::RouteTimeout | Cause::TryTimeout => DEADLINE_EXCEEDED,
+            _ => grpc::status_of_http(self.status()),
+        }
     }
 
     fn reply_text(&self, said: Said) -> String {
@@ -367,16 +376,26 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
     response
 }
 
+/// The deadline passed before the call was complete.
+// spec: grpc doc/statuscodes.md
+const DEADLINE_EXCEEDED: u8 = 4;
+
 // spec: envoy source/common/grpc/common.cc
 pub(crate) fn grpc_reply(code: u8, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
-    if let (false, Ok(message)) = (text.is_empty(), HeaderValue::try_from(percent_encoded(text))) {
-        headers.insert("grpc-message", message);
-    }
+    *response.headers_mut() = grpc_fields(code, text);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// Returns the status `code` with the message `text`, as headers and trailers have it.
+pub(crate) fn grpc_fields(code: u8, text: &str) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(3);
+    fields.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    if let (false, Ok(message)) = (text.is_empty(), HeaderValue::try_from(percent_encoded(text))) {
+        fields.insert("grpc-message", message);
+    }
+    fields
 }
 
 // spec: grpc PROTOCOL-HTTP2.md "Status-Message": %x20-%x24 and %x26-%x7E pass

@@ -5,6 +5,7 @@
 //! and borrows what was decided; what happened on the way stands in the call's `journal`.
 
 mod client;
+mod grpc;
 pub mod layer;
 mod step;
 
@@ -43,5 +44,6 @@ mod record;
 pub use body::{CallInfo, RequestBody, ResponseBody};
 pub use client::{MeshClient, MeshClientBuilder, ResponseFuture};
 pub use error::{Error, ErrorKind};
+pub use grpc::{GrpcBody, GrpcClient, GrpcFuture};
 pub use pool::Protocol;
 pub use route::CallPolicy;

@@ -83,7 +83,7 @@ impl Bounds {
         let past_deadline = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         let message = match self.timeout {
             Some(timeout) if !past_deadline => {
-                format!("no complete answer within the route's timeout of {timeout:?} (UT)")
+                format!("no complete answer within its timeout of {timeout:?} (UT)")
             }
             _ => "no complete answer by the deadline of the caller (UT)".to_owned(),
         };

@@ -12,6 +12,6 @@ mod statuses;
 pub use breaker::{ClusterState, Limits, Overflow, Permit};
 pub use endpoint::{Ejection, EndpointState, InFlight};
 pub use interval::{FailurePercentage, SuccessRate, Volume};
-pub use outlier::{Cause, Change, OutlierPolicy, Verdict, is_panic};
+pub use outlier::{Cause, Change, Ejections, OutlierPolicy, Verdict, is_panic};
 pub use states::States;
 pub use statuses::Statuses;

@@ -14,6 +14,7 @@ use mesh_core::{
     identity::PeerRule,
     registry::Locality,
     snapshot::{Cluster, MeshSettings, Snapshot, UpstreamHttp, Viewer, compile},
+    testing::TestMesh,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -401,6 +402,26 @@ fn the_rules_that_judge_intervals_are_switched_on_by_any_of_their_annotations_an
 }
 
 #[test]
+fn one_endpoint_of_few_may_be_ejected_where_the_rule_is_annotated_so_and_the_warning_that_suggests_it_is_gone()
+ {
+    let ejects = "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}";
+    for (annotation, expected) in [("'true'", true), ("'false'", false)] {
+        let rule = annotated(&format!("mesh/alwaysEjectOneHost: {annotation}"), ejects);
+        let findings = config::load("rule.yaml", &rule, &config::Options::default()).diagnostics;
+        let warned = findings.iter().find(|finding| finding.code == Code::NEVER_EJECTS);
+        assert_eq!(warned.is_none(), expected, "{annotation}");
+        let help = warned.and_then(|finding| finding.help.as_deref()).unwrap_or_default();
+        assert_eq!(help.contains("mesh/alwaysEjectOneHost: \"true\""), !expected, "{help}");
+
+        let yaml = format!("{SERVICE}{rule}");
+        assert_eq!(Mesh::of(&yaml).cluster(80).outlier.unwrap().always_eject_one, expected);
+        let story = TestMesh::of_yaml(&yaml).caller("default/shop").get("http://reviews/").explain();
+        let row = story.policy.iter().find(|row| row.field == "outlierDetection.maxEjectionPercent").unwrap();
+        assert_eq!(row.value.contains("one in any case: mesh/alwaysEjectOneHost"), expected, "{row:?}");
+    }
+}
+
+#[test]
 fn an_annotation_reaches_every_outlier_detection_of_the_rule_and_switches_none_on() {
     let ejects = "outlierDetection: {maxEjectionPercent: 100}";
     let subsets =
@@ -465,6 +486,8 @@ fn what_is_wrong_with_an_annotation_is_said_with_what_to_write() {
         ("mesh/failurePercentageThreshold: '101'", ejects, Code::SCHEMA, "`101`", "from 1 to 100"),
         ("mesh/failurePercentageMinimumHosts: '-1'", ejects, Code::SCHEMA, "`-1`", "whole number from 1 on"),
         ("mesh/failurePercentageRequestVolume: ''", ejects, Code::SCHEMA, "``", "from 1 to 1000000"),
+        ("mesh/alwaysEjectOneHost: 'yes'", ejects, Code::SCHEMA, "`yes` is neither", "\"true\" or \"false\""),
+        ("mesh/alwaysEjectOneHost: 'true'", "", Code::INEFFECTIVE_POLICY, "the rule writes none", "outlierDetection"),
         ("mesh/failurePercentageThreshold: '50'", "", Code::INEFFECTIVE_POLICY, "the rule writes none", "outlierDetection"),
         ("mesh/successRateStdevFaktor: '1'", ejects, Code::SCHEMA_WARNING, "unknown annotation", "write `mesh/successRateStdevFactor`"),
         ("mesh/other: '1'", "", Code::SCHEMA_WARNING, "unknown annotation", "are mesh/loadBalancer, mesh/"),

@@ -8,7 +8,7 @@ use crate::{
     stall::{self, Pieces},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
     event::{Flag, Flags},
@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
 };
 use tokio::time::Sleep;
 
@@ -46,7 +46,9 @@ impl Ending {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let http2 = !self.http1;
-        response.map(|body| AnswerBody { body: Pieces::new(body, http2), overdue, in_flight: self.in_flight })
+        let has_status = self.grpc && http2;
+        let in_flight = self.in_flight;
+        response.map(|body| AnswerBody { body: Pieces::new(body, http2), overdue, has_status, in_flight })
     }
 }
 
@@ -79,6 +81,8 @@ pin_project! {
         #[pin]
         body: Pieces<ReplyOr<Scoped<B>>>,
         overdue: Overdue,
+        // Whether it is gRPC's, which can still say at its end what became of it.
+        has_status: bool,
         in_flight: InFlight,
     }
 }
@@ -90,6 +94,18 @@ pub(crate) enum AnswerError {
     DeadlinePassed,
     #[error(transparent)]
     Handler(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Ends what is overdue: by a status where it can have one, so that its caller need not tell a deadline from a fault by
+/// which of two timers was first.
+// spec: grpc doc/statuscodes.md, DEADLINE_EXCEEDED
+fn deadline_passed(has_status: bool) -> Result<Frame<Bytes>, AnswerError> {
+    if !has_status {
+        return Err(AnswerError::DeadlinePassed);
+    }
+    let mut status = HeaderMap::with_capacity(2);
+    Reply::DeadlinePassed.write_grpc_status(&mut status);
+    Ok(Frame::trailers(status))
 }
 
 impl<B> Body for AnswerBody<B>
@@ -106,24 +122,30 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = self.project();
         let mut body = this.body;
-        let polled = match body.as_mut().poll_frame(cx) {
+        let frame = match body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => {
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| AnswerError::Handler(error.into()))))
+                frame.map(|frame| frame.map_err(|error| AnswerError::Handler(error.into())))
             }
-            Poll::Pending => this.overdue.poll(cx).map(|()| Some(Err(AnswerError::DeadlinePassed))),
+            Poll::Pending => {
+                let overdue = this.overdue.poll(cx);
+                stall::note(&overdue);
+                ready!(overdue);
+                this.in_flight.on_end(Some(Flag::UT));
+                return Poll::Ready(Some(deadline_passed(*this.has_status)));
+            }
         };
-        stall::note(&polled);
-        match &polled {
-            // hyper does not ask again once the announced length is out.
-            Poll::Ready(Some(Ok(_))) if !body.is_end_stream() && body.size_hint().exact() != Some(0) => {
+        stall::note(&Poll::Ready(()));
+        match &frame {
+            // hyper does not ask again once the announced length is out, or the trailers are.
+            Some(Ok(frame))
+                if frame.is_data() && !body.is_end_stream() && body.size_hint().exact() != Some(0) =>
+            {
                 this.in_flight.on_piece();
             }
-            Poll::Ready(None | Some(Ok(_))) => this.in_flight.on_end(None),
-            Poll::Ready(Some(Err(AnswerError::DeadlinePassed))) => this.in_flight.on_end(Some(Flag::UT)),
-            Poll::Ready(Some(Err(AnswerError::Handler(_)))) => this.in_flight.on_end(Some(Flag::LR)),
-            Poll::Pending => {}
+            None | Some(Ok(_)) => this.in_flight.on_end(None),
+            Some(Err(_)) => this.in_flight.on_end(Some(Flag::LR)),
         }
-        polled
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Answers that the mesh gives in the handler's place, byte for byte as Envoy words them.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
     event::{Flag, Flags},
@@ -91,6 +91,12 @@ impl Reply {
         }
     }
 
+    /// Writes the gRPC status and its message, as headers and trailers have them.
+    pub(crate) fn write_grpc_status(self, fields: &mut HeaderMap) {
+        fields.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
+        fields.insert("grpc-message", HeaderValue::from_static(self.text()));
+    }
+
     /// Returns what the record says of it.
     pub(crate) fn flags(self) -> Flags {
         match self {
@@ -110,8 +116,7 @@ impl Reply {
         if grpc {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
-            headers.insert("grpc-message", HeaderValue::from_static(self.text()));
+            self.write_grpc_status(headers);
         } else {
             *response.status_mut() = self.status();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -73,14 +73,15 @@ fn a_reply_after_retries_says_so_and_gives_the_transports_reason() {
     );
 }
 
-// spec: envoy source/common/grpc/status.cc httpToGrpcStatus
+// spec: envoy source/common/grpc/status.cc httpToGrpcStatus; router.cc onUpstreamTimeoutAbort
 #[test]
 fn a_grpc_reply_is_200_with_the_status_in_its_headers() {
     for (cause, code) in [
         (Cause::NoRoute, "12"),
         (Cause::NoEndpoints, "14"),
         (Cause::Protocol, "14"),
-        (Cause::RouteTimeout, "14"),
+        (Cause::RouteTimeout, "4"),
+        (Cause::TryTimeout, "4"),
         (Cause::Request, "13"),
     ] {
         let response = Error::new(cause, "for people").settle(Account::default(), true).into_response();

@@ -109,6 +109,11 @@ impl<'n> Decoder<'n> {
         }
     }
 
+    /// Takes back the findings of `code`: what is read later makes them untrue.
+    pub(crate) fn withdraw(&mut self, code: Code) {
+        self.findings.retain(|finding| finding.code != code);
+    }
+
     /// Counts a finding about what stands at `at` instead of keeping it.
     fn suppress(&mut self, at: Mark) {
         if self.suppressed == 0 {

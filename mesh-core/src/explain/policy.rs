@@ -149,7 +149,8 @@ impl<'a> Rows<'a> {
         self.add("outlierDetection.consecutive5xxErrors", count(policy.consecutive_5xx));
         self.add("outlierDetection.consecutiveGatewayErrors", count(policy.consecutive_gateway));
         self.add("outlierDetection.baseEjectionTime", lasting(policy.base_ejection_time));
-        self.add("outlierDetection.maxEjectionPercent", format!("{} %", policy.max_ejection_percent));
+        let one = if policy.always_eject_one { ", and one in any case: mesh/alwaysEjectOneHost" } else { "" };
+        self.add("outlierDetection.maxEjectionPercent", format!("{} %{one}", policy.max_ejection_percent));
         self.add("outlierDetection.minHealthPercent", format!("{} %", policy.min_health_percent));
     }
 }

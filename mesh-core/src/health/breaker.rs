@@ -1,10 +1,10 @@
 //! Limits on what one cluster may have under way. An admission is a value; dropping it gives the place back.
 // spec: envoy intro/arch_overview/upstream/circuit_breaking
 
-use super::interval::Interval;
+use super::{interval::Interval, outlier::Ejections};
 use crate::sync::{
     Arc, Mutex,
-    atomic::{AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 /// The limits of a cluster. Istio's default for each is 2^32-1.
@@ -59,10 +59,14 @@ pub struct ClusterState {
     pending: AtomicU32,
     connections: AtomicU32,
     retries: AtomicU32,
+    /// Whether anything was ever asked of it: thousands of clusters may be known, and few called.
+    used: AtomicBool,
+    /// How often each limit refused, in the order of [`Overflow::ALL`].
+    refused: [AtomicU64; 4],
     /// The interval whose answers are counted, if any are.
     pub(super) interval: Interval,
     /// Held while an ejection is judged: two endpoints that fail at once must not both be the last allowed one.
-    pub(super) ejecting: Mutex<()>,
+    pub(super) ejecting: Mutex<Ejections>,
 }
 
 impl ClusterState {
@@ -73,11 +77,17 @@ impl ClusterState {
     ///
     /// Returns `which` if the limit is reached.
     pub fn admit(self: &Arc<Self>, which: Overflow, limits: &Limits) -> Result<Permit, Overflow> {
+        self.on_use();
         let max = limits.of(which);
-        self.count(which)
-            .fetch_update(Relaxed, Relaxed, |used| (used < max).then(|| used + 1))
-            .map(|_| Permit { state: Arc::clone(self), limit: which })
-            .map_err(|_| which)
+        let admitted =
+            self.count(which).fetch_update(Relaxed, Relaxed, |used| (used < max).then(|| used + 1));
+        match admitted {
+            Ok(_) => Ok(Permit { state: Arc::clone(self), limit: which }),
+            Err(_) => {
+                self.refused[which as usize].fetch_add(1, Relaxed);
+                Err(which)
+            }
+        }
     }
 
     /// Takes a place whatever the limit is: the first connection to an endpoint is always allowed, so that a limit
@@ -93,6 +103,23 @@ impl ClusterState {
         self.count(which).load(Relaxed)
     }
 
+    /// Returns how often the limit that `which` names has refused.
+    pub fn refused(&self, which: Overflow) -> u64 {
+        self.refused[which as usize].load(Relaxed)
+    }
+
+    /// Returns whether anything was ever asked of the cluster.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    fn on_use(&self) {
+        // Read before writing, so that requests share the cache line.
+        if !self.is_used() {
+            self.used.store(true, Relaxed);
+        }
+    }
+
     const fn count(&self, which: Overflow) -> &AtomicU32 {
         match which {
             Overflow::Connections => &self.connections,
@@ -103,8 +130,24 @@ impl ClusterState {
     }
 }
 
+impl Overflow {
+    /// Every limit.
+    pub const ALL: [Self; 4] = [Self::Connections, Self::Pending, Self::Requests, Self::Retries];
+
+    /// Returns its name, for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Pending => "pending",
+            Self::Requests => "requests",
+            Self::Retries => "retries",
+        }
+    }
+}
+
 impl Limits {
-    const fn of(&self, which: Overflow) -> u32 {
+    /// Returns the limit that `which` names.
+    pub const fn of(&self, which: Overflow) -> u32 {
         match which {
             Overflow::Connections => self.connections_max,
             Overflow::Pending => self.pending_max,
@@ -125,18 +168,15 @@ mod tests {
     use super::*;
     use crate::dice::{Dice, Seeded};
 
-    const ALL: [Overflow; 4] =
-        [Overflow::Connections, Overflow::Pending, Overflow::Requests, Overflow::Retries];
-
     #[test]
     fn a_limit_admits_as_many_as_it_says_and_counts_nothing_else() {
         let limits = Limits { connections_max: 1, pending_max: 2, requests_max: 3, retries_max: 4 };
-        for which in ALL {
+        for which in Overflow::ALL {
             let state = Arc::new(ClusterState::default());
             let permits: Vec<_> = std::iter::from_fn(|| state.admit(which, &limits).ok()).collect();
             assert_eq!(permits.len(), limits.of(which) as usize);
             assert_eq!(state.admit(which, &limits).unwrap_err(), which);
-            assert!(ALL.iter().all(|&other| other == which || state.in_use(other) == 0));
+            assert!(Overflow::ALL.iter().all(|&other| other == which || state.in_use(other) == 0));
         }
     }
 
@@ -219,5 +259,17 @@ mod tests {
             }
         });
         assert_eq!(state.in_use(Overflow::Requests), 0);
+    }
+
+    #[test]
+    fn refusals_are_counted_by_limit_and_a_cluster_that_nobody_called_is_told_apart() {
+        let state = Arc::new(ClusterState::default());
+        assert!(!state.is_used());
+        let limits = Limits { requests_max: 0, ..Limits::default() };
+        for _ in 0..2 {
+            assert_eq!(state.admit(Overflow::Requests, &limits).err(), Some(Overflow::Requests));
+        }
+        assert!(state.is_used());
+        assert_eq!(Overflow::ALL.map(|which| state.refused(which)), [0, 0, 2, 0]);
     }
 }

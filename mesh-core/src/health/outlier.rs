@@ -49,6 +49,8 @@ pub struct OutlierPolicy {
     pub max_ejection_time: Duration,
     /// How many per cent of the endpoints may be ejected. Default 10.
     pub max_ejection_percent: u8,
+    /// Whether one endpoint may be ejected however few there are. Default false.
+    pub always_eject_one: bool,
     /// Below this percentage of healthy endpoints all are used. Default 0: never.
     pub min_health_percent: u8,
     /// The statuses that are failures; empty, the default, is every 5xx.
@@ -70,6 +72,7 @@ impl Default for OutlierPolicy {
             base_ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),
             max_ejection_percent: 10,
+            always_eject_one: false,
             min_health_percent: 0,
             error_codes: Statuses::default(),
             success_rate: None,
@@ -123,7 +126,39 @@ pub enum Cause {
     FailurePercentage,
 }
 
+/// How often endpoints of a cluster were ejected, by cause, and how often one was spared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ejections {
+    made: [u64; 5],
+    spared: u64,
+}
+
+impl Ejections {
+    /// Returns how often `cause` ejected.
+    pub fn made(&self, cause: Cause) -> u64 {
+        self.made[cause as usize]
+    }
+
+    /// Returns how often an endpoint would have been ejected, had not too many been.
+    pub fn spared(&self) -> u64 {
+        self.spared
+    }
+
+    fn on_change(&mut self, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Ejected { cause, .. } => self.made[cause as usize] += 1,
+            Change::Spared { .. } => self.spared += 1,
+        }
+    }
+}
+
 impl ClusterState {
+    /// Returns how often endpoints were ejected.
+    pub fn ejections(&self) -> Ejections {
+        *self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what an attempt says of its endpoint. The percentage is judged over `set`, the endpoints of this cluster.
     pub fn on_answer(
         &self,
@@ -155,7 +190,7 @@ impl ClusterState {
     ) -> Judge<'a> {
         let alone = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let ejected = set.as_slice().iter().filter(|endpoint| endpoint.state.is_ejected(now)).count();
-        Judge { policy, set, now, ejected, _alone: alone }
+        Judge { policy, set, now, ejected, alone }
     }
 }
 
@@ -165,7 +200,8 @@ pub(super) struct Judge<'a> {
     pub(super) set: &'a EndpointSet,
     pub(super) now: Time,
     ejected: usize,
-    _alone: MutexGuard<'a, ()>,
+    /// Nobody else judges as long as this is held.
+    alone: MutexGuard<'a, Ejections>,
 }
 
 impl Judge<'_> {
@@ -178,13 +214,19 @@ impl Judge<'_> {
         cause: Cause,
         since: Time,
     ) -> Change {
+        let change = self.decide(endpoint, seen, cause, since);
+        self.alone.on_change(change);
+        change
+    }
+
+    fn decide(&mut self, endpoint: &EndpointState, seen: Standing, cause: Cause, since: Time) -> Change {
         let policy = self.policy;
         let growth = policy.grow(endpoint.growth.load(Relaxed), seen.until(), since);
         let until = since + policy.ejection_time(growth);
         if endpoint.standing() != seen || until <= self.now {
             return Change::None;
         }
-        if !may_eject(self.ejected, self.set.len(), policy.max_ejection_percent) {
+        if !policy.may_eject(self.ejected, self.set.len()) {
             return Change::Spared { cause };
         }
         let Some(until) = endpoint.eject(seen, until) else { return Change::None };
@@ -196,6 +238,13 @@ impl Judge<'_> {
 }
 
 impl OutlierPolicy {
+    /// One more than `ejected` must stay within the percentage: with 10 %, a cluster of fewer than ten ejects nobody.
+    // spec: envoy source/common/upstream/outlier_detection_impl.cc ejectHost
+    const fn may_eject(&self, ejected: usize, total: usize) -> bool {
+        let is_within = 100 * (ejected as u128 + 1) <= self.max_ejection_percent as u128 * total as u128;
+        is_within || self.always_eject_one && ejected == 0
+    }
+
     /// Returns the growth after one more ejection: one less for each interval spent admitted, then one more, until the
     /// longest ejection is reached.
     fn grow(&self, growth: u32, back_since: Time, now: Time) -> u32 {
@@ -231,6 +280,15 @@ impl OutlierPolicy {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 5] = [
+        Self::Consecutive5xx,
+        Self::ConsecutiveGateway,
+        Self::ConsecutiveLocalOrigin,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+    ];
+
     /// Returns Envoy's name for it, for metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -248,11 +306,6 @@ impl Cause {
 // spec: envoy intro/arch_overview/upstream/load_balancing/panic_threshold
 pub const fn is_panic(healthy: usize, total: usize, min_health_percent: u8) -> bool {
     100 * (healthy as u128) < min_health_percent as u128 * total as u128
-}
-
-/// One more than `ejected` must stay within the percentage. With 10 %, a cluster of fewer than ten ejects nobody.
-const fn may_eject(ejected: usize, total: usize, max_ejection_percent: u8) -> bool {
-    100 * (ejected as u128 + 1) <= max_ejection_percent as u128 * total as u128
 }
 
 /// How often in a row an endpoint failed, by kind of failure.

@@ -189,6 +189,7 @@ impl<'a> Blocks<'a> {
             max_ejection_percent: written.max_ejection_percent.unwrap_or(default.max_ejection_percent),
             min_health_percent: written.min_health_percent.unwrap_or(default.min_health_percent),
             error_codes: written.error_codes.iter().copied().collect(),
+            always_eject_one: written.always_eject_one,
             success_rate: written.success_rate,
             failure_percentage: written.failure_percentage,
             ..default

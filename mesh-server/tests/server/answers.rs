@@ -4,7 +4,7 @@ use crate::support::*;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt as _, StreamBody};
 use mesh_core::config::istio::MtlsMode;
 use mesh_runtime::{Context, identity::Alpn};
 use mesh_server::RequestBody;
@@ -116,13 +116,28 @@ async fn a_handler_that_outlasts_its_deadline_is_ended() {
         assert_eq!((late.status(), &late.headers()["grpc-status"]), (StatusCode::OK, &"4".parse().unwrap()));
         soon(dropped.acquire()).await.unwrap().forget();
 
-        // After the head the status is out: the body breaks off, visibly.
+        // After the head the status is out: the body breaks off, visibly, unless it is gRPC's.
         let late =
             soon(client.send(with_header("/body", "x-envoy-expected-rq-timeout-ms", "20"))).await.unwrap();
         assert_eq!(late.status(), StatusCode::OK);
         assert!(text(late).await.is_err());
         soon(dropped.acquire()).await.unwrap().forget();
     }
+}
+
+#[tokio::test]
+async fn a_grpc_answer_that_outlasts_its_deadline_ends_with_that_status() {
+    let (dropped, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let service = endless(Arc::clone(&dropped), arrived);
+    let server = Running::start(MtlsMode::Permissive, service, |server| server).await;
+    let mut client = http2(server.tcp().await).await;
+    let mut request = with_header("/body", "grpc-timeout", "20m");
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = soon(client.send(request)).await.unwrap();
+    let whole = soon(answer.into_body().collect()).await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
+    assert_eq!(whole.to_bytes(), "first");
+    soon(dropped.acquire()).await.unwrap().forget();
 }
 
 #[tokio::test]

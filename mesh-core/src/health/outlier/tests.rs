@@ -163,6 +163,22 @@ fn a_limit_lowered_below_what_was_counted_ejects_at_the_next_failure() {
     assert!(matches!(world.fail(0, 1), Change::Ejected { .. }));
 }
 
+// spec: envoy source/common/upstream/outlier_detection_impl.cc ejectHost
+#[test]
+fn one_may_always_be_ejected_where_the_policy_says_so_and_no_second_beyond_the_percentage() {
+    for (endpoints, percent, expected) in [(1, 10, 1), (9, 10, 1), (19, 10, 1), (20, 10, 2), (3, 0, 1)] {
+        let policy = OutlierPolicy {
+            consecutive_5xx: 1,
+            max_ejection_percent: percent,
+            always_eject_one: true,
+            ..all_may_go()
+        };
+        let world = World::new(endpoints, policy);
+        let ejected = (0..endpoints).filter(|&n| matches!(world.fail(n, 1), Change::Ejected { .. })).count();
+        assert_eq!(ejected, expected, "{percent} % of {endpoints}");
+    }
+}
+
 /// `100 * (ejected + 1) / hosts <= maxEjectionPercent`, with the numbers people write.
 #[test]
 fn no_more_endpoints_are_ejected_than_the_percentage_allows() {
@@ -182,6 +198,11 @@ fn no_more_endpoints_are_ejected_than_the_percentage_allows() {
         let world = World::new(endpoints, policy);
         let ejected = (0..endpoints).filter(|&n| matches!(world.fail(n, 1), Change::Ejected { .. })).count();
         assert_eq!(ejected, expected, "{percent} % of {endpoints}");
+        let made = world.cluster.ejections().made(Cause::Consecutive5xx);
+        assert_eq!(
+            (made, world.cluster.ejections().spared()),
+            (expected as u64, (endpoints - expected) as u64)
+        );
         let spared = (0..endpoints).filter(|&n| !world.is_ejected(n)).count();
         assert_eq!(spared, endpoints - expected);
     }

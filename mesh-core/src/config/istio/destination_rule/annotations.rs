@@ -4,6 +4,7 @@
 
 use super::{DestinationRule, LoadBalancer, SimpleLb, TrafficPolicy};
 use crate::{
+    authorize::flag,
     config::{
         decode::{Decoder, shortened},
         diagnostic::{Code, Diagnostic},
@@ -70,9 +71,11 @@ impl Annotations<'_, '_> {
         }
     }
 
-    /// Adds the rules that judge whole intervals to every `outlierDetection` that the rule writes.
+    /// Adds the rules that judge whole intervals, and how few endpoints are enough, to every `outlierDetection` that the
+    /// rule writes.
     fn eject(&mut self, rule: &mut DestinationRule) {
         let (success_rate, failure_percentage) = (self.success_rate(), self.failure_percentage());
+        let always_one = self.always_eject_one();
         let Some(first) = ALL.into_iter().find(|&name| name != LOAD_BALANCER && self.has(name)) else {
             return;
         };
@@ -81,9 +84,13 @@ impl Annotations<'_, '_> {
             if let Some(block) = &mut policy.outlier_detection {
                 block.value.success_rate = success_rate;
                 block.value.failure_percentage = failure_percentage;
+                block.value.always_eject_one = always_one;
                 ejects = true;
             }
         });
+        if always_one {
+            self.decoder.withdraw(Code::NEVER_EJECTS);
+        }
         if !ejects {
             let message = format!("{first} adds to `outlierDetection`, and the rule writes none");
             let finding = Diagnostic::warning(Code::INEFFECTIVE_POLICY, message);
@@ -109,6 +116,19 @@ impl Annotations<'_, '_> {
         self.number(FAILURE_HOSTS, u32::MAX, &mut rule.volume.endpoints_min);
         self.number(FAILURE_VOLUME, VOLUME_MAX, &mut rule.volume.answers_min);
         names.into_iter().any(|name| self.has(name)).then_some(rule)
+    }
+
+    fn always_eject_one(&mut self) -> bool {
+        let Some(written) = self.meta.annotations.get(ALWAYS_ONE) else { return false };
+        let read = flag(written);
+        if read.is_none() {
+            let message = format!("{ALWAYS_ONE}: `{}` is neither true nor false", shortened(written));
+            self.find(
+                ALWAYS_ONE,
+                Diagnostic::error(Code::SCHEMA, message).help("write \"true\" or \"false\""),
+            );
+        }
+        read.unwrap_or_default()
     }
 
     /// Reads a number from 1 to `most` into `setting`, if it is there.
@@ -139,7 +159,8 @@ const LOAD_BALANCER: &str = "mesh/loadBalancer";
 const PEAK_EWMA: &str = "PEAK_EWMA";
 
 // Envoy's names.
-// spec: envoy config/cluster/v3/outlier_detection.proto success_rate_*, failure_percentage_*
+// spec: envoy config/cluster/v3/outlier_detection.proto always_eject_one_host, success_rate_*, failure_percentage_*
+const ALWAYS_ONE: &str = "mesh/alwaysEjectOneHost";
 const STDEV_FACTOR: &str = "mesh/successRateStdevFactor";
 const SUCCESS_RATE_HOSTS: &str = "mesh/successRateMinimumHosts";
 const SUCCESS_RATE_VOLUME: &str = "mesh/successRateRequestVolume";
@@ -150,8 +171,9 @@ const FAILURE_VOLUME: &str = "mesh/failurePercentageRequestVolume";
 /// As many answers as are counted in an interval at most: a rule that waits for more never judges.
 const VOLUME_MAX: u32 = 1_000_000;
 
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     LOAD_BALANCER,
+    ALWAYS_ONE,
     STDEV_FACTOR,
     SUCCESS_RATE_HOSTS,
     SUCCESS_RATE_VOLUME,

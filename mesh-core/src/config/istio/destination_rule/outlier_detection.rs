@@ -31,6 +31,8 @@ pub struct OutlierDetection {
     pub min_health_percent: Option<u8>,
     /// `outlierDetectionHttpErrorCodes`: the statuses that are failures, in place of every 5xx; empty if not written.
     pub error_codes: Vec<u16>,
+    /// The annotation `mesh/alwaysEjectOneHost`.
+    pub always_eject_one: bool,
     /// The annotations `mesh/successRate…`.
     pub success_rate: Option<SuccessRate>,
     /// The annotations `mesh/failurePercentage…`.
@@ -54,6 +56,7 @@ impl OutlierDetection {
             min_health_percent: fields.get("minHealthPercent", percent),
             error_codes: fields
                 .list("outlierDetectionHttpErrorCodes", |decoder, node| number(decoder, node, 100, 599)),
+            always_eject_one: false,
             success_rate: None,
             failure_percentage: None,
         };
@@ -85,10 +88,9 @@ impl OutlierDetection {
             "with maxEjectionPercent {percent}{written} no endpoint is ejected while the host has fewer than {hosts}"
         );
         let finding = Diagnostic::warning(Code::NEVER_EJECTS, message);
-        fields.find(
-            "maxEjectionPercent",
-            finding.help("write `maxEjectionPercent: 100`, or what you can spare"),
-        );
+        let help = "write `maxEjectionPercent: 100`, or what you can spare; or annotate the DestinationRule with \
+                    `mesh/alwaysEjectOneHost: \"true\"`";
+        fields.find("maxEjectionPercent", finding.help(help));
     }
 }
 
