@@ -12,8 +12,8 @@ use mesh_core::{
     balance::Security, config::istio::TcpKeepalive, registry::Address, snapshot::ConnectionPolicy, time::Time,
 };
 use mesh_runtime::{
-    Clock,
-    identity::{Alpn, IdentityStore, VerifiedPeer},
+    Clock, Sparing,
+    identity::{Alpn, IdentityStore, Side, VerifiedPeer},
     telemetry::Telemetry,
 };
 use socket2::SockRef;
@@ -42,6 +42,8 @@ pub(crate) struct Connector {
     pub(crate) protocol: Protocol,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) originations: Arc<Originations>,
+    /// Paces what is logged of servers that are not believed.
+    pub(crate) refusals: Sparing,
 }
 
 /// A connection on which no request was sent yet, and the future that drives it.
@@ -99,6 +101,14 @@ impl Connector {
                 format!("no connection to {} within {limit:?} (UF)", key.address),
                 None,
             )),
+        }
+    }
+
+    /// A server of the mesh did not prove who it is: counts and logs it. `message` names its address.
+    pub(super) fn on_refused(&self, reason: &'static str, message: &str) {
+        self.telemetry.on_handshake_refused(Side::Server, reason);
+        if let Some(unlogged) = self.refusals.line() {
+            tracing::warn!(reason, unlogged, "server not believed: {message}");
         }
     }
 

@@ -12,14 +12,22 @@ use mesh_core::{
 };
 use mesh_runtime::{
     Settings, Workload,
-    identity::{Alpn, Bundles, Identity, IdentityStore, Svid},
+    identity::{Alpn, Bundles, Identity, IdentityStore, Svid, WallClock},
 };
 use mesh_server::{Peer, RequestBody, ServeError, Server};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::ServerName;
 use std::{
-    collections::BTreeMap, convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc,
-    time::Duration,
+    collections::BTreeMap,
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -54,6 +62,15 @@ impl Authority {
     }
 
     pub(crate) fn identity_that_trusts(&self, account: &str, trusted: &Self) -> Identity {
+        self.identity_changed(account, trusted, |_| {})
+    }
+
+    pub(crate) fn identity_changed(
+        &self,
+        account: &str,
+        trusted: &Self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
@@ -64,6 +81,7 @@ impl Authority {
         let now = std::time::SystemTime::now();
         params.not_before = (now - Duration::from_secs(60)).into();
         params.not_after = (now + Duration::from_secs(3600)).into();
+        change(&mut params);
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         let svid = Svid::from_pem(&chain, &key.serialize_pem()).unwrap();
         Identity { svid, bundles: Bundles::from_pem([("cluster.local", trusted.pem.as_str())]).unwrap() }
@@ -115,8 +133,24 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        Self::start_with(workload().await, mode, service, change).await
+    }
+
+    /// As [`Running::start`], for `workload`.
+    pub(crate) async fn start_with<S, B>(
+        workload: Workload,
+        mode: MtlsMode,
+        service: S,
+        change: impl FnOnce(Server) -> Server,
+    ) -> Self
+    where
+        S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let authority = Authority::new();
-        let workload = workload().await;
         workload.identity().publish(authority.identity("payment"));
         set_mode(&workload, mode);
         let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
@@ -151,6 +185,18 @@ impl Running {
         let store = IdentityStore::empty();
         store.publish(identity);
         let config = store.client_config(&PeerRule::Verified, alpn).unwrap();
+        connect_tls(self.address, config).await
+    }
+
+    /// A client that shows `identity` even if it is not valid now: it is when the configuration is asked for.
+    pub(crate) async fn tls_showing(&self, identity: Identity) -> io::Result<TlsStream<TcpStream>> {
+        let asking = Arc::new(AtomicBool::new(true));
+        let (seen, valid) = (Arc::clone(&asking), identity.svid.not_before());
+        let now = move || if seen.load(Relaxed) { valid } else { SystemTime::now() };
+        let store = IdentityStore::with_clock(WallClock::new(now));
+        store.publish(identity);
+        let config = store.client_config(&PeerRule::Verified, Alpn::Http1).unwrap();
+        asking.store(false, Relaxed);
         connect_tls(self.address, config).await
     }
 
