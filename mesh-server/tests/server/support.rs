@@ -23,14 +23,16 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::{Semaphore, oneshot},
     task::JoinHandle,
@@ -107,7 +109,7 @@ pub(crate) fn set_config(workload: &Workload, yaml: &str) {
     let viewer = Viewer {
         namespace: "default".to_owned(),
         service: Some("payment".to_owned()),
-        labels: BTreeMap::new(),
+        labels: BTreeMap::from([("app".to_owned(), "payment".to_owned())]),
     };
     let settings = MeshSettings::new("cluster.local".parse().unwrap());
     let found = workload.config().compile("1", &resources, &viewer, &settings);
@@ -164,6 +166,21 @@ impl Running {
         Self { address, workload, authority, shutdown: Some(shutdown), served }
     }
 
+    /// Serves `service` on another port of the same workload, for as long as the runtime lasts.
+    pub(crate) async fn beside<S, B>(&self, service: S) -> SocketAddr
+    where
+        S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let server = Server::bind(&self.workload, "127.0.0.1:0").await.unwrap();
+        let address = server.local_addr();
+        tokio::spawn(server.serve(service, std::future::pending()));
+        address
+    }
+
     pub(crate) fn set_mode(&self, mode: MtlsMode) {
         set_mode(&self.workload, mode);
     }
@@ -182,10 +199,19 @@ impl Running {
     }
 
     pub(crate) async fn tls_as(&self, identity: Identity, alpn: Alpn) -> io::Result<TlsStream<TcpStream>> {
+        self.tls_over(TcpStream::connect(self.address).await?, identity, alpn).await
+    }
+
+    pub(crate) async fn tls_over<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        identity: Identity,
+        alpn: Alpn,
+    ) -> io::Result<TlsStream<S>> {
         let store = IdentityStore::empty();
         store.publish(identity);
         let config = store.client_config(&PeerRule::Verified, alpn).unwrap();
-        connect_tls(self.address, config).await
+        TlsConnector::from(config).connect(ServerName::try_from("payment").unwrap(), stream).await
     }
 
     /// A client that shows `identity` even if it is not valid now: it is when the configuration is asked for.
@@ -260,6 +286,35 @@ impl rustls::client::danger::ServerCertVerifier for TrustsAnybody {
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         mesh_runtime::crypto::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Writes a byte at a time, each a packet of its own.
+pub(crate) struct Trickle(pub(crate) TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let one = bytes.len().min(1);
+        self.0.set_nodelay(true)?;
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..one])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
