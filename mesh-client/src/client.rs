@@ -21,7 +21,7 @@ use crate::{
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::Body;
-use mesh_runtime::{ThreadDice, Workload};
+use mesh_runtime::{Sparing, ThreadDice, Workload};
 use std::{
     fmt,
     pin::Pin,
@@ -157,6 +157,7 @@ impl MeshClientBuilder {
             protocol: self.protocol,
             telemetry: Arc::clone(workload.telemetry()),
             originations: Arc::default(),
+            refusals: Sparing::new(workload.clock()),
         };
         let pools = Pools::new(Arc::new(connector));
         let (config, telemetry) = (Arc::clone(workload.config()), Arc::clone(workload.telemetry()));

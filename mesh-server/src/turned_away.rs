@@ -2,15 +2,11 @@
 
 use mesh_core::identity::Refusal;
 use mesh_runtime::{
-    Clock,
+    Clock, Sparing,
     identity::{IdentityError, SvidError},
 };
-use std::{
-    io,
-    net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{io, net::SocketAddr};
+use tokio_rustls::rustls::Error as TlsError;
 
 /// Why a connection was not served, or is served no longer.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +36,7 @@ impl TurnedAway {
     pub(crate) fn of_handshake(error: io::Error) -> Self {
         match SvidError::find(&error) {
             Some(why) => Self::Untrusted(why.clone()),
+            None if is_without_certificate(&error) => Self::Refused(Refusal::Anonymous),
             None => Self::Handshake(error),
         }
     }
@@ -67,20 +64,19 @@ impl TurnedAway {
     }
 }
 
-/// Logs at most one line a second, with the number of those left out: what a stranger does must not fill a disk.
-#[derive(Debug)]
-pub(crate) struct Log {
-    clock: Clock,
-    /// From when the next line may be written, in nanoseconds of `clock`.
-    next_nanos: AtomicU64,
-    unlogged: AtomicU64,
+/// Returns whether the peer showed no certificate where one is asked for.
+fn is_without_certificate(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(tls, Some(TlsError::NoCertificatesPresented))
 }
 
-const LINE_EVERY: Duration = Duration::from_secs(1);
+/// Logs sparingly: what a stranger does must not fill a disk.
+#[derive(Debug)]
+pub(crate) struct Log(Sparing);
 
 impl Log {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, next_nanos: AtomicU64::new(0), unlogged: AtomicU64::new(0) }
+        Self(Sparing::new(clock))
     }
 
     /// A connection was turned away.
@@ -88,42 +84,15 @@ impl Log {
         let reason = why.reason();
         if !why.is_notable() {
             tracing::debug!(%peer, reason, "connection closed: {why}");
-        } else if let Some(unlogged) = self.line() {
+        } else if let Some(unlogged) = self.0.line() {
             tracing::warn!(%peer, reason, unlogged, "connection turned away: {why}");
         }
     }
 
     /// No connection could be accepted: there is no file descriptor or memory left for it.
     pub(crate) fn on_exhausted(&self, error: &io::Error, open: usize) {
-        if let Some(unlogged) = self.line() {
+        if let Some(unlogged) = self.0.line() {
             tracing::warn!(%error, open, unlogged, "cannot accept connections, trying again: raise the limit of open files");
         }
-    }
-
-    /// Returns how many lines were left out since the last one, if one may be written.
-    fn line(&self) -> Option<u64> {
-        let now = self.clock.now();
-        let next = self.next_nanos.load(Relaxed);
-        let due = now.as_nanos() >= next;
-        let then = (now + LINE_EVERY).as_nanos();
-        if due && self.next_nanos.compare_exchange(next, then, Relaxed, Relaxed).is_ok() {
-            return Some(self.unlogged.swap(0, Relaxed));
-        }
-        self.unlogged.fetch_add(1, Relaxed);
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_line_a_second_says_how_many_it_stands_for() {
-        let log = Log::new(Clock::start());
-        let lines: Vec<_> = (0..4).map(|_| log.line()).collect();
-        assert_eq!(lines, [Some(0), None, None, None]);
-        tokio::time::advance(LINE_EVERY).await;
-        assert_eq!((log.line(), log.line()), (Some(3), None));
     }
 }

@@ -11,8 +11,8 @@ use crate::{body::RequestBody, error::Cause};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::{balance::Security, snapshot::ConnectionPolicy, time::Time};
 use mesh_runtime::{
-    Clock,
-    identity::{Alpn, IdentityStore, VerifiedPeer},
+    Clock, Sparing,
+    identity::{Alpn, IdentityStore, Side, VerifiedPeer},
     telemetry::Telemetry,
 };
 use std::{
@@ -39,6 +39,8 @@ pub(crate) struct Connector {
     pub(crate) protocol: Protocol,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) originations: Arc<Originations>,
+    /// Paces what is logged of servers that are not believed.
+    pub(crate) refusals: Sparing,
 }
 
 /// A connection on which no request was sent yet, and the future that drives it.
@@ -96,6 +98,14 @@ impl Connector {
                 format!("no connection to {} within {limit:?} (UF)", key.address),
                 None,
             )),
+        }
+    }
+
+    /// A server of the mesh did not prove who it is: counts and logs it. `message` names its address.
+    pub(super) fn on_refused(&self, reason: &'static str, message: &str) {
+        self.telemetry.on_handshake_refused(Side::Server, reason);
+        if let Some(unlogged) = self.refusals.line() {
+            tracing::warn!(reason, unlogged, "server not believed: {message}");
         }
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ErrorKind;
 use mesh_core::{balance::Security, config::istio::TcpKeepalive};
-use mesh_runtime::{Clock, Settings, identity::IdentityStore, telemetry::Telemetry};
+use mesh_runtime::{Clock, Settings, Sparing, identity::IdentityStore, telemetry::Telemetry};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -116,6 +116,7 @@ fn pool(listener: &TcpListener, protocol: Protocol) -> Arc<Pool> {
     let connector = Connector {
         identity: Arc::new(IdentityStore::empty()),
         clock: Clock::start(),
+        refusals: Sparing::new(Clock::start()),
         protocol,
         telemetry: Arc::new(Telemetry::new(&Settings::for_service("client"))),
         originations: Arc::default(),

@@ -59,17 +59,15 @@ impl<'a> Handshake<'a> {
     pub(super) async fn run(self, connector: &Connector, tcp: TcpStream) -> Result<Secured, ConnectError> {
         let Self { key, mutual, config, name, .. } = self;
         let failed = |error: io::Error| {
-            if let Some(refused) = SvidError::find(&error) {
-                connector.telemetry.on_handshake_refused(Side::Server, refused.reason());
-            }
-            failure(key, mutual, error)
+            let reason = SvidError::find(&error).map_or(HANDSHAKE, SvidError::reason);
+            let failure = failure(key, mutual, error);
+            connector.on_refused(reason, &failure.message);
+            failure
         };
         let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
         // A resumed handshake skips the verifiers; this does not.
-        let peer = connector
-            .identity
-            .verified_peer(stream.get_ref().1, Side::Server)
-            .map_err(|error| failure(key, mutual, io::Error::other(error)))?;
+        let peer = connector.identity.verified_peer(stream.get_ref().1, Side::Server);
+        let peer = peer.map_err(|error| failed(io::Error::other(error)))?;
         Ok(Secured { stream, peer })
     }
 }
@@ -117,6 +115,9 @@ impl<'a> Outward<'a> {
         })
     }
 }
+
+/// What is counted where TLS itself failed, and not the rules for SVIDs: the word that servers use, too.
+const HANDSHAKE: &str = "handshake";
 
 impl Secured {
     /// Returns whether the peer agreed on HTTP/2; `None` if it did not say.

@@ -5,7 +5,8 @@ use futures_util::FutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use mesh_client::{ErrorKind, Protocol};
-use std::sync::Arc;
+use mesh_runtime::Settings;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::Semaphore};
 
 #[tokio::test]
@@ -219,6 +220,25 @@ async fn a_peer_of_another_authority_gets_no_request() {
     let mesh = Mesh::new(&meshed("reviews", &[(server.address, "v1")])).await;
     mesh.identify(&Ca::new(), "client");
     assert_eq!(mesh.get("http://reviews/").await.unwrap_err().kind(), ErrorKind::Tls);
+}
+
+#[tokio::test]
+async fn servers_that_are_not_believed_are_counted_by_the_reason() {
+    let mut settings = Settings::for_service("client");
+    settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mesh = Mesh::start(settings).await;
+    let ca = Ca::new();
+    mesh.identify(&ca, "client");
+    let impostor = Server::start_tls(ca.store("impostor"), |_| async { answer("secret") }).await;
+    let stranger = Server::start_tls(Ca::new().store("reviews"), |_| async { answer("secret") }).await;
+    let plain = Server::start(|_| async { answer("secret") }).await;
+    for (server, reason) in [(&impostor, "unexpected"), (&stranger, "untrusted"), (&plain, "handshake")] {
+        mesh.apply(&meshed("reviews", &[(server.address, "v1")]));
+        assert_eq!(mesh.get("http://reviews/").await.unwrap_err().kind(), ErrorKind::Tls, "{reason}");
+        let metrics = mesh.metrics().await;
+        let counted = format!("mesh_handshakes_refused_total{{peer=\"server\",reason=\"{reason}\"}}");
+        assert!(metrics.contains(&counted), "{counted} in {metrics}");
+    }
 }
 
 /// Invariant 8: no plaintext fallback, ever.

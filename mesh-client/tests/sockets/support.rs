@@ -104,6 +104,17 @@ impl Mesh {
         self.client.get(url).await
     }
 
+    /// Returns what the admin listener shows as metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut admin = tokio::net::TcpStream::connect(self.workload.admin().unwrap()).await.unwrap();
+        let ask = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        admin.write_all(ask).await.unwrap();
+        let mut text = String::new();
+        admin.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
     /// Returns the state of the first endpoint of the cluster without a subset.
     pub(crate) fn endpoint_state(&self) -> Arc<mesh_core::health::EndpointState> {
         self.endpoint_states().swap_remove(0)

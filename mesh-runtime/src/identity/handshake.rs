@@ -191,9 +191,12 @@ impl fmt::Display for Verdict {
 impl StdError for Verdict {}
 
 impl SvidError {
-    /// Returns why our own verifier ended a handshake, if that is what `error` says: an [`io::Error`] of a TLS stream, or
-    /// a [`rustls::Error`].
+    /// Returns why our own verifier refused a peer, if that is what `error` says: an [`io::Error`] of a TLS stream, a
+    /// [`rustls::Error`], or what a check after the handshake returned.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        if let Some(error) = error.downcast_ref::<Self>() {
+            return Some(error);
+        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return Self::find(error.get_ref()?);
         }

@@ -24,6 +24,8 @@ pub struct Leaf {
     pub key_usage: Option<KeyUsage>,
     /// The extended key usage extension, if there is one.
     pub extended_key_usage: Option<ExtendedKeyUsage>,
+    /// The length of the modulus in bits, of an RSA key.
+    pub rsa_bits: Option<usize>,
 }
 
 /// The bits of the key usage extension that SPIFFE speaks of.
@@ -59,6 +61,9 @@ pub enum LeafError {
     /// The serial number is negative, not in its shortest form, or longer than 64 bytes.
     #[error("its serial number does not read")]
     Serial,
+    /// The public key has not the structure of one.
+    #[error("its public key does not read")]
+    Key,
     /// The validity is no pair of times.
     #[error("its validity does not read")]
     Validity,
@@ -98,7 +103,7 @@ impl Leaf {
         tbs.inside(tag::SEQUENCE)?; // issuer
         let (not_before, not_after) = validity(tbs.inside(tag::SEQUENCE)?).ok_or(LeafError::Validity)?;
         tbs.inside(tag::SEQUENCE)?; // subject
-        tbs.inside(tag::SEQUENCE)?; // subjectPublicKeyInfo
+        let rsa_bits = rsa_bits(tbs.inside(tag::SEQUENCE)?).map_err(|_| LeafError::Key)?;
         let extensions = tbs.optional(tag::context_constructed(3))?;
         tbs.end()?;
 
@@ -111,6 +116,7 @@ impl Leaf {
             path_len: None,
             key_usage: None,
             extended_key_usage: None,
+            rsa_bits,
         };
         if let Some(extensions) = extensions {
             leaf.read_extensions(Reader::new(extensions).only(tag::SEQUENCE)?)?;
@@ -162,6 +168,21 @@ impl<'a> Reader<'a> {
         let number = self.unsigned().ok()?;
         self.end().ok().map(|()| number)
     }
+}
+
+/// Returns the length of the modulus, if the key in this SubjectPublicKeyInfo is one of RSA.
+// spec: RFC 3279 section 2.3.1
+fn rsa_bits(mut info: Reader<'_>) -> Result<Option<usize>, BadDer> {
+    let algorithm = info.inside(tag::SEQUENCE)?.value(tag::OID)?;
+    let key = info.value(tag::BIT_STRING)?;
+    info.end()?;
+    if algorithm != RSA_ENCRYPTION {
+        return Ok(None);
+    }
+    let [0, key @ ..] = key else { return Err(BadDer) };
+    let modulus = Reader::new(key).only(tag::SEQUENCE)?.unsigned()?;
+    let leading = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+    Ok(Some(modulus.len() * 8 - leading))
 }
 
 // spec: RFC 5280 section 4.2.1.9
@@ -297,6 +318,9 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+
+// 1.2.840.113549.1.1.1
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 // 1.3.6.1.5.5.7.3.1, .2
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];

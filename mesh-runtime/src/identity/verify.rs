@@ -56,6 +56,14 @@ pub enum SvidError {
         /// The purpose that is missing.
         missing: &'static str,
     },
+    /// The key is too short to prove anything.
+    #[error("the RSA key of {id} has {bits} bits; {RSA_BITS_MIN} at least are believed")]
+    WeakKey {
+        /// The ID it claims.
+        id: Excerpt,
+        /// The length of its modulus.
+        bits: usize,
+    },
     /// The leaf, or an authority above it, is not valid yet.
     #[error("the certificate of {id} is valid in {seconds} s at the earliest; check the clocks")]
     NotYetValid {
@@ -118,6 +126,7 @@ impl SvidError {
             Self::Authority(_) => "authority",
             Self::KeyUsage { .. } => "key_usage",
             Self::ExtendedKeyUsage { .. } => "extended_key_usage",
+            Self::WeakKey { .. } => "weak_key",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::Expired { .. } => "expired",
             Self::UnknownTrustDomain { .. } => "unknown_trust_domain",
@@ -176,6 +185,9 @@ pub(super) fn spiffe_id(leaf: &Leaf) -> Result<SpiffeId, SvidError> {
 pub(super) fn check_leaf(id: &SpiffeId, leaf: &Leaf) -> Result<(), SvidError> {
     if leaf.is_ca {
         return Err(SvidError::Authority(excerpt(id)));
+    }
+    if let Some(bits) = leaf.rsa_bits.filter(|&bits| bits < RSA_BITS_MIN) {
+        return Err(SvidError::WeakKey { id: excerpt(id), bits });
     }
     let why = match leaf.key_usage {
         None => "the extension is missing, and digitalSignature must be set",
@@ -274,6 +286,11 @@ fn unix(time: SystemTime) -> UnixTime {
 fn excerpt(id: &SpiffeId) -> Excerpt {
     Excerpt::of(id.as_str())
 }
+
+// What the TLS providers verify signatures of at least. Without the rule the same peers fail a message later, and the
+// reason is that a signature is bad.
+// spec: NIST SP 800-131A revision 2, section 3
+const RSA_BITS_MIN: usize = 2048;
 
 // What webpki searches at most. A workload's authority is one or two levels below the root.
 const INTERMEDIATES_MAX: usize = 6;

@@ -5,6 +5,7 @@
 mod authority;
 mod files;
 mod handshake;
+mod matrix;
 mod request;
 mod store;
 mod svids;

@@ -5,6 +5,8 @@ use http::StatusCode;
 use mesh_core::{config::istio::MtlsMode, snapshot::Snapshot};
 use mesh_runtime::identity::Alpn;
 use mesh_server::{ServeError, Server};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -103,7 +105,6 @@ async fn strict_closes_plaintext_without_a_byte() {
 /// The bytes come one at a time, and still no request is taken for another protocol.
 #[tokio::test]
 async fn one_port_tells_protocols_apart_byte_by_byte() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
     for request in ["PUT /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "P / HTTP/1.0\r\n\r\n"] {
         let mut stream = server.tcp().await;
@@ -135,12 +136,50 @@ async fn tls_without_alpn_is_http1() {
     assert!(client.get("/").await.unwrap().1.contains("version HTTP/1.1"));
 }
 
+/// Whatever begins like TLS is TLS or nothing, in whatever pieces it comes.
 #[tokio::test]
 async fn a_broken_handshake_is_not_answered_in_plaintext() {
-    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
-    let answer =
-        exchange(server.address, b"\x16\x03\x01\x00\x05hello GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert!(!answer.contains("HTTP"), "{answer}");
+    let request = &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..];
+    let short = Duration::from_millis(50);
+    for mode in [MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Disable] {
+        let server =
+            Running::start(mode, mirror(), |server| server.limits(|limits| limits.handshake = short)).await;
+        for (what, first) in [
+            ("a record that is none", &b"\x16\x03\x01\x00\x05hello"[..]),
+            ("its first byte", b"\x16"),
+            ("two bytes of a record", b"\x16\x03"),
+            ("the head of a record", b"\x16\x03\x01\x02\x00"),
+            ("a record of no length", b"\x16\x03\x01\x00\x00"),
+            ("a record beyond every bound", b"\x16\x03\x01\xff\xff"),
+            ("a ClientHello of SSL 3.0", b"\x16\x03\x00\x00\x04\x01\x00\x00\x00"),
+            ("the preface of HTTP/2 after it", b"\x16PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ] {
+            for rest in [&b""[..], request] {
+                let answer = exchange(server.address, &[first, rest].concat()).await;
+                assert!(!answer.contains("HTTP"), "{mode:?}, {what}: {answer}");
+            }
+            let mut slow = server.tcp().await;
+            slow.set_nodelay(true).unwrap();
+            for byte in [first, request].concat() {
+                // It may be closed already.
+                let _ = slow.write_all(&[byte]).await;
+                tokio::task::yield_now().await;
+            }
+            let answer = read_to_close(&mut slow).await;
+            assert!(!answer.contains("HTTP"), "{mode:?}, {what}, byte by byte: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_comes_byte_by_byte_is_one() {
+    let server = Running::start(MtlsMode::Strict, mirror(), |server| server).await;
+    for alpn in [Alpn::Http1, Alpn::Http2] {
+        let trickle = Trickle(server.tcp().await);
+        let stream = server.tls_over(trickle, server.authority.identity("checkout"), alpn).await.unwrap();
+        let mut client = if alpn == Alpn::Http2 { http2(stream).await } else { http1(stream).await };
+        assert!(client.get("/").await.unwrap().1.starts_with(CHECKOUT));
+    }
 }
 
 #[tokio::test]

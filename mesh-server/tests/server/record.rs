@@ -84,3 +84,45 @@ async fn requests_are_recorded_by_their_end_and_refusals_by_their_reason() {
     assert_eq!(exchange(address, b"GET / HTTP/1.1\r\n\r\n").await, "");
     recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"plaintext\""]).await;
 }
+
+/// Each is refused before any HTTP, and counted once under its own reason.
+#[tokio::test]
+async fn whom_a_strict_server_does_not_believe_is_counted_by_the_reason_and_never_served() {
+    let mut settings = Settings::for_service("payment");
+    settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let workload = Workload::start(settings).await.unwrap();
+    let admin = workload.admin().unwrap();
+    let door = Door::new();
+    let server = Running::start_with(workload, MtlsMode::Strict, behind(door.clone()), |server| server).await;
+    let (ours, stranger) = (&server.authority, Authority::new());
+    let bad = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        ours.identity_changed("checkout", ours, |params| change(params))
+    };
+    let hour = std::time::Duration::from_secs(3600);
+    let past = std::time::SystemTime::now() - hour;
+    let identities = [
+        ("untrusted", stranger.identity_that_trusts("checkout", ours)),
+        (
+            "expired",
+            bad(&|params| (params.not_before, params.not_after) = ((past - hour).into(), past.into())),
+        ),
+        ("not_yet_valid", bad(&|params| params.not_before = (past + 2 * hour).into())),
+        ("extended_key_usage", bad(&|params| drop(params.extended_key_usages.pop()))),
+    ];
+    for (reason, identity) in identities {
+        if let Ok(stream) = server.tls_showing(identity).await {
+            assert!(http1(stream).await.get("/wait").await.is_err(), "{reason}");
+        }
+        recorded(admin, &["mesh_handshakes_refused_total{", "peer=\"client\"", &format!("\"{reason}\"}} 1")])
+            .await;
+    }
+    if let Ok(stream) = server.tls_anonymous(None).await {
+        assert!(http1(stream).await.get("/wait").await.is_err());
+    }
+    recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"anonymous\"} 1"]).await;
+    assert_eq!(exchange(server.address, b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
+    recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"plaintext\"} 1"]).await;
+    exchange(server.address, b"\x16\x03\x01\x00\x05hello").await;
+    recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"handshake\"} 1"]).await;
+    assert!(!door.has_arrivals(), "a handler ran for somebody who was refused");
+}

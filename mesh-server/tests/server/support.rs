@@ -12,17 +12,27 @@ use mesh_core::{
 };
 use mesh_runtime::{
     Settings, Workload,
-    identity::{Alpn, Bundles, Identity, IdentityStore, Svid},
+    identity::{Alpn, Bundles, Identity, IdentityStore, Svid, WallClock},
 };
 use mesh_server::{Peer, RequestBody, ServeError, Server};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::ServerName;
 use std::{
-    collections::BTreeMap, convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc,
-    time::Duration,
+    collections::BTreeMap,
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::{Semaphore, oneshot},
     task::JoinHandle,
@@ -54,6 +64,15 @@ impl Authority {
     }
 
     pub(crate) fn identity_that_trusts(&self, account: &str, trusted: &Self) -> Identity {
+        self.identity_changed(account, trusted, |_| {})
+    }
+
+    pub(crate) fn identity_changed(
+        &self,
+        account: &str,
+        trusted: &Self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
@@ -64,6 +83,7 @@ impl Authority {
         let now = std::time::SystemTime::now();
         params.not_before = (now - Duration::from_secs(60)).into();
         params.not_after = (now + Duration::from_secs(3600)).into();
+        change(&mut params);
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         let svid = Svid::from_pem(&chain, &key.serialize_pem()).unwrap();
         Identity { svid, bundles: Bundles::from_pem([("cluster.local", trusted.pem.as_str())]).unwrap() }
@@ -89,7 +109,7 @@ pub(crate) fn set_config(workload: &Workload, yaml: &str) {
     let viewer = Viewer {
         namespace: "default".to_owned(),
         service: Some("payment".to_owned()),
-        labels: BTreeMap::new(),
+        labels: BTreeMap::from([("app".to_owned(), "payment".to_owned())]),
     };
     let settings = MeshSettings::new("cluster.local".parse().unwrap());
     let found = workload.config().compile("1", &resources, &viewer, &settings);
@@ -115,8 +135,24 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        Self::start_with(workload().await, mode, service, change).await
+    }
+
+    /// As [`Running::start`], for `workload`.
+    pub(crate) async fn start_with<S, B>(
+        workload: Workload,
+        mode: MtlsMode,
+        service: S,
+        change: impl FnOnce(Server) -> Server,
+    ) -> Self
+    where
+        S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let authority = Authority::new();
-        let workload = workload().await;
         workload.identity().publish(authority.identity("payment"));
         set_mode(&workload, mode);
         let server = Server::bind(&workload, "127.0.0.1:0").await.unwrap();
@@ -128,6 +164,21 @@ impl Running {
             let _ = asked.await;
         }));
         Self { address, workload, authority, shutdown: Some(shutdown), served }
+    }
+
+    /// Serves `service` on another port of the same workload, for as long as the runtime lasts.
+    pub(crate) async fn beside<S, B>(&self, service: S) -> SocketAddr
+    where
+        S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let server = Server::bind(&self.workload, "127.0.0.1:0").await.unwrap();
+        let address = server.local_addr();
+        tokio::spawn(server.serve(service, std::future::pending()));
+        address
     }
 
     pub(crate) fn set_mode(&self, mode: MtlsMode) {
@@ -148,9 +199,30 @@ impl Running {
     }
 
     pub(crate) async fn tls_as(&self, identity: Identity, alpn: Alpn) -> io::Result<TlsStream<TcpStream>> {
+        self.tls_over(TcpStream::connect(self.address).await?, identity, alpn).await
+    }
+
+    pub(crate) async fn tls_over<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        identity: Identity,
+        alpn: Alpn,
+    ) -> io::Result<TlsStream<S>> {
         let store = IdentityStore::empty();
         store.publish(identity);
         let config = store.client_config(&PeerRule::Verified, alpn).unwrap();
+        TlsConnector::from(config).connect(ServerName::try_from("payment").unwrap(), stream).await
+    }
+
+    /// A client that shows `identity` even if it is not valid now: it is when the configuration is asked for.
+    pub(crate) async fn tls_showing(&self, identity: Identity) -> io::Result<TlsStream<TcpStream>> {
+        let asking = Arc::new(AtomicBool::new(true));
+        let (seen, valid) = (Arc::clone(&asking), identity.svid.not_before());
+        let now = move || if seen.load(Relaxed) { valid } else { SystemTime::now() };
+        let store = IdentityStore::with_clock(WallClock::new(now));
+        store.publish(identity);
+        let config = store.client_config(&PeerRule::Verified, Alpn::Http1).unwrap();
+        asking.store(false, Relaxed);
         connect_tls(self.address, config).await
     }
 
@@ -214,6 +286,35 @@ impl rustls::client::danger::ServerCertVerifier for TrustsAnybody {
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         mesh_runtime::crypto::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Writes a byte at a time, each a packet of its own.
+pub(crate) struct Trickle(pub(crate) TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let one = bytes.len().min(1);
+        self.0.set_nodelay(true)?;
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..one])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

@@ -23,6 +23,7 @@ fn the_facts_of_a_certificate_are_read() {
         path_len: None,
         key_usage: Some(KeyUsage { digital_signature: true, cert_sign: false, crl_sign: true }),
         extended_key_usage: Some(ExtendedKeyUsage { server_auth: false, client_auth: true }),
+        rsa_bits: None,
     };
     assert_eq!(Leaf::parse(&der), Ok(expected));
 }
