@@ -53,7 +53,25 @@ impl Alpn {
             Self::Http2 => vec![b"h2".to_vec()],
         }
     }
+
+    /// Returns the protocols as a peer of the mesh is asked for them.
+    ///
+    /// A sidecar of Istio's that takes plaintext, too, tells TLS of the mesh from TLS of its application by the names
+    /// that begin with `istio`, and passes on to the application what has none of them. It picks one of the others.
+    // spec: istio pilot/pkg/networking/core/listener.go allIstioMtlsALPNs; pilot/pkg/xds/filters/filters.go mtlsHTTP2ALPN
+    fn within_mesh(self) -> Vec<Vec<u8>> {
+        let own: &[&[u8]] = match self {
+            Self::Any => &[b"istio-h2", b"istio-http/1.1", IN_MESH],
+            Self::Http1 => &[b"istio-http/1.1", IN_MESH],
+            Self::Http2 => &[b"istio-h2", IN_MESH],
+        };
+        own.iter().map(|name| name.to_vec()).chain(self.protocols()).collect()
+    }
 }
+
+/// What every client of Istio's mesh offers. It names no protocol: a server picks it where it knows none of the others,
+/// as when the caller's sidecar takes HTTP for mere TCP.
+const IN_MESH: &[u8] = b"istio";
 
 impl IdentityStore {
     /// Returns a store without an identity.
@@ -199,7 +217,8 @@ impl Generation {
             .map_err(|error| IdentityError::Tls(error.to_string()))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::clone(&self.resolver) as _);
-        config.alpn_protocols = Alpn::Any.protocols();
+        // Last: rather no word on the protocol than no connection.
+        config.alpn_protocols = Alpn::Any.protocols().into_iter().chain([IN_MESH.to_vec()]).collect();
         config.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX);
         Ok(config)
     }
@@ -242,7 +261,7 @@ impl Generation {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::clone(&self.resolver) as _);
-        config.alpn_protocols = alpn.protocols();
+        config.alpn_protocols = alpn.within_mesh();
         config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
         Ok(config)
     }

@@ -111,6 +111,37 @@ fn the_protocol_is_agreed_by_alpn() {
     }
 }
 
+/// The lists are those that Istio's sidecars send for HTTP/2, HTTP/1.1, HTTP/1.0 and mere TCP.
+// spec: istio pilot/pkg/xds/filters/filters.go mtlsHTTP2ALPN, mtlsHTTP11ALPN, mtlsHTTP10ALPN; pilot/pkg/networking/util
+// ALPNInMeshH2WithMxc, ALPNInMeshWithMxc
+#[test]
+fn a_sidecar_of_istio_agrees_on_a_protocol_whatever_it_offers() {
+    let pair = Pair::new();
+    for (offered, agreed) in [
+        (&["istio-h2", "istio", "h2"][..], "h2"),
+        (&["istio-peer-exchange", "istio", "h2"], "h2"),
+        (&["istio-http/1.1", "istio", "http/1.1"], "http/1.1"),
+        (&["istio-http/1.0", "istio", "http/1.0"], "istio"),
+        (&["istio-peer-exchange", "istio"], "istio"),
+    ] {
+        let mut client = (*pair.client.client_config(&PeerRule::Verified, Alpn::Any).unwrap()).clone();
+        client.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let outcome = shake(&Arc::new(client), &pair.server.server_config(false).unwrap());
+        assert_eq!(outcome.server.unwrap().alpn_protocol(), Some(agreed.as_bytes()), "{offered:?}");
+    }
+}
+
+#[test]
+fn a_sidecar_of_istio_that_takes_plaintext_too_knows_a_caller_as_one_of_the_mesh() {
+    let pair = Pair::new();
+    for (alpn, known_by) in
+        [(Alpn::Any, "istio-h2"), (Alpn::Http2, "istio-h2"), (Alpn::Http1, "istio-http/1.1")]
+    {
+        let offered = &pair.client.client_config(&PeerRule::Verified, alpn).unwrap().alpn_protocols;
+        assert!(offered.iter().any(|name| name == known_by.as_bytes()), "{alpn:?}: {offered:?}");
+    }
+}
+
 #[test]
 fn a_client_without_a_certificate_passes_only_where_that_is_allowed() {
     let pair = Pair::new();

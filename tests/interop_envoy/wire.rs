@@ -1,0 +1,105 @@
+//! HTTP/1.1 byte by byte: a request goes out exactly as it is written.
+
+use crate::harness::{PATIENCE, Reply};
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+/// A connection on which requests follow each other.
+pub(crate) struct Wire {
+    stream: BufReader<TcpStream>,
+}
+
+impl Wire {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no connection.
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Sends `request` and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns that the connection ended first, or that what came is no HTTP.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<Reply> {
+        self.stream.get_mut().write_all(request)?;
+        let (status, framing) = self.head()?;
+        let body = match framing {
+            Framing::Length(length) => self.read(length)?,
+            Framing::Chunks => self.chunks()?,
+            Framing::Close => {
+                let mut body = Vec::new();
+                self.stream.read_to_end(&mut body)?;
+                body
+            }
+        };
+        Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    fn head(&mut self) -> io::Result<(u16, Framing)> {
+        let first = self.line()?;
+        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("no status line: {first:?}")))?;
+        let mut framing = Framing::Close;
+        loop {
+            let line = self.line()?.to_ascii_lowercase();
+            match line.split_once(": ") {
+                None => return Ok((status, framing)),
+                Some(("content-length", length)) => {
+                    framing = Framing::Length(length.parse().map_err(io::Error::other)?);
+                }
+                Some(("transfer-encoding", "chunked")) => framing = Framing::Chunks,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
+            body.extend(self.read(length)?);
+            self.line()?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end_matches("\r\n").to_owned())
+    }
+}
+
+/// How a body ends.
+enum Framing {
+    Length(usize),
+    Chunks,
+    Close,
+}
+
+/// Sends a GET for `target` on a connection of its own.
+#[track_caller]
+pub(crate) fn get(address: SocketAddr, target: &str) -> Reply {
+    let request = format!("GET {target} HTTP/1.1\r\nhost: echo\r\n\r\n");
+    let reply = Wire::connect(address).and_then(|mut wire| wire.ask(request.as_bytes()));
+    reply.unwrap_or_else(|error| panic!("GET http://{address}{target}: {error}"))
+}
