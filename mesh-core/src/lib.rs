@@ -30,6 +30,8 @@ pub mod deadline;
 
 pub mod identity;
 
+pub mod authenticate;
+
 pub mod authorize;
 
 pub mod overload;

@@ -38,13 +38,14 @@ pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 use cluster_table::ClusterTable;
 
 use crate::{
+    authenticate::Authenticator,
     authorize::Authorizer,
     balance::{EndpointSet, HashSource, LocalityPolicy, Policy, WarmUp},
     config::{
         Diagnostic, Origin, Resource,
         istio::{
-            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, JwtRule, Lists, LocalitySetting,
-            MtlsMode, PathNormalization, TlsVersion,
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
+            PathNormalization, TlsVersion,
         },
     },
     dice::Dice,
@@ -251,30 +252,10 @@ pub struct Inbound {
     pub port_sources: BTreeMap<u16, Origin>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
-    /// Which tokens of end users are good: a request's must be so by each of these.
-    pub request_authentication: Vec<TokenPolicy>,
+    /// Which tokens of end users are good.
+    pub authenticator: Arc<Authenticator>,
     /// Which spelling of a path is judged and handled.
     pub path_normalization: PathNormalization,
-}
-
-/// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenPolicy {
-    /// The object.
-    pub source: Origin,
-    /// The ports of the workload that it is for, and those it is not for; without any it is for all.
-    pub ports: Lists<u16>,
-    /// Which tokens are good.
-    pub tokens: Tokens,
-}
-
-/// Which tokens are good.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Tokens {
-    /// Those that are good by the rule of their issuer; without a rule nobody looks at any.
-    GoodBy(Arc<[JwtRule]>),
-    /// None: the object could not be read, and has no earlier version.
-    NoneGood,
 }
 
 impl Inbound {

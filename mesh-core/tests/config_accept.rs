@@ -147,7 +147,7 @@ fn a_broken_security_object_keeps_its_last_good_version_and_fails_closed_without
     for (kind, version, part) in [
         ("PeerAuthentication", "security.istio.io/v1", "STRICT for namespace shop"),
         ("MeshPolicy", "authentication.istio.io/v1alpha1", "STRICT for the whole mesh"),
-        ("RequestAuthentication", "security.istio.io/v1", "every token of a request to namespace shop"),
+        ("RequestAuthentication", "security.istio.io/v1", "every request to namespace shop"),
     ] {
         let text = format!(
             "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: default, namespace: shop}}\nspec: 1\n"

@@ -2,6 +2,7 @@
 
 mod files;
 pub(crate) mod intake;
+pub(crate) mod keys;
 pub(crate) mod resolver;
 mod settled;
 pub(crate) mod watched;
@@ -32,6 +33,7 @@ pub struct ConfigStore {
     clock: Clock,
     changed: watch::Sender<u64>,
     names: watch::Sender<Names>,
+    key_answers: watch::Sender<u64>,
 }
 
 /// Names to resolve, in order.
@@ -47,6 +49,7 @@ impl ConfigStore {
             clock,
             changed: watch::channel(0).0,
             names: watch::Sender::new(Names::default()),
+            key_answers: watch::channel(0).0,
         }
     }
 
@@ -70,6 +73,32 @@ impl ConfigStore {
         self.current.store(Arc::new(snapshot));
         self.states.sweep(self.clock.now());
         self.changed.send_modify(|n| *n += 1);
+        // Who waited for keys may need others, or none.
+        self.on_keys();
+    }
+
+    /// A fetch of keys has ended: whoever waits for it looks again.
+    pub(crate) fn on_keys(&self) {
+        self.key_answers.send_modify(|n| *n += 1);
+    }
+
+    /// Returns what a request that came in on workload port `port` must wait for before it can be judged: the first
+    /// answer about the keys of its token. Mostly nothing. Afterwards it is to be asked again.
+    pub fn keys_awaited(
+        &self,
+        head: &http::request::Parts,
+        port: u16,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let is_awaited = || self.current.load().inbound().authenticator.awaits_keys(head, port);
+        if !is_awaited() {
+            return None;
+        }
+        let mut answers = self.key_answers.subscribe();
+        // It may have come while this subscribed.
+        is_awaited().then(|| async move {
+            // An error is a store that is gone, and nobody waits for it any more.
+            let _ = answers.changed().await;
+        })
     }
 
     /// Compiles `resources`, sorted by key, for `viewer` and puts the result in force. Returns what was found.

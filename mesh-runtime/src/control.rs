@@ -2,7 +2,7 @@
 //! to believe, `http` how it is said, `link` the conversations (configuration, lease, certificates), `carry` what of an
 //! old answer outlives a new one, `cache` what survives without the endpoint.
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod cache;
 mod carry;
 pub(crate) mod http;

@@ -8,7 +8,11 @@ pub(crate) use ring as backend;
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 compile_error!("mesh needs a TLS provider: enable the feature `ring` (the default) or `aws-lc-rs`");
 
-use rustls::crypto::CryptoProvider;
+mod signatures;
+
+pub use signatures::TokenSignatures;
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
 use std::sync::{Arc, LazyLock};
 
 /// The random number generator of the operating system failed.
@@ -34,6 +38,23 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(backend::digest::digest(&backend::digest::SHA256, data).as_ref());
     hash
+}
+
+/// Returns the authorities that the system trusts. Reads files: not for the path of a request.
+///
+/// # Errors
+///
+/// Returns, in words, that there are none.
+pub fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A system's store may hold certificates that nobody can use; the others count.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    match (usable, found.errors.first()) {
+        (0, Some(error)) => Err(format!("the system's authorities cannot be read: {error}")),
+        (0, None) => Err("the system has no authorities".to_owned()),
+        _ => Ok(roots),
+    }
 }
 
 /// Returns `N` random bytes that nobody can guess.

@@ -3,7 +3,7 @@
 use crate::{
     admin,
     clock::Clock,
-    config::{ConfigStore, intake::Intake, resolver, watched::WatchedFiles},
+    config::{ConfigStore, intake::Intake, keys, resolver, watched::WatchedFiles},
     control::link::{self, Link, Linked, Registered},
     identity::{IdentityError, IdentityStore},
     progress::{InForce, Progress, Readiness},
@@ -203,6 +203,7 @@ impl Inner {
         let settings = &self.settings;
         let (config, progress) = (Arc::clone(&self.config), Arc::clone(&self.progress));
         self.tasks.push(Task::spawn(resolver::run(Arc::clone(&config))));
+        self.tasks.push(Task::spawn(keys::run(Arc::clone(&config))));
         let intake = Arc::new(Intake::new(config, Arc::clone(&progress), viewer(settings)));
         if let Some(control) = settings.control.clone() {
             let parts = link::Parts {

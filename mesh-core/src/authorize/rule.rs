@@ -223,7 +223,7 @@ impl fmt::Display for Subject<'_> {
             },
             Test::TokenPrincipal(_) | Test::Claim(..) => match request.claims {
                 Some(claims) => write!(f, "a token of {:?} for {:?}", claims.issuer(), claims.subject()),
-                None => f.write_str("no token, as this version verifies none"),
+                None => f.write_str("no token, as nobody verifies any"),
             },
             Test::Address(end, _) => match end.address(request) {
                 Some(address) => write!(f, "{address}"),

@@ -284,8 +284,8 @@ pub enum Spec {
     Malformed {
         /// The labels it selects, if that much was readable; `None` means its whole namespace.
         selector: Option<BTreeMap<String, String>>,
-        /// For an AuthorizationPolicy: whether it is (or may be) a DENY; for a 1.3 policy: whether it asks for a token.
-        /// Either way it denies every request.
+        /// For an AuthorizationPolicy: whether it is (or may be) a DENY; for a 1.3 policy: whether it asks for a token;
+        /// for a RequestAuthentication: true. In each case it denies every request.
         deny: bool,
     },
 }

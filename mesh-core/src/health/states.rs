@@ -4,6 +4,7 @@
 
 use super::{ClusterState, EndpointState};
 use crate::{
+    authenticate::{FetchedKeys, KeyLocation},
     registry::Address,
     retry::{Budget, Counts},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use crate::{
 };
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
-/// Every state, by cluster and endpoint; and the retry budgets, by destination host.
+/// Every state, by cluster and endpoint; the retry budgets, by destination host; and the keys of token issuers.
 ///
 /// It holds each state until [`States::sweep`] finds that nobody else does.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ struct Tables {
     endpoints: HashMap<Arc<str>, HashMap<Address, Arc<EndpointState>>>,
     budgets: HashMap<Arc<str>, Arc<Budget>>,
     recent: HashMap<Arc<str>, Arc<Counts>>,
+    keys: HashMap<KeyLocation, Arc<FetchedKeys>>,
 }
 
 impl States {
@@ -51,6 +53,11 @@ impl States {
         shared(&mut self.tables().recent, cluster, || cluster.into())
     }
 
+    /// Returns what is known of the keys at `location`.
+    pub fn keys(&self, location: &KeyLocation) -> Arc<FetchedKeys> {
+        shared(&mut self.tables().keys, location, || location.clone())
+    }
+
     /// Forgets what nobody holds, but for endpoints that are ejected: leaving and coming back does not launder them.
     ///
     /// The shell calls it after it replaced a snapshot. What the old one held is then forgotten with the next.
@@ -59,6 +66,7 @@ impl States {
         tables.clusters.retain(|_, state| is_held(state));
         tables.budgets.retain(|_, budget| is_held(budget));
         tables.recent.retain(|_, counts| is_held(counts));
+        tables.keys.retain(|_, keys| is_held(keys));
         tables.endpoints.retain(|_, endpoints| {
             // Exclusive, so that an ejection by whoever let go of it last is seen.
             endpoints.retain(|_, state| Arc::get_mut(state).is_none_or(|state| state.is_ejected(now)));

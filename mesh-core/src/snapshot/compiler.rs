@@ -177,7 +177,7 @@ impl Compiled {
         }
         self.clusters.free_unused();
         if touched.inbound {
-            self.inbound = inbound::compile(&view);
+            self.inbound = inbound::compile(&view, states);
         }
         self.index = index;
     }

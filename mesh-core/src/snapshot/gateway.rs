@@ -50,7 +50,7 @@ pub fn compile_gateway(
     let mut store = ClusterStore::new();
     let mut clusters = Clusters::new(view, states, &mut store);
     let hosts = Edge { key, gateway, view }.hosts(&mut clusters, &mut findings);
-    let inbound = inbound::compile(&view);
+    let inbound = inbound::compile(&view, states);
     let (_, _, mut others) = clusters.finish();
     findings.append(&mut others);
     findings.extend(store.findings().cloned());

@@ -1,17 +1,19 @@
-//! What comes in: the mutual TLS mode of the viewer, the authorization policies that select it, and what is said of
+//! What comes in: the mutual TLS mode of the viewer, the authorization policies that select it, and the rules about
 //! tokens.
 
 use super::{
-    Inbound, TokenPolicy, Tokens,
+    Inbound,
     mutual_tls::{self, Target},
     view::{View, carries},
 };
 use crate::{
+    authenticate::Authenticator,
     authorize::{Authorizer, TrustDomains},
     config::{
         Kind, Origin, Resource, Spec,
         istio::{LegacyTokens, Lists, PolicyTarget, WorkloadSelector},
     },
+    health::States,
     registry::full_host,
 };
 use std::{
@@ -20,7 +22,7 @@ use std::{
 };
 
 /// Returns the rules for what comes in to the viewer.
-pub(super) fn compile(view: &View<'_>) -> Inbound {
+pub(super) fn compile(view: &View<'_>, states: &States) -> Inbound {
     let viewer = view.viewer;
     let host =
         viewer.service.as_deref().map(|name| full_host(name, &viewer.namespace, &view.settings.domain));
@@ -46,7 +48,7 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         ports,
         port_sources,
         authorizer: Arc::new(authorizer(view, &legacy)),
-        request_authentication: token_policies(view, legacy),
+        authenticator: Arc::new(authenticator(view, &legacy, states)),
         path_normalization: view.settings.path_normalization,
     }
 }
@@ -88,7 +90,8 @@ fn origin(resource: &Resource) -> Origin {
 fn authorizer(view: &View<'_>, legacy: &[LegacyDemand<'_>]) -> Authorizer {
     let settings = view.settings;
     let domains = TrustDomains { own: &settings.trust_domain, aliases: &settings.trust_domain_aliases };
-    let policies = selecting(view, Kind::AuthorizationPolicy).chain(denying_legacy(view));
+    let denying = denying_legacy(view).chain(unreadable_tokens(view));
+    let policies = selecting(view, Kind::AuthorizationPolicy).chain(denying);
     let mut authorizer = Authorizer::new(policies, &domains);
     for demand in legacy.iter().filter(|demand| !demand.tokens.optional) {
         authorizer.demand_token(demand.source.clone(), demand.ports.clone(), &domains);
@@ -106,21 +109,24 @@ fn denying_legacy<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Resource>
     })
 }
 
-fn token_policies(view: &View<'_>, legacy: Vec<LegacyDemand<'_>>) -> Vec<TokenPolicy> {
-    let of_object = |resource: &Arc<Resource>| {
-        let tokens = match &resource.spec {
-            Spec::RequestAuthentication(spec) => Tokens::GoodBy(spec.rules.as_slice().into()),
-            _ => Tokens::NoneGood,
-        };
-        TokenPolicy { source: origin(resource), ports: Lists::default(), tokens }
-    };
-    let of_legacy = |demand: LegacyDemand<'_>| TokenPolicy {
-        source: demand.source,
-        ports: demand.ports,
-        tokens: Tokens::GoodBy(demand.tokens.rules.as_slice().into()),
-    };
-    let policies = selecting(view, Kind::RequestAuthentication).map(of_object);
-    policies.chain(legacy.into_iter().map(of_legacy)).collect()
+/// Returns the RequestAuthentication objects that could not be read. Nobody knows which tokens they take, and which
+/// headers say so to handlers that believe them: they deny everything.
+fn unreadable_tokens<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let is_unreadable = |resource: &&Arc<Resource>| matches!(resource.spec, Spec::Malformed { .. });
+    selecting(view, Kind::RequestAuthentication).filter(is_unreadable)
+}
+
+fn authenticator(view: &View<'_>, legacy: &[LegacyDemand<'_>], states: &States) -> Authenticator {
+    let mut authenticator = Authenticator::default();
+    for resource in selecting(view, Kind::RequestAuthentication) {
+        if let Spec::RequestAuthentication(spec) = &resource.spec {
+            authenticator.add(&spec.rules, &Lists::default(), states);
+        }
+    }
+    for demand in legacy {
+        authenticator.add(&demand.tokens.rules, &demand.ports, states);
+    }
+    authenticator
 }
 
 /// Returns the policies of `kind` that select the viewer: those of its namespace and of the root namespace, by their

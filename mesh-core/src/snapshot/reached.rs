@@ -5,6 +5,7 @@ use super::{Cluster, Inbound, MeshSettings, Scope, Viewer, inbound, index::Index
 use crate::{
     balance::{Endpoint, Security},
     config::{Resource, Spec, istio::EntryLocation},
+    health::States,
     registry::full_host,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -42,8 +43,10 @@ pub fn reached(resources: &[Arc<Resource>], settings: &MeshSettings, cluster: &C
     if reached.is_empty() {
         reached.push(stand_in(&view, cluster));
     }
+    // Of their own: nobody fetches keys for whom is only explained.
+    let states = States::default();
     for group in &mut reached {
-        group.inbound = inbound::compile(&View::new(&index, &viewer(&group.labels), &settings));
+        group.inbound = inbound::compile(&View::new(&index, &viewer(&group.labels), &settings), &states);
     }
     reached
 }

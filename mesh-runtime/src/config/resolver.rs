@@ -142,7 +142,7 @@ fn preferred(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// Returns `period`, give or take a tenth: a thousand workloads that started together must not ask together for ever.
-fn jittered(period: Duration, dice: &mut impl Dice) -> Duration {
+pub(super) fn jittered(period: Duration, dice: &mut impl Dice) -> Duration {
     let fifth = u64::try_from(period.as_nanos() / 5).unwrap_or(u64::MAX);
     period * 9 / 10 + Duration::from_nanos(dice.below(fifth.saturating_add(1)))
 }

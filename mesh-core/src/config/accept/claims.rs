@@ -152,7 +152,7 @@ fn describe_chosen(key: &ResourceKey, chosen: Option<&Arc<Resource>>, before: &O
             }
             (Spec::Malformed { selector, .. }, Kind::RequestAuthentication) => {
                 let reach = reach(selector.as_ref(), key);
-                format!("there is no earlier version: every token of a request to {reach} counts as invalid")
+                format!("there is no earlier version: every request to {reach} is denied")
             }
             (Spec::Malformed { selector, deny }, _) => {
                 let reach = reach(selector.as_ref(), key);

@@ -128,11 +128,6 @@ impl AuthorizationPolicy {
         {
             refuse_without_rules(&mut fields, action);
         }
-        if rules.iter().any(AuthorizationRule::asks_for_token) {
-            let message = "this version verifies no token: as far as its other conditions hold, a rule that asks \
-                           about one never allows and always denies";
-            fields.find("rules", Diagnostic::warning(Code::SECURITY_NOTE, message));
-        }
         fields.finish();
         Some(Self { selector, targets, action: action.unwrap_or_default(), rules })
     }

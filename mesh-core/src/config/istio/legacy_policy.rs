@@ -3,7 +3,6 @@
 use super::{common, peer_authentication::MtlsMode, request_authentication::JwtRule};
 use crate::config::{
     decode::{Decoder, Fields, choice, flag, name_at, shortened},
-    diagnostic::{Code, Diagnostic},
     resource::Kind,
     schema::Support,
     tree::Node,
@@ -52,7 +51,6 @@ impl LegacyPolicy {
         let peers = fields.list("peers", Peer::read);
         let mut origins = fields.list("origins", read_origin);
         origins.extend(fields.list("jwts", JwtRule::read_legacy));
-        fields.describe(&["jwts"], Support::NoEffect, NOT_VERIFIED);
         let peer_is_optional = fields.get("peerIsOptional", flag).unwrap_or_default();
         let origin_is_optional = fields.get("originIsOptional", flag).unwrap_or_default();
         fields.no_effect(&[(
@@ -69,25 +67,8 @@ impl LegacyPolicy {
             (of_peers.is_empty() || peer_is_optional) && (origins.is_empty() || origin_is_optional);
         let rules: Vec<_> = of_peers.into_iter().chain(origins).collect();
         let tokens = (!rules.is_empty()).then_some(LegacyTokens { rules, optional });
-        if let Some(tokens) = &tokens {
-            tokens.note(&mut fields);
-        }
         fields.finish();
         Some(Self { mode, targets, tokens })
-    }
-}
-
-impl LegacyTokens {
-    fn note(&self, fields: &mut Fields<'_, '_>) {
-        let message = match self.optional {
-            true => {
-                "this version verifies no token: requests have no request principal, and rules that ask for one do \
-                 not allow"
-            }
-            false => "this version verifies no token: every request is denied, as the policy demands one",
-        };
-        let at = fields.at;
-        fields.decoder.find(at, Diagnostic::warning(Code::SECURITY_NOTE, message));
     }
 }
 
@@ -111,9 +92,6 @@ fn check_scope(fields: &mut Fields<'_, '_>, kind: Kind, name: &str) {
 
 const NO_TARGETS: &str = "a MeshPolicy is for the whole mesh: it has no targets";
 
-/// What comes of a token's rule, whatever it says.
-const NOT_VERIFIED: &str = "tokens are not verified; where one is demanded, every request is denied";
-
 /// One entry of `peers`.
 enum Peer {
     Mtls(MtlsMode),
@@ -127,7 +105,6 @@ impl Peer {
         let written = node.get("mtls").is_some();
         let mode = fields.get("mtls", read_mtls);
         let token = fields.get("jwt", JwtRule::read_legacy).map(Box::new);
-        fields.describe(&["jwt"], Support::NoEffect, NOT_VERIFIED);
         if written == fields.has("jwt") {
             let at = fields.at;
             fields.decoder.refuse(at, "an entry of peers is `mtls: {}` or `jwt: {...}`");
@@ -155,7 +132,6 @@ impl Peer {
 fn read_origin<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<JwtRule> {
     let mut fields = decoder.fields(node)?;
     let rule = fields.require("jwt", JwtRule::read_legacy);
-    fields.describe(&["jwt"], Support::NoEffect, NOT_VERIFIED);
     fields.finish();
     rule
 }

@@ -1,17 +1,19 @@
 //! RequestAuthentication: which tokens of end users are good.
 //!
-//! It says what is written; tokens are verified elsewhere, and in this version nowhere.
+//! It says what is written; what that means of a token is said in `authenticate`.
 // spec: istio security/v1beta1/request_authentication.proto
 
 use super::{
     common::WorkloadSelector,
     policy_target::{self, PolicyTarget},
 };
-use crate::config::{
-    decode::{self, Decoder, Fields, flag, lasting, name, shortened, text},
-    diagnostic::{Code, Diagnostic},
-    schema::Support,
-    tree::Node,
+use crate::{
+    authenticate::KeySet,
+    config::{
+        decode::{self, Decoder, Fields, flag, lasting, name, shortened, text},
+        diagnostic::{Code, Diagnostic},
+        tree::Node,
+    },
 };
 use http::{HeaderName, Uri};
 use serde_json::Value;
@@ -93,15 +95,6 @@ impl RequestAuthentication {
         let mut fields = decoder.fields(node)?;
         let (selector, targets) = policy_target::read(&mut fields);
         let rules = fields.list("jwtRules", JwtRule::read);
-        let message = "this version verifies no token: requests have no request principal, and rules that ask \
-                       for one do not allow";
-        let at = fields.at;
-        fields.decoder.find(at, Diagnostic::warning(Code::SECURITY_NOTE, message));
-        fields.describe(
-            &["selector", "targetRef", "targetRefs", "jwtRules"],
-            Support::NoEffect,
-            NOT_VERIFIED,
-        );
         fields.finish();
         Some(Self { selector, targets, rules })
     }
@@ -154,13 +147,28 @@ impl JwtRule {
             keys,
             from_headers,
             from_params,
-            from_cookies: Vec::new(),
             forward_original_token: true,
+            ..Self::default()
+        })
+    }
+}
+
+/// The rule that says nothing: anybody's tokens, by keys that nobody names.
+impl Default for JwtRule {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            keys: None,
+            from_headers: Vec::new(),
+            from_params: Vec::new(),
+            from_cookies: Vec::new(),
+            forward_original_token: false,
             output_payload_to_header: None,
             output_claims: Vec::new(),
             timeout: TIMEOUT,
             space_delimited_claims: Vec::new(),
-        })
+        }
     }
 }
 
@@ -188,9 +196,17 @@ impl Jwks {
             return Some(None);
         }
         let parsed = Self::parse(text);
-        if let Err(why) = parsed {
-            let finding = Diagnostic::error(Code::SCHEMA, format!("not a JSON Web Key Set: {why}"));
-            decoder.find(node.at, finding.help("write JSON such as {\"keys\": [{\"kty\": \"RSA\", …}]}"));
+        match &parsed {
+            Err(why) => {
+                let finding = Diagnostic::error(Code::SCHEMA, format!("not a JSON Web Key Set: {why}"));
+                decoder.find(node.at, finding.help("write JSON such as {\"keys\": [{\"kty\": \"RSA\", …}]}"));
+            }
+            Ok(keys) => {
+                if let Err(why) = KeySet::of(keys.keys()) {
+                    let message = format!("no token is good by this key set: {why}");
+                    decoder.find(node.at, Diagnostic::warning(Code::SECURITY_NOTE, message));
+                }
+            }
         }
         parsed.ok().map(Some)
     }
@@ -268,8 +284,6 @@ fn header(decoder: &mut Decoder<'_>, node: &Node) -> Option<HeaderName> {
     header
 }
 
-/// Why nothing comes of what a rule says.
-const NOT_VERIFIED: &str = "this version verifies no token";
-
 /// Istio's bound of fetching keys.
+// spec: istio security/v1beta1/request_authentication.proto JWTRule.timeout
 const TIMEOUT: Duration = Duration::from_secs(5);

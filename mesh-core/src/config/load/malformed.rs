@@ -21,7 +21,8 @@ pub(super) const MARKER: &str = "malformed";
 pub(super) struct Malformed {
     /// The labels it selects; `None` is its whole namespace.
     selector: Option<BTreeMap<String, String>>,
-    /// Whether it is a DENY, or may have been meant as one; of a 1.3 policy, whether it asks for a token.
+    /// Whether it is a DENY, or may have been meant as one; of a 1.3 policy, whether it asks for a token. A
+    /// RequestAuthentication always denies: nobody knows which tokens it takes, nor which headers tell handlers so.
     deny: bool,
 }
 
@@ -32,22 +33,25 @@ impl Malformed {
             return None;
         }
         let is_policy = kind == Kind::AuthorizationPolicy;
+        let is_of_tokens = kind == Kind::RequestAuthentication;
         if !faults.is_empty() {
-            return Some(Self { selector: None, deny: is_policy });
+            return Some(Self { selector: None, deny: is_policy || is_of_tokens });
         }
         if let Some(marker) = object.get(MARKER) {
-            let deny = marker.get("deny").and_then(Node::as_text) != Some("false");
+            let deny = is_of_tokens || marker.get("deny").and_then(Node::as_text) != Some("false");
             return Some(Self { selector: marker.get("selector").and_then(labels), deny });
         }
         let spec = object.get("spec");
-        let may_be_attached = is_policy || kind == Kind::RequestAuthentication;
+        let may_be_attached = is_policy || is_of_tokens;
         if is_policy && (is_on_trial(object) || spec.is_some_and(audits))
             || may_be_attached && spec.is_some_and(is_for_a_gateway)
         {
             return None;
         }
         let is_legacy = matches!(kind, Kind::MeshPolicy | Kind::Policy);
-        let deny = is_policy && spec.is_none_or(may_deny) || is_legacy && spec.is_some_and(asks_for_token);
+        let deny = is_of_tokens
+            || is_policy && spec.is_none_or(may_deny)
+            || is_legacy && spec.is_some_and(asks_for_token);
         Some(Self { selector: spec.and_then(selector), deny })
     }
 
