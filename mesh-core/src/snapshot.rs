@@ -32,7 +32,7 @@ pub use connection::{ConnectionPolicy, UpstreamHttp};
 pub use gateway::compile_gateway;
 pub use policy::PolicySources;
 pub use reached::{Reached, reached};
-pub use scope::Scope;
+pub use scope::{InboundPools, Scope};
 pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
 use cluster_table::ClusterTable;
@@ -255,6 +255,8 @@ pub struct Inbound {
     pub request_authentication: Vec<TokenPolicy>,
     /// Which spelling of a path is judged and handled.
     pub path_normalization: PathNormalization,
+    /// How much the server takes at one time.
+    pub pools: InboundPools,
 }
 
 /// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.

@@ -48,6 +48,7 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         authorizer: Arc::new(authorizer(view, &legacy)),
         request_authentication: token_policies(view, legacy),
         path_normalization: view.settings.path_normalization,
+        pools: view.scope.inbound().clone(),
     }
 }
 
