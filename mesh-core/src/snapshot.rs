@@ -44,7 +44,7 @@ use crate::{
         Diagnostic, Origin, Resource,
         istio::{
             AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, JwtRule, Lists, LocalitySetting,
-            MtlsMode, PathNormalization, TlsVersion,
+            MtlsMode, PathNormalization, TcpKeepalive, TlsVersion,
         },
     },
     dice::Dice,
@@ -86,6 +86,10 @@ pub struct MeshSettings {
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
+    /// The TCP keepalive of connections, where a DestinationRule leaves a part of it out. Default the system's.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Whether ports of HTTP are spoken to in HTTP/2 where no DestinationRule says otherwise. Default false.
+    pub h2_upgrade: bool,
     /// Whether endpoints that speak mutual TLS are called so where no DestinationRule says otherwise. Default true.
     pub auto_mtls: bool,
     /// The retries of routes that name none, and of services without routes. Default Istio's.
@@ -126,6 +130,8 @@ impl MeshSettings {
             trust_domain,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
+            tcp_keepalive: None,
+            h2_upgrade: false,
             trust_domain_aliases: Vec::new(),
             default_mtls: MtlsMode::Permissive,
             auto_mtls: true,
@@ -257,6 +263,8 @@ pub struct Inbound {
     pub path_normalization: PathNormalization,
     /// How much the server takes at one time.
     pub pools: InboundPools,
+    /// The least version of TLS in which peers may come.
+    pub tls_version_min: TlsVersion,
 }
 
 /// What one RequestAuthentication, or one policy of Istio 1.3, says of tokens.

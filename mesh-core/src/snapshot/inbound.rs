@@ -49,6 +49,7 @@ pub(super) fn compile(view: &View<'_>) -> Inbound {
         request_authentication: token_policies(view, legacy),
         path_normalization: view.settings.path_normalization,
         pools: view.scope.inbound().clone(),
+        tls_version_min: view.settings.tls_version_min,
     }
 }
 
