@@ -32,7 +32,7 @@ pub use connection::{ConnectionPolicy, UpstreamHttp};
 pub use gateway::compile_gateway;
 pub use policy::PolicySources;
 pub use reached::{Reached, reached};
-pub use scope::Scope;
+pub use scope::{InboundPools, Scope};
 pub use telemetry::{AccessLog, MetricPolicy, RequestTelemetry, TelemetryPolicy};
 
 use cluster_table::ClusterTable;
@@ -45,7 +45,7 @@ use crate::{
         Diagnostic, Origin, Resource,
         istio::{
             AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
-            PathNormalization, TlsVersion,
+            PathNormalization, TcpKeepalive, TlsVersion,
         },
     },
     dice::Dice,
@@ -87,6 +87,10 @@ pub struct MeshSettings {
     pub allow_any: bool,
     /// Bound of making a connection where no DestinationRule sets one. Default 10 s.
     pub connect_timeout: Duration,
+    /// The TCP keepalive of connections, where a DestinationRule leaves a part of it out. Default the system's.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Whether ports of HTTP are spoken to in HTTP/2 where no DestinationRule says otherwise. Default false.
+    pub h2_upgrade: bool,
     /// Whether endpoints that speak mutual TLS are called so where no DestinationRule says otherwise. Default true.
     pub auto_mtls: bool,
     /// The retries of routes that name none, and of services without routes. Default Istio's.
@@ -127,6 +131,8 @@ impl MeshSettings {
             trust_domain,
             allow_any: true,
             connect_timeout: Duration::from_secs(10),
+            tcp_keepalive: None,
+            h2_upgrade: false,
             trust_domain_aliases: Vec::new(),
             default_mtls: MtlsMode::Permissive,
             auto_mtls: true,
@@ -256,6 +262,10 @@ pub struct Inbound {
     pub authenticator: Arc<Authenticator>,
     /// Which spelling of a path is judged and handled.
     pub path_normalization: PathNormalization,
+    /// How much the server takes at one time.
+    pub pools: InboundPools,
+    /// The least version of TLS in which peers may come.
+    pub tls_version_min: TlsVersion,
 }
 
 impl Inbound {

@@ -7,7 +7,7 @@ use mesh_core::{
     balance::{LocalityPolicy, Policy, Security},
     config::{
         Code, Diagnostic, Loaded, Options, Resource, Spec,
-        istio::{Compat, MeshConfig, MtlsMode, PathNormalization, TlsVersion},
+        istio::{Compat, MeshConfig, MtlsMode, PathNormalization, TcpKeepalive, TlsVersion},
         load,
         load::mesh_config_file,
     },
@@ -15,7 +15,7 @@ use mesh_core::{
     health::States,
     retry::{Condition, RetryOn},
     route::{Chance, Decision, Forward, Head},
-    snapshot::{Cluster, MeshSettings, Snapshot, Viewer, compile},
+    snapshot::{Cluster, MeshSettings, Snapshot, UpstreamHttp, Viewer, compile},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -31,6 +31,8 @@ rootNamespace: mesh-root
 enableAutoMtls: true
 outboundTrafficPolicy: {mode: REGISTRY_ONLY}
 connectTimeout: 3s
+tcpKeepalive: {probes: 3, time: 60s}
+h2UpgradePolicy: UPGRADE
 defaultHttpRetryPolicy: {attempts: 5, retryOn: 5xx, backoff: 10ms, perTryTimeout: 1s}
 localityLbSetting: {enabled: true, failover: [{from: eu, to: us}], failoverPriority: [a]}
 defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 100}}
@@ -52,6 +54,8 @@ serviceSettings: [{hosts: ['*.a.svc.cluster.local'], settings: {clusterLocal: tr
     assert_eq!(config.root_namespace.as_deref(), Some("mesh-root"));
     assert_eq!((config.auto_mtls, config.allow_any), (Some(true), Some(false)));
     assert_eq!(config.connect_timeout, Some(Duration::from_secs(3)));
+    let keepalive = TcpKeepalive { probes: Some(3), time: Some(Duration::from_secs(60)), interval: None };
+    assert_eq!((config.tcp_keepalive, config.h2_upgrade), (Some(keepalive), true));
     assert_eq!(config.retry.unwrap().attempts, Some(5));
     let locality = config.locality.unwrap();
     assert!(locality.enabled);
@@ -99,7 +103,8 @@ fn what_is_wrong_with_the_settings_is_said_where_it_is() {
         ("defaultConfig: {concurrency: 2}", (1, 17), "defaultConfig.concurrency", false, "has no effect"),
         ("enablePrometheusMerge: true", (1, 1), "enablePrometheusMerge", false, "has no effect"),
         ("accessLogFile: a\naccessLogEncoding: TEXT", (1, 1), "accessLogFile", false, "accessLogFile, accessLogEncoding have no effect yet"),
-        ("meshMTLS: {minProtocolVersion: TLSV1_3}", (1, 12), "meshMTLS.minProtocolVersion", false, "TLS 1.2 are still let in"),
+        ("meshMTLS: {cipherSuites: [a]}", (1, 12), "meshMTLS.cipherSuites", false, "has no effect"),
+        ("h2UpgradePolicy: ALWAYS", (1, 18), "h2UpgradePolicy", true, "DO_NOT_UPGRADE, UPGRADE"),
         ("pathNormalization: {normalization: NONE}", (1, 21), "pathNormalization.normalization", false, "as BASE says"),
         ("pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}", (1, 21), "pathNormalization.normalization", false, "refused with 400, not decoded"),
     ] {
@@ -203,6 +208,21 @@ fn automatic_mutual_tls_can_be_switched_off() {
     let asked = rule("trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}");
     let mesh = Mesh::of("enableAutoMtls: false", &[MESHED, &asked]);
     assert!(matches!(mesh.cluster().endpoints.as_slice()[0].security, Security::Mutual(_)));
+}
+
+#[test]
+fn how_connections_are_probed_and_which_http_they_speak_is_the_meshs_where_no_rule_says() {
+    let text = "tcpKeepalive: {probes: 3}\nh2UpgradePolicy: UPGRADE";
+    let connection = |text: &str, rules: &[&str]| Arc::clone(&Mesh::of(text, rules).cluster().connection);
+    let own = rule(
+        "trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 5s}}, http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}",
+    );
+    let (meshs, rules) = (connection(text, &[MESHED]), connection(text, &[MESHED, &own]));
+    assert_eq!((meshs.http, rules.http), (UpstreamHttp::Http2, UpstreamHttp::Http1));
+    let probes = TcpKeepalive { probes: Some(3), ..TcpKeepalive::default() };
+    assert_eq!(meshs.tcp_keepalive, Some(probes));
+    assert_eq!(rules.tcp_keepalive, Some(TcpKeepalive { time: Some(Duration::from_secs(5)), ..probes }));
+    assert_eq!(*connection("", &[MESHED]), Default::default());
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use mesh_core::config::{Accepted, Code, Diagnostic, Level, Options, SourceFile, Spec, istio::Sidecar, load};
+use mesh_core::config::{
+    Accepted, Code, Diagnostic, Level, Options, SourceFile, Spec,
+    istio::{InboundPool, Sidecar},
+    load,
+};
 
 #[test]
 fn every_field_that_is_obeyed_is_read() {
@@ -12,14 +16,21 @@ egress:
 - {hosts: [./*, bank/*.example.com], port: {number: 80, protocol: HTTP, name: a}, bind: 10.0.0.1, captureMode: NONE}
 - hosts: ['*/pay.example.com', '~/*']
 outboundTrafficPolicy: {mode: REGISTRY_ONLY}
-inboundConnectionPool: {http: {http2MaxRequests: 5}}
+inboundConnectionPool: {http: {http2MaxRequests: 5, http1MaxPendingRequests: 0}}
+ingress:
+- {port: {number: 8080, protocol: HTTP}, connectionPool: {tcp: {maxConnections: 7}, http: {http1MaxPendingRequests: 8}}}
+- port: {number: 8081, protocol: HTTP}
 ",
     );
     assert_eq!(sidecar.workload_selector.unwrap().labels["app"], "cart");
     let hosts: Vec<_> = sidecar.egress.iter().map(|listener| listener.hosts.len()).collect();
     assert_eq!(hosts, [2, 2]);
     assert_eq!(sidecar.allow_any, Some(false));
-    assert_eq!(sidecar.inbound_connection_pool.unwrap().max_requests, Some(5));
+    let every = InboundPool { requests_max: Some(5), ..InboundPool::default() };
+    assert_eq!(sidecar.inbound_pool, Some(every));
+    let own = InboundPool { connections_max: Some(7), pending_max: Some(8), requests_max: None };
+    let ports: Vec<_> = sidecar.ingress.iter().map(|listener| (listener.port, listener.pool)).collect();
+    assert_eq!(ports, [(8080, Some(own)), (8081, None)]);
 }
 
 /// One row per mistake or remark: `spec`, the field, whether it is an error, and a part of what is said.
@@ -54,14 +65,19 @@ fn what_istio_would_refuse_is_refused_and_what_has_no_effect_is_said() {
         (format!("egress: [{{hosts: [./*]}}, {{hosts: [./*], {PORT}}}]"), "egress", true, "only the last listener"),
         (format!("egress: [{{hosts: [./*], {PORT}}}, {{hosts: [./*], {PORT}}}]"), "egress", true, "stands above"),
         (ingress("defaultEndpoint: 127.0.0.1:80"), "ingress[0].port", true, "`port` is required"),
-        (ingress(PORT), "ingress", false, "no effect"),
+        (ingress(&format!("{PORT}, captureMode: NONE")), "ingress[0].captureMode", false, "no effect"),
+        (ingress(&format!("{PORT}, defaultEndpoint: 127.0.0.1:80")), "ingress[0].defaultEndpoint", false, "no effect"),
+        (ingress(&format!("{PORT}, connectionPool: {{}}")), "ingress[0].connectionPool", true, "one of tcp and http"),
+        (ingress(&format!("{PORT}, connectionPool: {{http: {{maxRetries: 1}}}}")), "ingress[0].connectionPool.http.maxRetries", false, "no effect"),
         (ingress(&format!("{PORT}, defaultEndpoint: 10.0.0.1:80")), "ingress[0].defaultEndpoint", true, "not an endpoint"),
         (ingress(&format!("{PORT}, defaultEndpoint: 127.0.0.1")), "ingress[0].defaultEndpoint", true, "not an endpoint"),
         (ingress(&format!("{PORT}, tls: {{mode: SIMPLE, serverCertificate: a, privateKey: b}}")), "ingress[0].tls", true, "HTTPS or TLS"),
         (ingress("port: {number: 443, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}"), "ingress[0].tls", true, "no place"),
         (ingress("port: {number: 443, protocol: HTTPS}, tls: {mode: SIMPLE, serverCertificate: a, privateKey: b, httpsRedirect: true}"), "ingress[0].tls", true, "no place"),
         (format!("ingress: [{{{PORT}}}, {{{PORT}}}]"), "ingress", true, "stands above"),
-        ("inboundConnectionPool: {tcp: {maxConnections: 1}}".to_owned(), "inboundConnectionPool", false, "no effect"),
+        ("inboundConnectionPool: {tcp: {idleTimeout: 1s}}".to_owned(), "inboundConnectionPool.tcp.idleTimeout", false, "no connection between"),
+        ("inboundConnectionPool: {http: {maxRequestsPerConnection: 1}}".to_owned(), "inboundConnectionPool.http.maxRequestsPerConnection", false, "no connection between"),
+        ("inboundConnectionPool: {http: {http2MaxRequests: -1}}".to_owned(), "inboundConnectionPool.http.http2MaxRequests", true, "must not be negative"),
         ("outboundTrafficPolicy: {mode: ALL}".to_owned(), "outboundTrafficPolicy.mode", true, "unknown value"),
         ("outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a, port: {number: 80}}}".to_owned(), "outboundTrafficPolicy.egressProxy", true, "not supported"),
         ("outboundTrafficPolicy: {mod: ALLOW_ANY}".to_owned(), "outboundTrafficPolicy.mod", true, "did you mean `mode`?"),

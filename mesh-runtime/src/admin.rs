@@ -101,7 +101,7 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
     }
     let ok = StatusCode::OK;
     match request.uri().path() {
-        "/metrics" => page(ok, METRICS, sources.telemetry.render(&sources.progress, &sources.identity)),
+        "/metrics" => page(ok, METRICS, metrics(sources)),
         "/config" => page(ok, JSON, pages::config(sources)),
         "/clusters" => page(ok, JSON, pages::clusters(sources)),
         "/identity" => page(ok, JSON, pages::identity(sources)),
@@ -114,6 +114,11 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
         },
         _ => page(StatusCode::NOT_FOUND, TEXT, PAGES.to_owned()),
     }
+}
+
+fn metrics(sources: &Sources) -> String {
+    let (snapshot, now) = (sources.config.current(), sources.clock.now());
+    sources.telemetry.render(&sources.progress, &sources.identity, &snapshot, now)
 }
 
 fn page(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

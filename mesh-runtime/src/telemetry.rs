@@ -3,10 +3,13 @@
 //! Recording an answer takes two atomic additions: no lock, no allocation but for the first answer of its kind. Nothing
 //! an unauthenticated peer sends becomes a label.
 
+mod clusters;
+mod gates;
 mod histogram;
 mod requests;
 mod text;
 
+pub use gates::{Gate, GateReading};
 pub use requests::RequestMetrics;
 
 use crate::{
@@ -14,10 +17,15 @@ use crate::{
     progress::{Progress, Readiness},
     settings::Settings,
 };
-use mesh_core::{identity::SpiffeId, snapshot::Cluster};
+use gates::Gates;
+use mesh_core::{
+    identity::SpiffeId,
+    snapshot::{Cluster, Snapshot},
+    time::Time,
+};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 use text::{Labels, Text};
 
@@ -27,6 +35,7 @@ pub struct Telemetry {
     own: Own,
     outbound: Handles,
     inbound: Handles,
+    gates: Gates,
     /// By side and reason; reasons are words of the code, so there are few.
     refused: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -54,6 +63,7 @@ impl Telemetry {
             own,
             outbound: Handles::new(CLUSTERS_MAX),
             inbound: Handles::new(PEERS_MAX),
+            gates: Gates::default(),
             refused: Mutex::default(),
         }
     }
@@ -68,6 +78,11 @@ impl Telemetry {
         self.inbound.resolve(|| self.own.inbound(peer), || self.own.inbound_overflow())
     }
 
+    /// Shows what stands at `gate` for as long as that is there.
+    pub fn on_gate(&self, gate: Weak<dyn Gate>) {
+        self.gates.add(gate);
+    }
+
     /// Counts a handshake that was refused; `side` is the side the peer was on, `reason` a word of the refusing code.
     pub fn on_handshake_refused(&self, side: Side, reason: &'static str) {
         let peer = match side {
@@ -77,9 +92,16 @@ impl Telemetry {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry((peer, reason)).or_default() += 1;
     }
 
-    /// Returns everything recorded, and the state of the workload, in Prometheus's text format.
+    /// Returns everything recorded, and the state of the workload and of what it calls by `snapshot`, in Prometheus's text
+    /// format.
     // spec: prometheus docs/instrumenting/exposition_formats, version 0.0.4
-    pub(crate) fn render(&self, progress: &Progress, identity: &IdentityStore) -> String {
+    pub(crate) fn render(
+        &self,
+        progress: &Progress,
+        identity: &IdentityStore,
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> String {
         let mut text = Text::default();
         let sides = [&self.outbound, &self.inbound].map(Handles::all);
         let handles: Vec<_> = sides.iter().flatten().collect();
@@ -103,6 +125,8 @@ impl Telemetry {
         for (&(peer, reason), &count) in self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             text.sample(&Labels::new().with("peer", peer).with("reason", reason), count);
         }
+        self.gates.render(&mut text);
+        clusters::render(&mut text, snapshot, now);
         render_state(&mut text, progress, identity);
         text.finish()
     }

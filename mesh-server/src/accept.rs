@@ -52,7 +52,10 @@ impl<H: Handler> Reception<H> {
                 output = end.as_mut() => return output,
                 accepted = accept(&self.listener, self.resume) => self.on_accepted(accepted),
                 Some(_) = self.connections.join_next() => {}
-                Ok(()) = self.configurations.changed() => self.notices.send_modify(|notice| notice.configurations += 1),
+                Ok(()) = self.configurations.changed() => {
+                    self.shared.on_configuration();
+                    self.notices.send_modify(|notice| notice.configurations += 1);
+                }
                 Ok(()) = self.identities.changed() => self.notices.send_modify(|notice| notice.identities += 1),
             }
         }

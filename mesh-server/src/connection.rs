@@ -18,12 +18,17 @@ use crate::{
     turned_away::{Log, TurnedAway},
 };
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
-use mesh_runtime::{Workload, identity::Side, room::Room};
+use mesh_runtime::{
+    Workload,
+    identity::Side,
+    room::Room,
+    telemetry::{Gate, GateReading},
+};
 use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
@@ -38,8 +43,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) normalise: Normalise,
     pub(crate) rate_limiter: RateLimiter,
-    /// Who runs and who waits; none where as many run as come.
-    pub(crate) limiter: Option<Arc<Limiter>>,
+    /// Who runs and who waits.
+    pub(crate) limiter: Arc<Limiter>,
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
     pub(crate) log: Log,
@@ -68,10 +73,10 @@ impl Shared {
         port: u16,
     ) -> Arc<Self> {
         let clock = workload.clock();
-        Arc::new(Self {
+        let shared = Arc::new(Self {
             log: Log::new(clock),
             rate_limiter: RateLimiter::new(&overload.rate, clock),
-            limiter: overload.requests_max.map(|max| Limiter::new(max, overload.queue, clock)),
+            limiter: Limiter::new(overload.requests_max, overload.queue, clock),
             // A silent connection has earned nothing: it makes room whatever its age.
             silent: Room::new(limits.silent_max, Duration::ZERO),
             handshakes: Room::new(limits.handshakes_max, limits.handshake_patience),
@@ -80,7 +85,17 @@ impl Shared {
             limits,
             normalise,
             port,
-        })
+        });
+        shared.on_configuration();
+        let gate: Weak<dyn Gate> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Gate>));
+        shared.workload.telemetry().on_gate(gate);
+        shared
+    }
+
+    /// Another configuration is in force. What connections need of it they look up; this is what the server keeps.
+    pub(crate) fn on_configuration(&self) {
+        let configuration = self.workload.config().current();
+        self.limiter.on_pool(configuration.inbound().pools.at(self.port));
     }
 
     /// The server is about to leave: HTTP/1.1 answers say `connection: close` from now on.
@@ -101,6 +116,14 @@ impl Shared {
     /// Returns the mutual TLS mode in force.
     pub(crate) fn mode(&self) -> MtlsMode {
         self.workload.config().current().inbound().mode(self.port)
+    }
+}
+
+impl Gate for Shared {
+    fn reading(&self) -> GateReading {
+        let mut reading = GateReading { port: self.port, ..self.limiter.reading() };
+        reading.refused.push(("rate", self.rate_limiter.refused()));
+        reading
     }
 }
 

@@ -104,7 +104,8 @@ async fn enter_tls(shared: &Shared, stream: TcpStream) -> Result<Entered, Turned
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, TurnedAway> {
     // Who may come without a certificate is asked of the same function that judges the outcome.
     let anonymous = admit(shared.mode(), Evidence::Anonymous).is_ok();
-    let config = shared.workload.identity().server_config(anonymous)?;
+    let version_min = shared.workload.config().current().inbound().tls_version_min;
+    let config = shared.workload.identity().server_config_from(version_min, anonymous)?;
     let seat = shared.handshakes.enter().ok_or(TurnedAway::Crowded)?;
     let handshake = timeout(shared.limits.handshake, TlsAcceptor::from(config).accept(stream));
     let handshaken = seat.hold(handshake).await.ok_or(TurnedAway::Crowded)?;

@@ -98,14 +98,13 @@ impl<H: Handler> Inbound<H> {
             return Kind::Reply { reply };
         }
         let context = head.extensions.get::<Context>().cloned().unwrap_or_default();
-        let waiting = match self.shared.limiter.as_ref().map(|limiter| limiter.enter(context.deadline())) {
-            None => None,
-            Some(Entered::Admitted(permit)) => {
+        let waiting = match self.shared.limiter.enter(context.deadline()) {
+            Entered::Admitted(permit) => {
                 ending.in_flight.on_place(permit);
                 None
             }
-            Some(Entered::Waiting(waiting)) => Some(waiting),
-            Some(Entered::Refused) => return Kind::Reply { reply: Reply::Overloaded },
+            Entered::Waiting(waiting) => Some(waiting),
+            Entered::Refused => return Kind::Reply { reply: Reply::Overloaded },
         };
         let overdue = Overdue::new(&context, self.shared.workload.clock());
         let body = RequestBody::new(body, (!ending.grpc).then_some(self.shared.limits.body_gap));

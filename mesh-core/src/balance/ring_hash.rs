@@ -106,6 +106,35 @@ mod tests {
         }
     }
 
+    /// Keys that are names, as Envoy has them where it hashes by host name: the port of each is its name.
+    // spec: envoy test/extensions/load_balancing_policies/ring_hash/ring_hash_lb_test.cc BasicWithHostname
+    #[test]
+    fn points_and_picks_by_name_are_envoys() {
+        let expected = [
+            (1_975_508_444_536_362_413, 95),
+            (2_376_063_919_839_173_711, 95),
+            (2_386_806_903_309_390_596, 93),
+            (6_749_904_478_991_551_885, 94),
+            (6_803_900_775_736_438_537, 93),
+            (7_225_015_537_174_310_577, 92),
+            (8_787_465_352_164_086_522, 90),
+            (11_282_020_843_382_717_940, 92),
+            (13_723_418_369_486_627_818, 91),
+            (13_776_502_110_861_797_421, 90),
+            (14_338_313_586_354_474_791, 91),
+            (15_364_271_037_087_512_980, 94),
+        ];
+        let keyed = |name: u32| (0..2).map(move |n| (hash::of_text(format!("{name}_{n}").as_bytes()), name));
+        let mut points: Vec<_> = (90..96).flat_map(keyed).collect();
+        points.sort_unstable();
+        assert_eq!(points, expected);
+        let (points, owners): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+        let ring = Ring { points: points.into(), owners: owners.into() };
+        let picks = [0, u64::MAX, 7_225_015_537_174_310_577, 6_803_900_775_736_438_537]
+            .map(|hash| ring.owners[ring.find(hash, 0)]);
+        assert_eq!(picks, [95, 95, 92, 93]);
+    }
+
     // spec: envoy test/extensions/load_balancing_policies/ring_hash/ring_hash_lb_test.cc HostWeightedTinyRing
     #[test]
     fn a_weighted_ring_is_envoys() {

@@ -54,7 +54,7 @@ pub use request_authentication::{Jwks, JwtRule, KeySource, OutputClaim, RequestA
 pub use server_tls::{ServerTls, ServerTlsMode, TlsVersion};
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{EntryLocation, Resolution, ServiceEntry};
-pub use sidecar::{EgressListener, Sidecar};
+pub use sidecar::{EgressListener, InboundPool, IngressListener, Sidecar};
 pub use telemetry::{
     AccessLogging, Attribute, Expression, Literal, METRICS, MetricOverride, Metrics, Operand, TagOverride,
     TagSource, Telemetry, Tracing, WorkloadMode,

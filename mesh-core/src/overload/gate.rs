@@ -74,6 +74,20 @@ pub enum NoPlace {
     TooLate,
 }
 
+impl NoPlace {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Standing, Self::TooLate];
+
+    /// Returns its name, for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::Standing => "queue_standing",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
 /// The number of somebody who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
@@ -87,6 +101,19 @@ impl<W> Gate<W> {
 
     /// Takes a request in, or makes it wait, or refuses it. `waiter` is asked for only if it waits.
     pub fn enter(&self, limit: u32, now: Time, deadline: Time, waiter: impl FnOnce() -> W) -> Entry {
+        self.enter_below(limit, self.limits.waiting_max, now, deadline, waiter)
+    }
+
+    /// Likewise, while no more than `waiting_max` may wait. As the limit, it may change at any time: nobody who waits is
+    /// sent away for it.
+    pub fn enter_below(
+        &self,
+        limit: u32,
+        waiting_max: u32,
+        now: Time,
+        deadline: Time,
+        waiter: impl FnOnce() -> W,
+    ) -> Entry {
         if self.try_enter(limit) {
             return Entry::Admitted;
         }
@@ -96,7 +123,8 @@ impl<W> Gate<W> {
         if !before.must_wait(limit) {
             return Entry::Admitted;
         }
-        match queue.judge(&Newcomer { limit, usual: self.usual.get(), now, deadline }, &self.limits) {
+        let limits = QueueLimits { waiting_max, ..self.limits };
+        match queue.judge(&Newcomer { limit, usual: self.usual.get(), now, deadline }, &limits) {
             Ok(until) => Entry::Waiting { ticket: queue.push(until, waiter()), until },
             Err(why) => {
                 self.change(|counts| Some(counts.give_up()));

@@ -167,7 +167,7 @@ impl<'a, 's> Clusters<'a, 's> {
             connect_timeout: blocks.connect_timeout(self.view.settings),
             idle_timeout: blocks.idle_timeout(),
             max_requests_per_connection: blocks.max_requests_per_connection(),
-            connection: blocks.connection(plan.port),
+            connection: blocks.connection(plan.port, self.view.settings),
             outlier,
             state: self.states.cluster(&name),
             budget: self.states.budget(&service.host),

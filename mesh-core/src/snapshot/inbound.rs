@@ -50,6 +50,8 @@ pub(super) fn compile(view: &View<'_>, states: &States) -> Inbound {
         authorizer: Arc::new(authorizer(view, &legacy)),
         authenticator: Arc::new(authenticator(view, &legacy, states)),
         path_normalization: view.settings.path_normalization,
+        pools: view.scope.inbound().clone(),
+        tls_version_min: view.settings.tls_version_min,
     }
 }
 

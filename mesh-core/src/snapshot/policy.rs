@@ -170,8 +170,8 @@ impl<'a> Blocks<'a> {
         self.connection_pool.as_deref().and_then(|pool| pool.max_requests_per_connection).unwrap_or(0)
     }
 
-    pub(super) fn connection(&self, port: &Port) -> Arc<ConnectionPolicy> {
-        ConnectionPolicy::of(self.connection_pool.as_deref(), &port.protocol)
+    pub(super) fn connection(&self, port: &Port, settings: &MeshSettings) -> Arc<ConnectionPolicy> {
+        ConnectionPolicy::of(self.connection_pool.as_deref(), &port.protocol, settings)
     }
 
     pub(super) fn outlier(&self) -> Option<OutlierPolicy> {

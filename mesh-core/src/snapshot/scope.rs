@@ -16,16 +16,24 @@ use super::{
 };
 use crate::config::{
     Origin, Resource, Spec,
-    istio::{NamespacedHosts, Sidecar},
+    istio::{InboundPool, NamespacedHosts, Sidecar},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a workload sees. The default sees everything.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     imports: Option<NamespacedHosts>,
     allow_any: Option<bool>,
+    inbound: InboundPools,
     source: Option<Origin>,
+}
+
+/// How much a server takes at one time, by the port it listens at. The default is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboundPools {
+    every: InboundPool,
+    ports: BTreeMap<u16, InboundPool>,
 }
 
 impl Scope {
@@ -37,6 +45,7 @@ impl Scope {
         Self {
             imports: (!sidecar.egress.is_empty()).then(|| NamespacedHosts::of(hosts, &viewer.namespace)),
             allow_any: sidecar.allow_any,
+            inbound: InboundPools::of(sidecar),
             source: Some(resource.origin(at)),
         }
     }
@@ -57,9 +66,27 @@ impl Scope {
         self.allow_any
     }
 
+    /// Returns how much a server takes at one time.
+    pub fn inbound(&self) -> &InboundPools {
+        &self.inbound
+    }
+
     /// Returns the Sidecar that says all this.
     pub fn source(&self) -> Option<&Origin> {
         self.source.as_ref()
+    }
+}
+
+// spec: istio pilot/pkg/model/sidecar.go InboundConnectionPoolForPort
+impl InboundPools {
+    fn of(sidecar: &Sidecar) -> Self {
+        let own = sidecar.ingress.iter().filter_map(|listener| Some((listener.port, listener.pool?)));
+        Self { every: sidecar.inbound_pool.unwrap_or_default(), ports: own.collect() }
+    }
+
+    /// Returns the limits of workload port `port`: its own, which then are all it has, or those of every port.
+    pub fn at(&self, port: u16) -> InboundPool {
+        self.ports.get(&port).copied().unwrap_or(self.every)
     }
 }
 
@@ -171,6 +198,18 @@ mod tests {
             let scope = scope(&[&sidecar("shop", "a", spec)]);
             assert_eq!((scope.allow_any(), scope.sees("x", "a.x.com")), (allow_any, true), "{spec}");
         }
+    }
+
+    #[test]
+    fn a_port_has_the_limits_of_its_own_entry_whole_or_those_of_every_port() {
+        let own = "{port: {number: 81, protocol: HTTP}, connectionPool: {tcp: {maxConnections: 7}}}";
+        let spec = format!(
+            "inboundConnectionPool: {{http: {{http2MaxRequests: 5}}}}\ningress: [{own}, {{port: {{number: 82, protocol: HTTP}}}}]"
+        );
+        let scope = scope(&[&sidecar("shop", "a", &spec)]);
+        let limits = [80, 81, 82].map(|port| scope.inbound().at(port));
+        let told = limits.map(|pool| (pool.requests_max, pool.connections_max, pool.pending_max));
+        assert_eq!(told, [(Some(5), None, None), (None, Some(7), None), (Some(5), None, None)]);
     }
 
     /// The dot of a Sidecar in the root namespace is the namespace of the workload it applies to.

@@ -72,6 +72,8 @@ impl MeshSettings {
         overlay(&mut settings.allow_any, &config.allow_any);
         overlay(&mut settings.connect_timeout, &config.connect_timeout);
         overlay(&mut settings.locality, &config.locality);
+        settings.tcp_keepalive = config.tcp_keepalive.or(settings.tcp_keepalive);
+        settings.h2_upgrade |= config.h2_upgrade;
         settings.retry = retry(config.retry.as_ref(), &settings, false);
         settings.default_traffic_policy = config.traffic_policy.clone();
         settings.access_log = config.access_log.clone();

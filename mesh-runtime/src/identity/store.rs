@@ -10,10 +10,10 @@ use super::{
 };
 use crate::crypto;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mesh_core::identity::PeerRule;
+use mesh_core::{config::istio::TlsVersion, identity::PeerRule};
 use rustls::{
-    ClientConfig, CommonState, ServerConfig, client::Resumption, server::ServerSessionMemoryCache,
-    sign::SingleCertAndKey,
+    ClientConfig, CommonState, DEFAULT_VERSIONS, ServerConfig, SupportedProtocolVersion, client::Resumption,
+    server::ServerSessionMemoryCache, sign::SingleCertAndKey, version::TLS13,
 };
 use std::{
     collections::HashMap,
@@ -132,7 +132,22 @@ impl IdentityStore {
     ///
     /// Returns why there is no usable identity: missing or expired.
     pub fn server_config(&self, anonymous: bool) -> Result<Arc<ServerConfig>, IdentityError> {
-        self.usable()?.server_config(anonymous, &self.clock)
+        self.server_config_from(TlsVersion::Auto, anonymous)
+    }
+
+    /// Returns the same for peers that speak `version_min` at the least: TLS 1.3 means nothing below it, anything else
+    /// 1.2 and 1.3.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::server_config`].
+    pub fn server_config_from(
+        &self,
+        version_min: TlsVersion,
+        anonymous: bool,
+    ) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.usable()?
+            .server_config(Terms { tls13_only: version_min >= TlsVersion::V1_3, anonymous }, &self.clock)
     }
 
     /// Returns the peer of a connection made with a configuration of this store; `None` if it showed no certificate. To
@@ -181,8 +196,28 @@ struct Generation {
     identity: Arc<Identity>,
     since: Instant,
     resolver: Arc<SingleCertAndKey>,
-    servers: [OnceLock<Arc<ServerConfig>>; 2],
+    /// By the number of their [`Terms`].
+    servers: [OnceLock<Arc<ServerConfig>>; 4],
     clients: RwLock<HashMap<PeerRule, HashMap<Alpn, Arc<ClientConfig>>>>,
+}
+
+/// Whom a server lets through the handshake.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Only peers that speak TLS 1.3.
+    tls13_only: bool,
+    /// Peers without a certificate too.
+    anonymous: bool,
+}
+
+impl Terms {
+    fn number(self) -> usize {
+        2 * usize::from(self.tls13_only) + usize::from(self.anonymous)
+    }
+
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        if self.tls13_only { NOT_BELOW_13 } else { DEFAULT_VERSIONS }
+    }
 }
 
 impl Generation {
@@ -201,19 +236,20 @@ impl Generation {
         self.since.elapsed() > HANDSHAKE_MAX
     }
 
-    fn server_config(&self, anonymous: bool, clock: &WallClock) -> Result<Arc<ServerConfig>, IdentityError> {
-        let slot = &self.servers[usize::from(anonymous)];
+    fn server_config(&self, terms: Terms, clock: &WallClock) -> Result<Arc<ServerConfig>, IdentityError> {
+        let slot = &self.servers[terms.number()];
         if let Some(config) = slot.get() {
             return Ok(Arc::clone(config));
         }
-        let built = Arc::new(self.build_server_config(anonymous, clock)?);
+        let built = Arc::new(self.build_server_config(terms, clock)?);
         Ok(Arc::clone(slot.get_or_init(|| built)))
     }
 
-    fn build_server_config(&self, anonymous: bool, clock: &WallClock) -> Result<ServerConfig, IdentityError> {
-        let verifier = ClientVerifier { bundles: self.identity.bundles.clone(), anonymous };
+    fn build_server_config(&self, terms: Terms, clock: &WallClock) -> Result<ServerConfig, IdentityError> {
+        let bundles = self.identity.bundles.clone();
+        let verifier = ClientVerifier { bundles, anonymous: terms.anonymous };
         let mut config = ServerConfig::builder_with_details(crypto::provider(), Arc::new(clock.clone()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(terms.versions())
             .map_err(|error| IdentityError::Tls(error.to_string()))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::clone(&self.resolver) as _);
@@ -266,6 +302,8 @@ impl Generation {
         Ok(config)
     }
 }
+
+static NOT_BELOW_13: &[&SupportedProtocolVersion] = &[&TLS13];
 
 // Longer than any handshake is given. Until then each handshake costs one more verification of the peer's chain.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(60);

@@ -1,5 +1,8 @@
 use super::*;
-use mesh_core::event::{Flag, Flags};
+use mesh_core::{
+    config::istio::MtlsMode,
+    event::{Flag, Flags},
+};
 use std::time::Duration;
 
 #[test]
@@ -49,6 +52,47 @@ fn refused_handshakes_are_counted_by_reason() {
     assert!(text.contains("mesh_handshakes_refused_total{peer=\"client\",reason=\"Expired\"} 2\n"), "{text}");
 }
 
+/// A server that has a limit.
+#[derive(Debug)]
+struct Limited;
+
+impl Gate for Limited {
+    fn reading(&self) -> GateReading {
+        GateReading { port: 8080, running: 3, waiting: 2, limit: Some(4), refused: vec![("queue_full", 7)] }
+    }
+}
+
+/// A server that has none.
+#[derive(Debug)]
+struct Unlimited;
+
+impl Gate for Unlimited {
+    fn reading(&self) -> GateReading {
+        GateReading { port: 8081, ..GateReading::default() }
+    }
+}
+
+#[test]
+fn a_gate_is_shown_as_it_stands_for_as_long_as_its_server_is_there() {
+    let telemetry = telemetry();
+    let (limited, unlimited) = (Arc::new(Limited), Arc::new(Unlimited));
+    let gates: [Arc<dyn Gate>; 2] = [limited, unlimited];
+    gates.iter().for_each(|gate| telemetry.on_gate(Arc::downgrade(gate)));
+    let text = render(&telemetry);
+    for line in [
+        "mesh_server_requests_running{port=\"8080\"} 3\n",
+        "mesh_server_requests_waiting{port=\"8080\"} 2\n",
+        "mesh_server_requests_limit{port=\"8080\"} 4\n",
+        "mesh_server_requests_refused_total{port=\"8080\",reason=\"queue_full\"} 7\n",
+        "mesh_server_requests_running{port=\"8081\"} 0\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("mesh_server_requests_limit{port=\"8081\"}"), "{text}");
+    drop(gates);
+    assert!(!render(&telemetry).contains("port=\"8080\""));
+}
+
 #[test]
 fn a_service_is_named_by_its_host() {
     for (host, expected) in [
@@ -68,5 +112,6 @@ fn telemetry() -> Telemetry {
 
 fn render(telemetry: &Telemetry) -> String {
     let identity = Arc::new(IdentityStore::empty());
-    telemetry.render(&Progress::new(Arc::clone(&identity), false), &identity)
+    let progress = Progress::new(Arc::clone(&identity), false);
+    telemetry.render(&progress, &identity, &Snapshot::empty(MtlsMode::Permissive), Time::ZERO)
 }

@@ -86,7 +86,7 @@ impl RequestsMaxLayer {
     }
 
     fn of(max: RequestsMax, queue: QueueLimits, clock: Clock) -> Self {
-        Self { max, queue, limiter: Limiter::new(max, queue, clock) }
+        Self { max, queue, limiter: Limiter::new(Some(max), queue, clock) }
     }
 }
 

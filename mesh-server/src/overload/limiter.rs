@@ -1,13 +1,19 @@
 //! The limit on running requests, with a clock and with wakers.
+//!
+//! It is the lower of two: that of the program, and that of the Sidecar in force, which may change at any time.
 
 use mesh_core::{
+    config::istio::InboundPool,
     overload::{Change, Entry, Gate, Gradient, NoPlace, QueueLimits, RequestsMax, Ticket},
     time::Time,
 };
-use mesh_runtime::{Clock, ThreadDice};
+use mesh_runtime::{Clock, ThreadDice, telemetry::GateReading};
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 use tokio::{sync::oneshot, time::Sleep};
@@ -16,8 +22,28 @@ use tokio::{sync::oneshot, time::Sleep};
 #[derive(Debug)]
 pub(crate) struct Limiter {
     gate: Gate<oneshot::Sender<Permit>>,
-    limit: Limit,
+    /// The program's.
+    limit: Option<Limit>,
+    queue: QueueLimits,
+    pool: Pool,
+    /// How many were refused, in the order of [`NoPlace::ALL`].
+    refused: [AtomicU64; 3],
     clock: Clock,
+}
+
+/// What a Sidecar allows; 2^32-1, Istio's default, is as good as no limit.
+#[derive(Debug)]
+struct Pool {
+    connections_max: AtomicU32,
+    pending_max: AtomicU32,
+    requests_max: AtomicU32,
+}
+
+/// How many may run, and how many may wait if they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Places {
+    running: u32,
+    waiting: u32,
 }
 
 #[derive(Debug)]
@@ -35,12 +61,19 @@ pub(crate) enum Entered {
 }
 
 impl Limiter {
-    pub(crate) fn new(max: RequestsMax, queue: QueueLimits, clock: Clock) -> Arc<Self> {
-        let limit = match max {
+    pub(crate) fn new(max: Option<RequestsMax>, queue: QueueLimits, clock: Clock) -> Arc<Self> {
+        let limit = max.map(|max| match max {
             RequestsMax::Fixed(limit) => Limit::Fixed(limit),
             RequestsMax::Adaptive(bounds) => Limit::Adaptive(Box::new(Gradient::new(bounds, clock.now()))),
-        };
-        Arc::new(Self { gate: Gate::new(queue), limit, clock })
+        });
+        let (pool, refused) = (Pool::of(InboundPool::default()), Default::default());
+        Arc::new(Self { gate: Gate::new(queue), limit, queue, pool, refused, clock })
+    }
+
+    /// A Sidecar allows this much from now on. Who runs or waits stays; whom it gives room runs.
+    pub(crate) fn on_pool(self: &Arc<Self>, pool: InboundPool) {
+        self.pool.set(pool);
+        self.admit_waiting(self.clock.now());
     }
 
     /// Takes a request in whose answer must be complete by `deadline`, or makes it wait, or refuses it.
@@ -52,14 +85,16 @@ impl Limiter {
             place = Some(awaited);
             told
         };
-        match (self.gate.enter(self.limit(), now, deadline.unwrap_or(Time::MAX), waiter), place) {
+        let Places { running, waiting } = self.places();
+        let deadline = deadline.unwrap_or(Time::MAX);
+        match (self.gate.enter_below(running, waiting, now, deadline, waiter), place) {
             (Entry::Admitted, _) => Entered::Admitted(self.permit(now)),
             (Entry::Waiting { ticket, until }, Some(place)) => {
                 let patience = Box::pin(tokio::time::sleep_until(self.clock.instant(until)));
                 Entered::Waiting(Waiting { limiter: Arc::clone(self), ticket, place, patience })
             }
             (Entry::Refused(why), _) => {
-                tracing::debug!(?why, running = self.gate.running(), "overloaded");
+                self.on_refused(why);
                 Entered::Refused
             }
             // The gate asks for a waiter whenever it says that one waits.
@@ -67,16 +102,36 @@ impl Limiter {
         }
     }
 
+    /// Returns what the metrics say of it: running, waiting, how many may run, and how many were refused for what.
+    pub(crate) fn reading(&self) -> GateReading {
+        let limit = self.places().running;
+        let refused = NoPlace::ALL.iter().zip(&self.refused);
+        GateReading {
+            running: self.gate.running(),
+            waiting: self.gate.waiting(),
+            limit: (limit != u32::MAX).then_some(limit),
+            refused: refused.map(|(why, count)| (why.as_str(), count.load(Relaxed))).collect(),
+            ..GateReading::default()
+        }
+    }
+
+    fn on_refused(&self, why: NoPlace) {
+        self.refused[why as usize].fetch_add(1, Relaxed);
+        tracing::debug!(?why, running = self.gate.running(), "overloaded");
+    }
+
     /// Returns the clock on which deadlines count.
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
-    fn limit(&self) -> u32 {
-        match &self.limit {
-            Limit::Fixed(limit) => *limit,
-            Limit::Adaptive(gradient) => gradient.limit(),
-        }
+    fn places(&self) -> Places {
+        let own = match &self.limit {
+            None => u32::MAX,
+            Some(Limit::Fixed(limit)) => *limit,
+            Some(Limit::Adaptive(gradient)) => gradient.limit(),
+        };
+        self.pool.places(own, self.queue.waiting_max)
     }
 
     fn permit(self: &Arc<Self>, since: Time) -> Permit {
@@ -85,16 +140,55 @@ impl Limiter {
 
     fn on_end(self: &Arc<Self>, since: Time, complete: bool) {
         let now = self.clock.now();
-        if let Limit::Adaptive(gradient) = &self.limit {
+        if let Some(Limit::Adaptive(gradient)) = &self.limit {
             let change = gradient.on_answer(since, now, complete, self.gate.running(), &mut ThreadDice);
             if change != Change::None {
                 tracing::debug!(?change, "the limit of running requests is measured");
             }
         }
         self.gate.leave(now.since(since), complete);
-        while let Some(waiter) = self.gate.admit_next(self.limit(), now) {
+        self.admit_waiting(now);
+    }
+
+    fn admit_waiting(self: &Arc<Self>, now: Time) {
+        while let Some(waiter) = self.gate.admit_next(self.places().running, now) {
             // Whoever is gone by now gives the permit back by dropping it.
             let _ = waiter.send(self.permit(now));
+        }
+    }
+}
+
+impl Pool {
+    fn of(pool: InboundPool) -> Self {
+        let InboundPool { connections_max, pending_max, requests_max } = pool;
+        let bound = |limit: Option<u32>| AtomicU32::new(limit.unwrap_or(u32::MAX));
+        Self {
+            connections_max: bound(connections_max),
+            pending_max: bound(pending_max),
+            requests_max: bound(requests_max),
+        }
+    }
+
+    /// Sets one limit after the other: a request that comes in between meets some of each.
+    fn set(&self, pool: InboundPool) {
+        let next = Self::of(pool);
+        self.connections_max.store(next.connections_max.into_inner(), Relaxed);
+        self.pending_max.store(next.pending_max.into_inner(), Relaxed);
+        self.requests_max.store(next.requests_max.into_inner(), Relaxed);
+    }
+
+    /// Returns the places where the program allows `own` to run and `queue` to wait.
+    ///
+    /// A request waits for a connection, in Envoy, and what it waits with is the limit of pending ones. Whoever has a
+    /// connection and is over the limit of requests does not wait.
+    // spec: envoy source/common/conn_pool/conn_pool_base.cc newStreamImpl
+    fn places(&self, own: u32, queue: u32) -> Places {
+        let (connections, requests) = (self.connections_max.load(Relaxed), self.requests_max.load(Relaxed));
+        let running = own.min(connections);
+        match self.pending_max.load(Relaxed) {
+            _ if requests < running => Places { running: requests, waiting: 0 },
+            u32::MAX => Places { running, waiting: queue },
+            pending => Places { running, waiting: pending },
         }
     }
 }
@@ -135,11 +229,15 @@ impl Waiting {
     /// Waits for a place, or for the end of patience.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, NoPlace>> {
         if let Poll::Ready(place) = Pin::new(&mut self.place).poll(cx) {
-            return Poll::Ready(place.map_err(|_| NoPlace::TooLate));
+            return Poll::Ready(place.map_err(|_| {
+                self.limiter.on_refused(NoPlace::TooLate);
+                NoPlace::TooLate
+            }));
         }
         ready!(self.patience.as_mut().poll(cx));
         // If it is in the queue no more, its place is on the way, and wakes it.
         if self.limiter.gate.withdraw(self.ticket) {
+            self.limiter.on_refused(NoPlace::TooLate);
             Poll::Ready(Err(NoPlace::TooLate))
         } else {
             Poll::Pending
@@ -224,17 +322,74 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_adaptive_limit_rises_while_nobody_is_slowed_down() {
         let max = RequestsMax::Adaptive(Default::default());
-        let limiter = Limiter::new(max, QueueLimits::default(), Clock::start());
+        let limiter = Limiter::new(Some(max), QueueLimits::default(), Clock::start());
         for _ in 0..30 {
             let running: Vec<_> = (0..3).map(|_| admitted(&limiter)).collect();
             tokio::time::advance(Duration::from_millis(20)).await;
             running.into_iter().for_each(|permit| permit.on_end(true));
         }
-        assert!(limiter.limit() > 3, "{}", limiter.limit());
+        assert!(limiter.places().running > 3, "{:?}", limiter.places());
+    }
+
+    /// One row per Sidecar: `maxConnections`, `http1MaxPendingRequests`, `http2MaxRequests`, and the places beside a
+    /// program that says nothing, and beside one that lets 10 run and 20 wait.
+    #[test]
+    fn the_lower_limit_counts_and_only_who_would_wait_for_a_connection_waits() {
+        const MAX: u32 = u32::MAX;
+        for (connections_max, pending_max, requests_max, alone, beside) in [
+            (None, None, None, (MAX, 1024), (10, 20)),
+            (None, None, Some(5), (5, 0), (5, 0)),
+            (None, Some(3), Some(50), (50, 0), (10, 3)),
+            (Some(5), None, None, (5, 1024), (5, 20)),
+            (Some(5), Some(3), None, (5, 3), (5, 3)),
+            (Some(5), Some(3), Some(5), (5, 3), (5, 3)),
+            (Some(5), Some(3), Some(4), (4, 0), (4, 0)),
+            (Some(50), Some(3), Some(50), (50, 3), (10, 3)),
+        ] {
+            let pool = Pool::of(InboundPool { connections_max, pending_max, requests_max });
+            let places = |(running, waiting)| Places { running, waiting };
+            assert_eq!(pool.places(MAX, 1024), places(alone), "{pool:?}");
+            assert_eq!(pool.places(10, 20), places(beside), "{pool:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_counted_by_reason_and_the_limit_is_the_one_in_force() {
+        let limiter = Limiter::new(None, QueueLimits::default(), Clock::start());
+        assert_eq!(limiter.reading().limit, None);
+        limiter.on_pool(InboundPool { requests_max: Some(1), ..InboundPool::default() });
+        let _first = admitted(&limiter);
+        assert!(matches!(limiter.enter(None), Entered::Refused));
+        limiter.on_pool(InboundPool { connections_max: Some(1), ..InboundPool::default() });
+        let mut patient = waiting(&limiter);
+        assert!(std::future::poll_fn(|cx| patient.poll(cx)).await.is_err());
+        let expected = GateReading {
+            running: 1,
+            limit: Some(1),
+            refused: vec![("queue_full", 1), ("queue_standing", 0), ("too_late", 1)],
+            ..GateReading::default()
+        };
+        assert_eq!(limiter.reading(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_that_allows_more_lets_those_run_who_wait_for_it() {
+        let limiter = Limiter::new(None, QueueLimits::default(), Clock::start());
+        let first = admitted(&limiter);
+        limiter.on_pool(InboundPool { connections_max: Some(1), ..InboundPool::default() });
+        let (second, mut third) = (waiting(&limiter), waiting(&limiter));
+        limiter.on_pool(InboundPool { connections_max: Some(2), ..InboundPool::default() });
+        let second = taken(second).await;
+        assert!(is_pending(&mut third));
+        limiter.on_pool(InboundPool::default());
+        let running = [first, second, taken(third).await];
+        assert_eq!((limiter.gate.running(), limiter.gate.waiting()), (3, 0));
+        drop(running);
+        assert_eq!(limiter.gate.running(), 0);
     }
 
     fn limiter(max: u32) -> Arc<Limiter> {
-        Limiter::new(RequestsMax::Fixed(max), QueueLimits::default(), Clock::start())
+        Limiter::new(Some(RequestsMax::Fixed(max)), QueueLimits::default(), Clock::start())
     }
 
     fn admitted(limiter: &Arc<Limiter>) -> Permit {

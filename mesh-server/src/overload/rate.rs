@@ -4,7 +4,10 @@ use crate::{reply::Reply, step::Step};
 use http::request::Parts;
 use mesh_core::overload::{RateLimits, TokenBucket};
 use mesh_runtime::Clock;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// The step that answers 429 `local_rate_limited` to what comes too often. Clones share the tokens.
 ///
@@ -42,6 +45,7 @@ struct Buckets {
     server: Option<TokenBucket>,
     /// The longest first.
     prefixes: Vec<(String, TokenBucket)>,
+    refused: AtomicU64,
     as_resource_exhausted: bool,
 }
 
@@ -54,7 +58,13 @@ impl RateLimiter {
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let server = limits.server.map(bucket);
         let as_resource_exhausted = limits.as_resource_exhausted;
-        Self { buckets: Arc::new(Buckets { server, prefixes, as_resource_exhausted }), clock }
+        let refused = AtomicU64::new(0);
+        Self { buckets: Arc::new(Buckets { server, prefixes, refused, as_resource_exhausted }), clock }
+    }
+
+    /// Returns how many requests came too often.
+    pub(crate) fn refused(&self) -> u64 {
+        self.buckets.refused.load(Relaxed)
     }
 }
 
@@ -62,6 +72,7 @@ impl Step for RateLimiter {
     fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
         match self.buckets.bucket(head.uri.path()) {
             Some(bucket) if !bucket.take(self.clock.now()) => {
+                self.buckets.refused.fetch_add(1, Relaxed);
                 Err(Reply::RateLimited { as_resource_exhausted: self.buckets.as_resource_exhausted })
             }
             _ => Ok(()),

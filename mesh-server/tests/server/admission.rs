@@ -138,6 +138,22 @@ async fn tls_without_alpn_is_http1() {
 
 /// Whatever begins like TLS is TLS or nothing, in whatever pieces it comes.
 #[tokio::test]
+async fn a_peer_below_the_least_version_of_tls_gets_no_answer_from_the_edit_on() {
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    let twelve = async || server.tls_in(&[&rustls::version::TLS12], None).await;
+    http1(twelve().await.unwrap()).await.get("/").await.unwrap();
+    set_config(
+        &server.workload,
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}
+data: {mesh: 'meshMTLS: {minProtocolVersion: TLSV1_3}'}",
+    );
+    assert!(twelve().await.is_err());
+    let thirteen = server.tls_in(&[&rustls::version::TLS13], None).await.unwrap();
+    http1(thirteen).await.get("/").await.unwrap();
+    http1(server.mtls(Alpn::Http1).await).await.get("/").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_broken_handshake_is_not_answered_in_plaintext() {
     let request = &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..];
     let short = Duration::from_millis(50);

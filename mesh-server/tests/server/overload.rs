@@ -15,7 +15,10 @@ use mesh_core::{
 use mesh_runtime::{Settings, Workload, identity::Alpn};
 use mesh_server::{RequestBody, Server};
 use std::{convert::Infallible, sync::Arc};
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
 
 const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 
@@ -89,6 +92,55 @@ async fn what_finds_no_place_is_answered_as_a_sidecar_answers_it_and_not_handled
     assert!(!door.has_arrivals());
     door.open(1);
     assert_eq!(first.await.unwrap(), done());
+}
+
+/// A Sidecar that says so of every port.
+fn sidecar(pool: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: a}}\nspec: {{inboundConnectionPool: {{{pool}}}}}"
+    )
+}
+
+#[tokio::test]
+async fn a_sidecar_says_how_many_requests_run_and_wait_and_an_edit_of_it_counts_at_once() {
+    let door = Door::new();
+    let server = Running::start(MtlsMode::Permissive, behind(door.clone()), |server| server).await;
+    let edit = |pool: &str| set_config(&server.workload, &sidecar(pool));
+    let first = call(&server, get("/wait")).await;
+    door.on_arrival(1).await;
+
+    // What ran before it was said counts too.
+    edit("http: {http2MaxRequests: 1}");
+    assert_eq!(until(&server, 503).await, OVERFLOW);
+    edit("http: {http2MaxRequests: 2}");
+    until(&server, 200).await;
+
+    // One more waits, as for a connection, and the next one is refused.
+    edit("tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}");
+    let mut calls = JoinSet::new();
+    loop {
+        for _ in 0..2 {
+            calls.spawn(call(&server, get("/")).await);
+        }
+        let (status, _) = soon(calls.join_next()).await.unwrap().unwrap().unwrap();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+    }
+    door.open(1);
+    assert_eq!(first.await.unwrap(), done());
+    let others = soon(calls.join_all()).await;
+    assert!(others.iter().any(|answer| answer.as_ref().unwrap() == &done()), "{others:?}");
+}
+
+/// Calls until the answer has this status: an edit is in force when the server has heard of it. Returns its text.
+async fn until(server: &Running, status: u16) -> String {
+    loop {
+        let (answered, text) = call(server, get("/")).await.await.unwrap();
+        if answered == status {
+            return text;
+        }
+    }
 }
 
 /// Not 504: nothing has been executed, and the caller learns it before its deadline passes.

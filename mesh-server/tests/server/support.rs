@@ -232,8 +232,17 @@ impl Running {
 
     /// A client that speaks TLS and shows no certificate.
     pub(crate) async fn tls_anonymous(&self, alpn: Option<&str>) -> io::Result<TlsStream<TcpStream>> {
+        self.tls_in(rustls::DEFAULT_VERSIONS, alpn).await
+    }
+
+    /// Likewise, in one of `versions`.
+    pub(crate) async fn tls_in(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        alpn: Option<&str>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut config = rustls::ClientConfig::builder_with_provider(mesh_runtime::crypto::provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(TrustsAnybody))

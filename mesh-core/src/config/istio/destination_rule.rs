@@ -12,6 +12,7 @@ mod read;
 
 pub use client_tls::{ClientTls, ClientTlsMode};
 pub use connection_pool::{ConnectionPool, H2UpgradePolicy, Http2KeepAlive, TcpKeepalive};
+pub(crate) use connection_pool::{UPGRADES, limit};
 pub use load_balancer::{ConsistentHash, LoadBalancer, SimpleLb};
 pub use locality::LocalitySetting;
 pub use outlier_detection::OutlierDetection;

@@ -5,7 +5,7 @@ mod proxy;
 mod read;
 
 use super::{
-    destination_rule::{DefaultTrafficPolicy, LocalitySetting},
+    destination_rule::{DefaultTrafficPolicy, LocalitySetting, TcpKeepalive},
     server_tls::TlsVersion,
     virtual_service::HttpRetry,
 };
@@ -29,6 +29,10 @@ pub struct MeshConfig {
     pub allow_any: Option<bool>,
     /// `connectTimeout`.
     pub connect_timeout: Option<Duration>,
+    /// `tcpKeepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `h2UpgradePolicy`: true is UPGRADE.
+    pub h2_upgrade: bool,
     /// `defaultHttpRetryPolicy`.
     pub retry: Option<HttpRetry>,
     /// `localityLbSetting`.

@@ -130,7 +130,7 @@ impl TcpKeepalive {
 }
 
 impl Http2KeepAlive {
-    fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
+    pub(crate) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let read =
             Self { interval: fields.get("interval", lasting), timeout: fields.get("timeout", lasting) };
@@ -140,11 +140,11 @@ impl Http2KeepAlive {
 }
 
 /// Reads a limit; 0 is the default, as under Istio.
-fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
+pub(crate) fn limit(decoder: &mut Decoder<'_>, node: &Node) -> Option<Option<u32>> {
     number(decoder, node, 0, INT32_MAX).map(|limit| (limit > 0).then_some(limit))
 }
 
-const UPGRADES: &[(&str, H2UpgradePolicy)] = &[
+pub(crate) const UPGRADES: &[(&str, H2UpgradePolicy)] = &[
     ("DEFAULT", H2UpgradePolicy::Default),
     ("DO_NOT_UPGRADE", H2UpgradePolicy::DoNotUpgrade),
     ("UPGRADE", H2UpgradePolicy::Upgrade),

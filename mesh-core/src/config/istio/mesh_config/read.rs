@@ -8,7 +8,7 @@ use crate::{
     config::{
         decode::{Decoder, Fields, choice, flag, lasting, name, parsed, shortened, text},
         diagnostic::{Code, Diagnostic},
-        istio::{common, server_tls::TlsVersion, virtual_service::HttpRetry},
+        istio::{common, destination_rule::TcpKeepalive, server_tls::TlsVersion, virtual_service::HttpRetry},
         resource::At,
         schema::Support,
         tree::Node,
@@ -50,6 +50,8 @@ impl MeshConfig {
             auto_mtls: fields.get("enableAutoMtls", flag),
             allow_any: fields.get("outboundTrafficPolicy", outbound_policy),
             connect_timeout: fields.get("connectTimeout", lasting),
+            tcp_keepalive: fields.get("tcpKeepalive", TcpKeepalive::read),
+            h2_upgrade: fields.get("h2UpgradePolicy", |d, n| choice(d, n, UPGRADES)).unwrap_or_default(),
             retry: fields.get("defaultHttpRetryPolicy", HttpRetry::read),
             locality: fields.get("localityLbSetting", LocalitySetting::read),
             traffic_policy: fields.get("defaultTrafficPolicy", DefaultTrafficPolicy::read),
@@ -68,6 +70,8 @@ impl MeshConfig {
         Some(read)
     }
 }
+
+const UPGRADES: &[(&str, bool)] = &[("DO_NOT_UPGRADE", false), ("UPGRADE", true)];
 
 const COMPAT: &[(&str, Compat)] = &[("current", Compat::Current), ("istio-1.3", Compat::Istio1_3)];
 
@@ -111,11 +115,6 @@ const ENCODINGS: &[(&str, bool)] = &[("TEXT", false), ("JSON", true)];
 fn mutual_tls<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<TlsVersion> {
     let mut fields = decoder.fields(node)?;
     let version = fields.get("minProtocolVersion", TlsVersion::read);
-    if version == Some(TlsVersion::V1_3) {
-        let message = "peers that speak TLS 1.2 are still let in by this version";
-        fields.find("minProtocolVersion", Diagnostic::warning(Code::SECURITY_NOTE, message));
-    }
-    fields.describe(&["minProtocolVersion"], Support::NoEffect, "TLS 1.2 and 1.3 are spoken");
     fields.list("ecdhCurves", name);
     if fields.has("ecdhCurves") {
         fields.refuse("ecdhCurves", NO_CURVES);
@@ -184,7 +183,6 @@ const NO_EFFECT: &[(&str, &str)] = &[
     ("proxyInboundListenPort", NO_PROXY),
     ("proxyHttpPort", NO_PROXY),
     ("protocolDetectionTimeout", "protocols are not guessed"),
-    ("tcpKeepalive", "connections follow the system's settings"),
     ("ingressClass", NO_INGRESS),
     ("ingressService", NO_INGRESS),
     ("ingressControllerMode", NO_INGRESS),
@@ -207,7 +205,6 @@ const NO_EFFECT: &[(&str, &str)] = &[
     ("tlsDefaults", "peers agree on the curves and suites that are safe, and on no others"),
     ("compliancePolicy", "the TLS library decides what it is certified for"),
     ("dnsRefreshRate", "names are looked up again every half minute"),
-    ("h2UpgradePolicy", "mesh peers agree on HTTP/2 by ALPN"),
     ("thriftConfig", "Thrift is not spoken"),
     ("terminationDrainDuration", "the server drains for as long as its program says"),
     ("authPolicy", "write `compat: istio-1.3`, PeerAuthentication and DestinationRule"),

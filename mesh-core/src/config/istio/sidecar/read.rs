@@ -1,13 +1,12 @@
 //! Reads the `spec` of a Sidecar, as strictly as Istio's webhook does.
 // spec: istio pkg/config/validation ValidateSidecar
 
-use super::{EgressListener, Sidecar};
+use super::{EgressListener, InboundPool, IngressListener, Sidecar};
 use crate::config::{
     decode::{self, Decoder, Fields, choice, shortened, text},
     diagnostic::{Code, Diagnostic},
     istio::{
         common::{Destination, WorkloadSelector},
-        destination_rule::ConnectionPool,
         namespaced_host::{NamespacedHost, Namespaces, is_tls, protocol},
         server_tls::{ServerTls, ServerTlsMode},
     },
@@ -27,7 +26,7 @@ impl Sidecar {
         let egress = fields.list("egress", |d, n| Egress::read(d, n, namespace));
         let ingress = fields.list("ingress", Ingress::read);
         let allow_any = fields.get("outboundTrafficPolicy", read_policy);
-        let inbound_connection_pool = fields.get("inboundConnectionPool", ConnectionPool::read);
+        let inbound_pool = fields.get("inboundConnectionPool", InboundPool::read);
         if workload_selector.as_ref().is_some_and(|selector| selector.labels.is_empty()) {
             let message = "a selector without labels selects every workload of the namespace";
             fields.find("workloadSelector", Diagnostic::warning(Code::SCHEMA_WARNING, message));
@@ -37,20 +36,15 @@ impl Sidecar {
         check_ports(
             &mut fields,
             "ingress",
-            ingress.iter().map(|listener| (Some(listener.port), listener.at)),
+            ingress.iter().map(|listener| (Some(listener.kept.port), listener.at)),
         );
         check_order(&mut fields, &egress);
-        fields.no_effect(NO_EFFECT);
         fields.finish();
         let egress = egress.into_iter().map(|listener| EgressListener { hosts: listener.hosts }).collect();
-        Some(Self { workload_selector, egress, allow_any, inbound_connection_pool })
+        let ingress = ingress.into_iter().map(|listener| listener.kept).collect();
+        Some(Self { workload_selector, egress, allow_any, inbound_pool, ingress })
     }
 }
-
-const NO_EFFECT: &[(&str, &str)] = &[
-    ("ingress", "a server listens where its program says, and PeerAuthentication says whom it lets in"),
-    ("inboundConnectionPool", "what comes in is bound by the limits of the server"),
-];
 
 fn check_parts(fields: &mut Fields<'_, '_>) {
     let parts = ["egress", "ingress", "outboundTrafficPolicy", "inboundConnectionPool"];
@@ -156,10 +150,10 @@ fn namespace_of(host: &NamespacedHost, own: &str) -> String {
     }
 }
 
-/// A listener of `ingress`: read so that what Istio would refuse is refused, and not kept.
+/// A listener of `ingress`, with what only its validation needs.
 struct Ingress {
     at: Mark,
-    port: u16,
+    kept: IngressListener,
 }
 
 impl Ingress {
@@ -173,14 +167,22 @@ impl Ingress {
         fields.get("captureMode", |decoder, node| choice(decoder, node, CAPTURE_MODES));
         fields.get("defaultEndpoint", default_endpoint);
         let tls = fields.get("tls", ServerTls::read);
-        fields.get("connectionPool", ConnectionPool::read);
+        let pool = fields.get("connectionPool", InboundPool::read);
         if let Some(tls) = &tls {
             check_tls(&mut fields, tls, port.as_ref());
         }
+        fields.no_effect(NO_EFFECT);
         fields.finish();
-        Some(Self { at: node.at, port: port?.number })
+        Some(Self { at: node.at, kept: IngressListener { port: port?.number, pool } })
     }
 }
+
+const NO_EFFECT: &[(&str, &str)] = &[
+    ("bind", "a server listens where its program says"),
+    ("captureMode", "a server listens where its program says"),
+    ("defaultEndpoint", "a server is its own endpoint"),
+    ("tls", "PeerAuthentication says whom a server lets in"),
+];
 
 fn check_tls(fields: &mut Fields<'_, '_>, tls: &ServerTls, port: Option<&Port>) {
     if matches!(tls.mode, ServerTlsMode::IstioMutual | ServerTlsMode::AutoPassthrough) {
