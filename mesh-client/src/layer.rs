@@ -13,10 +13,13 @@ use crate::{
     step::Step,
     timeout::{Bounded, Bounds, Timeout},
 };
+mod balance;
 mod fault;
 mod mirror;
+mod route;
 
 pub use crate::{body::Held, timeout::TimedBody};
+pub use balance::BalanceService;
 use bytes::Bytes;
 pub use fault::{FaultLayer, FaultService};
 use http::{Request, Response};
@@ -29,6 +32,7 @@ use mesh_core::{
 use mesh_runtime::Clock;
 pub use mirror::{MirrorLayer, MirrorService};
 use pin_project_lite::pin_project;
+pub use route::{Destination, RouteLayer, RouteService, RoutedBody};
 use std::{
     fmt,
     future::poll_fn,

@@ -154,7 +154,8 @@ impl Drop for Draft {
     }
 }
 
-fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
+/// Returns what became of an attempt.
+pub(crate) fn outcome_of<B>(result: &Result<Response<B>, Error>) -> Outcome {
     match result {
         Ok(response) => Outcome::of_head(response.status(), response.headers()),
         Err(error) => error.outcome(),

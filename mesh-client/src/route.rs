@@ -25,7 +25,7 @@ use crate::{
     timeout::{Bounds, Timeout},
 };
 pub use asked::CallPolicy;
-use call::Call;
+pub(crate) use call::Call;
 use http::{Request, Response};
 use mesh_core::{
     deadline,
@@ -57,10 +57,10 @@ pub(crate) struct Route {
 
 /// A route that forwards, and which of its destinations was drawn.
 #[derive(Clone, Copy)]
-struct Chosen<'a> {
-    route: &'a RouteRule,
-    forward: &'a Forward,
-    target: &'a Target,
+pub(crate) struct Chosen<'a> {
+    pub(crate) route: &'a RouteRule,
+    pub(crate) forward: &'a Forward,
+    pub(crate) target: &'a Target,
 }
 
 /// The policy of one call: its route's, and what the call itself asks for.
@@ -181,6 +181,7 @@ impl Route {
     /// caller's deadline, not against the route's timeout.
     async fn prepare(&self, call: &mut Call, chosen: Chosen<'_>, journal: &Journal) -> Result<(), Error> {
         call.ask(self.obeys_headers);
+        call.introduce();
         call.become_what(chosen)?;
         self.inject(chosen.route, call.context.deadline(), journal).await
     }

@@ -91,7 +91,7 @@ impl Exchange<'_> {
     fn broken(&self, lease: &Lease, error: hyper::Error, kept: bool) -> Error {
         let error = error_of(lease.label(), error);
         let stale = kept && !lease.is_h2() && error.cause() == Cause::Termination;
-        if stale || error.cause() == Cause::Vanished {
+        if stale {
             self.journal.on_stale();
         }
         error.after_sending(true, stale)

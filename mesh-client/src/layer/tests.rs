@@ -1,7 +1,13 @@
 use super::*;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use mesh_core::retry::{RetryOn, RetryPolicy};
+use mesh_core::{
+    balance::Policy,
+    config,
+    health::{OutlierPolicy, States},
+    retry::{Hedge, RetryOn, RetryPolicy},
+    snapshot::{MeshSettings, Viewer, compile},
+};
 use std::{
     convert::Infallible,
     sync::{
@@ -213,6 +219,135 @@ async fn layers_stack_and_their_errors_pass_through_each_other() {
         .layer(RetryLayer::new(policy("5xx")).layer(TimeoutLayer::new(SECOND).layer(slow)));
     let error = service.oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap_err();
     assert!(error.is_timeout());
+}
+
+/// By the clock of the runtime: the second attempt begins after the delay, and answers at once.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_lasts_gets_a_second_one_beside_it_and_the_first_good_answer_is_taken() {
+    let hedge = Some(Hedge { after: SECOND, any_method: false });
+    for (retries_max, took) in [(1, SECOND), (0, 10 * SECOND)] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let policy = RetryPolicy { hedge, retries_max, ..RetryPolicy::default() };
+        let service = RetryLayer::new(policy).layer(service_fn({
+            let calls = Arc::clone(&calls);
+            move |request: Request<RequestBody>| {
+                let slow = calls.fetch_add(1, SeqCst) == 0;
+                async move {
+                    let bytes = request.into_body().collect().await.unwrap().to_bytes();
+                    sleep(if slow { 10 * SECOND } else { Duration::ZERO }).await;
+                    Ok::<_, Infallible>(Response::new(Full::new(bytes)))
+                }
+            }
+        }));
+        let begun = Instant::now();
+        let request = Request::put("/").body(Full::new(Bytes::from("body"))).unwrap();
+        let answer = service.oneshot(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "body");
+        assert_eq!((begun.elapsed(), calls.load(SeqCst)), (took, retries_max + 1));
+    }
+}
+
+/// Both attempts cannot wait for the rest of the same upload.
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_waits_for_the_end_of_the_upload() {
+    let policy =
+        RetryPolicy { hedge: Some(Hedge { after: SECOND, any_method: true }), ..RetryPolicy::default() };
+    let calls = Arc::new(AtomicU32::new(0));
+    let service = RetryLayer::new(policy).layer(service_fn({
+        let calls = Arc::clone(&calls);
+        move |request: Request<RequestBody>| {
+            let slow = calls.fetch_add(1, SeqCst) == 0;
+            async move {
+                let bytes = request.into_body().collect().await.unwrap().to_bytes();
+                sleep(if slow { 60 * SECOND } else { Duration::ZERO }).await;
+                Ok::<_, Infallible>(Response::new(Full::new(bytes)))
+            }
+        }
+    }));
+    let upload = futures_util::stream::once(async {
+        sleep(5 * SECOND + SECOND / 2).await;
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"slow")))
+    });
+    let begun = Instant::now();
+    let answer = service.oneshot(Request::post("/").body(StreamBody::new(Box::pin(upload))).unwrap()).await;
+    assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "slow");
+    assert_eq!((begun.elapsed(), calls.load(SeqCst)), (6 * SECOND, 2));
+}
+
+#[tokio::test]
+async fn services_take_turns_and_a_request_is_in_flight_until_its_body_ends() {
+    let naming = |name: &'static str| {
+        service_fn(move |_: Request<RequestBody>| async move {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(name))))
+        })
+    };
+    let services = [("one", naming("one")), ("two", naming("two"))];
+    let service = BalanceService::new(services, Policy::RoundRobin, None);
+    let mut names = Vec::new();
+    for _ in 0..4 {
+        let answer = service.clone().oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+        names.push(answer.into_body().collect().await.unwrap().to_bytes());
+    }
+    assert!(names[0] != names[1] && names[0] == names[2] && names[1] == names[3], "in turns: {names:?}");
+    let held = service.clone().oneshot(Request::new(Empty::<Bytes>::new())).await.unwrap();
+    assert_eq!(service.in_flight(), 1);
+    drop(held);
+    assert_eq!(service.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn where_every_service_is_ejected_the_error_says_so() {
+    let failing = service_fn(|_: Request<RequestBody>| async {
+        Err::<Response<Empty<Bytes>>, _>(std::io::Error::other("down"))
+    });
+    let outlier = OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() };
+    let service = BalanceService::new([("a", failing), ("b", failing)], Policy::LeastRequest, Some(outlier));
+    let call = || service.clone().oneshot(Request::new(Empty::<Bytes>::new()));
+    for _ in 0..2 {
+        assert_eq!(call().await.unwrap_err().kind(), crate::ErrorKind::Service);
+    }
+    let error = call().await.unwrap_err();
+    assert!(error.is_no_endpoints() && error.to_string().contains("2 services, 2 ejected"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_is_routed_as_istio_s_configuration_says_and_what_it_cannot_be_is_an_error() {
+    let yaml = "
+{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80, name: http}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: a}, spec: {hosts: [a], http: [
+  {match: [{uri: {prefix: /lost}}], route: [{destination: {host: nowhere}}]},
+  {match: [{uri: {prefix: /a}}], rewrite: {uri: /b, authority: b.example}, headers: {request: {set: {x-one: '1'}},
+    response: {set: {x-two: '2'}}}, route: [{destination: {host: a}}]}]}}
+";
+    let resources = config::load("mesh.yaml", yaml, &config::Options::default()).resources;
+    let resources: Vec<_> = resources.into_iter().map(Arc::new).collect();
+    let viewer = Viewer { namespace: "default".to_owned(), service: None, labels: Default::default() };
+    let mut settings = MeshSettings::new("cluster.local".parse().unwrap());
+    settings.allow_any = false;
+    let (snapshot, _) = compile("1", &resources, &viewer, &settings, &States::default());
+    let echo = service_fn(|request: Request<RequestBody>| async move {
+        let to = request.extensions().get::<Destination>().unwrap();
+        let (host, one) = (&request.headers()["host"], &request.headers()["x-one"]);
+        let text = format!("{} {} {host:?} {one:?}", request.uri(), to.cluster);
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+    });
+    let service = RouteLayer::new(Arc::new(snapshot)).layer(echo);
+    let call = |url| {
+        let request = Request::get(url).header("host", "a").body(Empty::<Bytes>::new()).unwrap();
+        service.clone().oneshot(request)
+    };
+    let answer = call("http://a/a/c?d=e").await.unwrap();
+    assert_eq!(answer.headers()["x-two"], "2");
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "http://b.example/b/c?d=e outbound|80||a.default.svc.cluster.local \"b.example\" \"1\"");
+    for (url, kind) in [
+        ("http://a/lost", crate::ErrorKind::NoCluster),
+        ("http://a/", crate::ErrorKind::NoRoute),
+        ("http://stranger/", crate::ErrorKind::Blocked),
+    ] {
+        assert_eq!(call(url).await.unwrap_err().kind(), kind, "{url}");
+    }
 }
 
 fn policy(on: &str) -> RetryPolicy {

@@ -19,12 +19,12 @@ use std::{
 };
 
 /// A request, and what was found out about it.
-pub(super) struct Call {
-    pub(super) request: Request<RequestBody>,
-    pub(super) authority: Authority,
-    pub(super) grpc: bool,
+pub(crate) struct Call {
+    pub(crate) request: Request<RequestBody>,
+    pub(crate) authority: Authority,
+    pub(crate) grpc: bool,
     /// Whether the caller asked for `https`.
-    pub(super) https: bool,
+    pub(crate) https: bool,
     /// That of the inbound request in whose course it is made.
     pub(super) context: Context,
     /// What it asks for over the policy of its route.
@@ -35,7 +35,7 @@ impl Call {
     /// # Errors
     ///
     /// Returns that there is no host to call.
-    pub(super) fn read(mut request: Request<RequestBody>) -> Result<Self, Error> {
+    pub(crate) fn read(mut request: Request<RequestBody>) -> Result<Self, Error> {
         let grpc = is_grpc(request.headers());
         let authority =
             authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
@@ -44,7 +44,7 @@ impl Call {
         Ok(Self { request, authority, grpc, https, context: Context::current(), asked: None })
     }
 
-    pub(super) fn head(&self) -> Head<'_> {
+    pub(crate) fn head(&self) -> Head<'_> {
         Head {
             method: self.request.method(),
             scheme: self.scheme(),
@@ -55,7 +55,7 @@ impl Call {
     }
 
     /// Returns what header values may cite of it.
-    pub(super) fn cited(&self) -> Cited<'_> {
+    pub(crate) fn cited(&self) -> Cited<'_> {
         let caller = Caller { scheme: self.scheme(), authority: self.authority.as_str(), remote: SELF };
         Cited::of(&self.request, caller)
     }
@@ -92,8 +92,7 @@ impl Call {
     /// # Errors
     ///
     /// Returns that a rewrite yields no valid request.
-    pub(super) fn become_what(&mut self, chosen: Chosen<'_>) -> Result<(), Error> {
-        self.introduce();
+    pub(crate) fn become_what(&mut self, chosen: Chosen<'_>) -> Result<(), Error> {
         // The operations cite the path and authority of the caller.
         // spec: envoy source/common/router/config_impl.cc RouteEntryImplBase::finalizeRequestHeaders
         let scheme = if self.scheme() == "https" { "https" } else { "http" };

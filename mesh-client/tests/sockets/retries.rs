@@ -123,7 +123,9 @@ async fn attempts_are_numbered_for_the_server() {
     })
     .await;
     let mesh = Mesh::new(&retrying(&server, "retryOn: '503', attempts: 4")).await;
-    let _ = mesh.get("http://reviews/").await.unwrap();
+    let response = mesh.get("http://reviews/").await.unwrap();
+    // Envoy's include_attempt_count_in_response, which Istio leaves off.
+    assert!(!response.headers().contains_key("x-envoy-attempt-count"));
     assert_eq!(*numbers.lock().unwrap(), ["1", "2", "3", "4", "5"]);
 }
 

@@ -92,6 +92,51 @@ async fn a_grpc_timeout_is_honoured_for_grpc_only() {
     }
 }
 
+/// Rows: the route, what the request brings, whether it is gRPC, and the most that the endpoint is told it has, in ms.
+// spec: envoy configuration/http/http_filters/router_filter#x-envoy-expected-rq-timeout-ms
+#[tokio::test]
+async fn an_endpoint_is_told_how_long_it_has_the_shorter_of_try_call_and_caller() {
+    let both = "timeout: 5s\n    retries: {attempts: 2, perTryTimeout: 2s}";
+    for (fields, brought, is_grpc, most) in [
+        ("timeout: 5s", "", false, Some(5_000)),
+        (both, "", false, Some(2_000)),
+        (both, "", true, Some(2_000)),
+        ("timeout: 5s", "3S", true, Some(3_000)),
+        ("timeout: 5s", "9S", true, Some(5_000)),
+        ("timeout: 5s", "3S", false, Some(5_000)),
+        ("timeout: 0s", "3S", true, Some(3_000)),
+        ("timeout: 0s", "", true, None),
+    ] {
+        let server = Server::start(|request: Request<Incoming>| async move {
+            let told = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            answer(format!("{} {}", told("x-envoy-expected-rq-timeout-ms"), told("grpc-timeout")))
+        })
+        .await;
+        let mesh = Mesh::new(&timing(&server, fields)).await;
+        let mut request = Request::post("http://reviews/").body(RequestBody::empty()).unwrap();
+        if is_grpc {
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        }
+        if !brought.is_empty() {
+            request.headers_mut().insert("grpc-timeout", brought.parse().unwrap());
+        }
+        let text = mesh.client.send(request).await.unwrap().into_body().text().await.unwrap();
+        let (expected, grpc) = text.split_once(' ').unwrap();
+        let row = format!("{fields} {brought} {is_grpc}: {text}");
+        let Some(most) = most else {
+            assert_eq!(text, " ", "{row}");
+            continue;
+        };
+        // Half of it is for a machine that has other things to do.
+        let told = |text: &str| (most / 2..=most).contains(&text.parse::<u32>().unwrap());
+        assert!(told(expected), "{row}");
+        match is_grpc {
+            true => assert!(told(grpc.strip_suffix('m').unwrap()), "{row}"),
+            false => assert_eq!(grpc, brought, "{row}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_time_of_an_upload_does_not_count() {
     let server = Server::start(|request: Request<Incoming>| async move {

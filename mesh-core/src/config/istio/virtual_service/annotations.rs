@@ -1,6 +1,6 @@
 //! What a VirtualService says by annotation: when a second attempt is made beside one that has no answer yet.
 
-use super::VirtualService;
+use super::{HttpRoute, VirtualService};
 use crate::{
     config::{
         decode::{Decoder, flag, lasting},
@@ -11,14 +11,15 @@ use crate::{
     },
     retry::Hedge,
 };
+use std::time::Duration;
 
 impl VirtualService {
     /// Adds what the annotations of `object` say, which stand in `meta` too, to every route.
     pub(crate) fn annotate<'n>(&mut self, decoder: &mut Decoder<'n>, object: &'n Node, meta: &Meta) {
         Annotations::of(decoder, object, meta, &ALL, |annotations| {
             let hedge = annotations.hedge();
-            if hedge.is_some() {
-                annotations.note_idle_hedge(self);
+            if let Some(hedge) = hedge {
+                annotations.note_idle_hedge(self, hedge);
             }
             self.http.iter_mut().for_each(|route| route.hedge = hedge);
         });
@@ -42,14 +43,27 @@ impl Annotations<'_, '_> {
         None
     }
 
-    /// A hedge is one of the route's retries, and must begin while the first attempt may still be answered.
-    fn note_idle_hedge(&mut self, rule: &VirtualService) {
-        let retries = || rule.http.iter().filter_map(|route| route.retries.as_ref());
-        if retries().any(|retries| retries.attempts == Some(0)) {
-            let message =
-                format!("{DELAY}: a route whose `retries.attempts` is 0 makes no second attempt either");
+    /// Warns of routes that make no second attempt all the same.
+    fn note_idle_hedge(&mut self, rule: &VirtualService, hedge: Hedge) {
+        if let Some(reason) = rule.http.iter().find_map(|route| idle_because(route, hedge)) {
+            let message = format!("{DELAY}: a route whose {reason} makes no second attempt");
             self.find(DELAY, Diagnostic::warning(Code::INEFFECTIVE_POLICY, message));
         }
+    }
+}
+
+/// A hedge is one of the route's retries, and must begin while the first attempt may still be answered.
+fn idle_because(route: &HttpRoute, hedge: Hedge) -> Option<&'static str> {
+    let ends_first = |limit: Option<Duration>| limit.is_some_and(|it| !it.is_zero() && it <= hedge.after);
+    let retries = route.retries.as_ref();
+    if retries.is_some_and(|retries| retries.attempts == Some(0)) {
+        Some("`retries.attempts` is 0")
+    } else if ends_first(retries.and_then(|retries| retries.per_try_timeout)) {
+        Some("`retries.perTryTimeout` is no longer than that")
+    } else if ends_first(route.timeout.as_ref().map(|timeout| timeout.value)) {
+        Some("`timeout` is no longer than that")
+    } else {
+        None
     }
 }
 
