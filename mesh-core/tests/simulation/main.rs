@@ -10,10 +10,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod call;
+mod callers;
+mod changes;
 mod check;
 mod day;
 mod files;
 mod process;
+mod servers;
 mod tally;
 
 use day::Day;

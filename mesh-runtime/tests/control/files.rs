@@ -18,6 +18,16 @@ async fn configuration_from_files_is_in_force_when_the_start_returns() {
 }
 
 #[tokio::test]
+async fn one_broken_object_at_the_start_does_not_keep_a_workload_from_being_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.yaml"), entry("10.0.0.1")).unwrap();
+    fs::write(directory.path().join("b.yaml"), "spec: {hosts: [").unwrap();
+    let workload = Workload::start(settings(directory.path())).await.unwrap();
+    assert_eq!(workload.readiness(), Readiness::Ready);
+    assert!(workload.in_force().unwrap().rejected().count() > 0);
+}
+
+#[tokio::test]
 async fn an_edit_is_in_force_soon_and_a_broken_one_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.yaml");

@@ -135,6 +135,63 @@ fn a_burst_may_wait_and_a_standing_queue_is_cut_to_twice_the_root_of_the_limit()
     assert_eq!(gate.waiting(), 9);
 }
 
+/// Every kind of queue with every event, and what becomes of the newcomer after it. There is one place, and a standing
+/// queue has room for two.
+#[test]
+fn every_state_of_a_queue_meets_every_event() {
+    #[derive(Clone, Copy, Debug)]
+    enum State {
+        Empty,
+        Burst,
+        Standing,
+    }
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Nothing,
+        TimePasses,
+        PlaceComes,
+        OneWithdraws,
+    }
+    use {Event::*, State::*};
+    let table = [
+        (Empty, Nothing, None),
+        (Empty, TimePasses, None),
+        (Empty, PlaceComes, None),
+        (Empty, OneWithdraws, None),
+        (Burst, Nothing, None),
+        (Burst, TimePasses, Some(NoPlace::Standing)),
+        (Burst, PlaceComes, None),
+        (Burst, OneWithdraws, None),
+        (Standing, Nothing, Some(NoPlace::Standing)),
+        (Standing, TimePasses, None),
+        (Standing, PlaceComes, None),
+        (Standing, OneWithdraws, None),
+    ];
+    for (state, event, expected) in table {
+        let gate = busy(1, 90);
+        let mut tickets = Vec::new();
+        if !matches!(state, Empty) {
+            tickets.extend((0..2).filter_map(|name| enter(&gate, 1, name)));
+        }
+        if let Standing = state {
+            assert_eq!(refused(&gate, at(100), Time::MAX), Some(NoPlace::Standing));
+        }
+        let mut now = if let Standing = state { at(150) } else { at(50) };
+        match event {
+            Nothing => {}
+            TimePasses => now = now + 50 * MS,
+            PlaceComes => {
+                gate.leave(90 * MS, true);
+                gate.admit_next(1, now);
+            }
+            OneWithdraws => {
+                assert_eq!(tickets.pop().is_some_and(|it| gate.withdraw(it)), !matches!(state, Empty))
+            }
+        }
+        assert_eq!(refused(&gate, now, Time::MAX), expected, "{state:?} on {event:?}");
+    }
+}
+
 #[test]
 fn a_standing_queue_has_room_for_twice_the_root_of_the_limit_and_never_for_none() {
     let table = [(0, 2), (1, 2), (2, 4), (4, 4), (5, 6), (9, 6), (10, 8), (100, 20), (u32::MAX, 131_072)];
