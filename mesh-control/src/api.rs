@@ -126,7 +126,11 @@ impl Asked<'_> {
             Route::Metrics => Ok(Answer::metrics(self.plane.metrics_text())),
             Route::Bundle => Ok(self.bundle()),
             Route::Resources => self.resources(&self.caller()?).await,
-            Route::Status => self.caller().map(|_| Answer::json(&self.plane.status())),
+            Route::Status => {
+                let caller = self.caller()?;
+                let namespace = (!caller.is_operator()).then(|| caller.namespace());
+                Ok(Answer::json(&self.plane.status(namespace)))
+            }
             Route::Certificates => {
                 let caller = self.caller()?;
                 self.certificate(&caller, &body(sent).await?)

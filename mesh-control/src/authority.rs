@@ -42,6 +42,11 @@ pub(crate) fn pin(data: &DataDir) -> Result<String, ControlError> {
     Ok(sha256_hex(&open_key(data)?.subject_public_key_info()))
 }
 
+/// Returns whether there is an authority in `data`.
+pub(crate) fn exists(data: &std::path::Path) -> bool {
+    data.join(KEY_FILE).exists()
+}
+
 impl Authority {
     /// Opens the authority in `data`, or founds it.
     ///

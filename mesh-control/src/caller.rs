@@ -5,7 +5,7 @@ use crate::{
     lease_entry::Declared,
     leases::ServiceKey,
     tls::PeerSvid,
-    token::{BearerError, Purpose, TokenKey, unix},
+    token::{BearerError, OPERATOR, Purpose, TokenKey, unix},
 };
 use http::{HeaderMap, header};
 use mesh_core::identity::{SpiffeId, TrustDomain};
@@ -106,6 +106,12 @@ impl Caller {
     /// Returns the services that its bearer names.
     pub(crate) fn services(&self) -> &[String] {
         &self.services
+    }
+
+    /// Returns whether it is whoever holds the data directory, by [`crate::operator_token`]: it may see all namespaces. A
+    /// certificate of that name does not make its holder the operator.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.proof == Proof::Join && (&*self.namespace, &*self.account) == OPERATOR
     }
 
     /// Returns whether it has a certificate to serve with.

@@ -136,7 +136,7 @@ impl ControlEndpoint {
 
     /// Returns who is connected, on which version, and what was refused: what `GET /v1/status` answers.
     pub fn status(&self) -> Status {
-        self.plane.status()
+        self.plane.status(None)
     }
 
     /// Stops it and waits until its port is free and its state is on disk.

@@ -27,7 +27,7 @@ mod token;
 
 pub use endpoint::{ControlEndpoint, ControlSettings};
 pub use error::ControlError;
-pub use token::{TokenAsk, mint_token};
+pub use token::{TokenAsk, mint_token, operator_token};
 
 use mesh_runtime::crypto;
 use std::{

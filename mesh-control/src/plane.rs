@@ -193,13 +193,15 @@ impl Plane {
 
     /// Notes how a workload fares.
     pub(crate) fn on_report(&self, caller: &Caller, report: Report) {
-        let key = ServiceKey { namespace: caller.namespace().to_owned(), service: report.service };
+        let service = report.service.clone();
+        let key = ServiceKey { namespace: caller.namespace().to_owned(), service };
         let member = member(caller.id(), &key, &report.instance);
-        locked(&self.roster).on_report(&member, &report.version, report.rejected, Instant::now());
+        locked(&self.roster).on_report(&member, report, Instant::now());
     }
 
-    /// Returns who is connected, and what was refused, here or there.
-    pub(crate) fn status(&self) -> Status {
+    /// Returns who is connected, and what was refused, here or there. Who calls whom is told to those of the namespace
+    /// that is called, and to `None`, who is the operator.
+    pub(crate) fn status(&self, namespace: Option<&str>) -> Status {
         let mut rejected = locked(&self.registry).rejected().to_vec();
         let roster = locked(&self.roster);
         let gist = |finding: &Rejection| (finding.resource.clone(), finding.code.clone());
@@ -211,7 +213,8 @@ impl Plane {
         }
         Status {
             version: self.served.borrow().version().to_owned(),
-            workloads: roster.workloads(Instant::now()),
+            workloads: roster
+                .workloads(Instant::now(), |member| namespace.is_none_or(|asker| asker == member.namespace)),
             rejected,
         }
     }

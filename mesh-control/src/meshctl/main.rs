@@ -1,10 +1,12 @@
-//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, judges configuration, and says what
+//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, says what a change
+//! would break, judges configuration, and says what
 //! may stand in it.
 //!
 //! Exit status: 0 fine, 1 findings at or above the threshold, 2 usage or I/O error. Logs go to stderr.
 
 mod analyze;
 mod args;
+mod check;
 mod explain;
 mod input;
 mod schema;
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(serve, json).map(|()| FINE),
         Command::Token(token) => token::run(token, json).map(|()| FINE),
         Command::Status(status) => status::run(status, json).map(|()| FINE),
+        Command::Check(check) => {
+            check::run(&check, json).map(|is_well| if is_well { FINE } else { FINDINGS })
+        }
         Command::Analyze(analyze) => {
             analyze::run(&analyze, json).map(|found| if found { FINDINGS } else { FINE })
         }
