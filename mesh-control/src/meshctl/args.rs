@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Makes a join token: all that a workload needs to know.
     Token(TokenArgs),
+    /// Replaces the root of the endpoint's authority by a new one, with such an overlap that no call fails.
+    RotateRoot(RotateRootArgs),
     /// Shows who is connected, on which version, and what was refused.
     Status(StatusArgs),
     /// Says what is wrong in the mesh, or with --strict whom a switch to STRICT would cut off.
@@ -86,6 +88,16 @@ pub(crate) struct TokenArgs {
     /// How long the token is good for, e.g. `30m`, `1h30m`.
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateRootArgs {
+    /// The data directory of the endpoint, which may run.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// How long its certificates last: each half of the overlap is as long.
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    pub(crate) certificate_ttl: Duration,
 }
 
 #[derive(Debug, clap::Args)]

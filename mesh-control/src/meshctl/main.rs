@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod explain;
 mod input;
+mod rotate_root;
 mod schema;
 mod serve;
 mod status;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Serve(serve) => serve::run(serve, json).map(|()| FINE),
         Command::Token(token) => token::run(token, json).map(|()| FINE),
+        Command::RotateRoot(rotate) => rotate_root::run(&rotate, json).map(|()| FINE),
         Command::Status(status) => status::run(status, json).map(|()| FINE),
         Command::Check(check) => {
             check::run(&check, json).map(|is_well| if is_well { FINE } else { FINDINGS })
