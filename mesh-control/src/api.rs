@@ -10,7 +10,7 @@ use crate::{
     csr::Csr,
     json,
     leases::{self, Change, LeaseError, ServiceKey},
-    plane::Plane,
+    plane::{Certificate, Plane},
     registry::LeaseRefusal,
     served::Served,
     tls::PeerSvid,
@@ -126,7 +126,11 @@ impl Asked<'_> {
             Route::Metrics => Ok(Answer::metrics(self.plane.metrics_text())),
             Route::Bundle => Ok(self.bundle()),
             Route::Resources => self.resources(&self.caller()?).await,
-            Route::Status => self.caller().map(|_| Answer::json(&self.plane.status())),
+            Route::Status => {
+                let caller = self.caller()?;
+                let namespace = (!caller.is_operator()).then(|| caller.namespace());
+                Ok(Answer::json(&self.plane.status(namespace)))
+            }
             Route::Certificates => {
                 let caller = self.caller()?;
                 self.certificate(&caller, &body(sent).await?)
@@ -148,7 +152,7 @@ impl Asked<'_> {
     }
 
     fn caller(self) -> Result<Caller, Failure> {
-        let judged = Caller::prove(&self.head.headers, self.peer, self.plane.judge(SystemTime::now()));
+        let judged = Caller::prove(&self.head.headers, self.peer, &self.plane.judge(SystemTime::now()));
         judged.map_err(|error| match error {
             Unproven::NoAccount { .. } | Unproven::TwoIdentities { .. } => {
                 Failure::forbidden(error.to_string())
@@ -158,10 +162,10 @@ impl Asked<'_> {
     }
 
     fn bundle(self) -> Answer {
-        let authority = &self.plane.authority;
+        let authorities = &self.plane.authorities;
         Answer::json(&BundleAnswer {
-            trust_domain: authority.trust_domain().to_string(),
-            bundles: authority.bundles(),
+            trust_domain: authorities.trust_domain().to_string(),
+            bundles: authorities.standing().bundles(),
         })
     }
 
@@ -194,14 +198,11 @@ impl Asked<'_> {
                 caller.id()
             )));
         }
-        let issued = self.plane.certify(caller, &csr.key, SystemTime::now());
-        let (issued, renewal) = issued.map_err(|error| Failure::unavailable(error.to_string()))?;
+        let certified = self.plane.certify(caller, &csr.key, SystemTime::now());
+        let Certificate { issued, bundles, renewal } =
+            certified.map_err(|error| Failure::unavailable(error.to_string()))?;
         tracing::info!("certificate {} for {}", issued.serial, caller.id());
-        Ok(Answer::json(&CertificateAnswer {
-            chain: issued.chain_pem,
-            bundles: self.plane.authority.bundles(),
-            renewal,
-        }))
+        Ok(Answer::json(&CertificateAnswer { chain: issued.chain_pem, bundles, renewal }))
     }
 
     fn report(self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {

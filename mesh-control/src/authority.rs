@@ -1,6 +1,7 @@
 //! The certificate authority: one key, one self-signed root, and certificates that say what a SPIFFE verifier asks for.
 //!
-//! It certifies whatever it is told to; who may have which identity is decided in `api`.
+//! It certifies whatever it is told to; who may have which identity is decided in `api`, and how one authority follows
+//! another in `rotation`.
 // spec: spiffe standards/X509-SVID.md sections 2 to 4
 
 use crate::{ControlError, data::DataDir, hex, sha256_hex};
@@ -39,7 +40,26 @@ pub(crate) struct Issued {
 
 /// Returns the SHA-256 of the public key of the authority in `data`, which is created if it is not there.
 pub(crate) fn pin(data: &DataDir) -> Result<String, ControlError> {
-    Ok(sha256_hex(&open_key(data)?.subject_public_key_info()))
+    Ok(sha256_hex(&open_key(data, KEY_FILE)?.subject_public_key_info()))
+}
+
+/// The names of an authority's files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Files {
+    pub(crate) key: &'static str,
+    pub(crate) root: &'static str,
+}
+
+impl Files {
+    /// Those of the authority whose key join tokens pin.
+    pub(crate) const CURRENT: Self = Self { key: KEY_FILE, root: "ca.crt" };
+    /// Those of the one that takes over.
+    pub(crate) const NEXT: Self = Self { key: "ca.next.key", root: "ca.next.crt" };
+}
+
+/// Returns whether there is an authority in `data`.
+pub(crate) fn exists(data: &std::path::Path) -> bool {
+    data.join(KEY_FILE).exists()
 }
 
 impl Authority {
@@ -48,19 +68,20 @@ impl Authority {
     /// The root is made from the key: if only the certificate is lost, a new one serves, and every pin stays good.
     pub(crate) fn open(
         data: &DataDir,
+        files: Files,
         trust_domain: &TrustDomain,
         ttl: Duration,
     ) -> Result<Self, ControlError> {
-        let key = open_key(data)?;
+        let key = open_key(data, files.key)?;
         let pin = sha256_hex(&key.subject_public_key_info());
         let params = root_params(trust_domain, &pin)?;
-        let path = data.path(ROOT_FILE);
+        let path = data.path(files.root);
         let refused = |why: String| ControlError::Data(format!("{}: {why}", path.display()));
-        let pem = match data.read(ROOT_FILE)? {
+        let pem = match data.read(files.root)? {
             Some(pem) => pem,
             None => {
                 let root = params.self_signed(&key).map_err(|error| refused(error.to_string()))?;
-                data.create_secret(ROOT_FILE, root.pem().as_bytes())?
+                data.create_secret(files.root, root.pem().as_bytes())?
             }
         };
         let root_pem = String::from_utf8(pem).map_err(|error| refused(error.to_string()))?;
@@ -118,11 +139,6 @@ impl Authority {
         &self.root
     }
 
-    /// Returns the trust domain.
-    pub(crate) fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
-    }
-
     /// Returns the SHA-256 of its public key, in hex.
     pub(crate) fn pin(&self) -> &str {
         &self.pin
@@ -135,19 +151,19 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-fn open_key(data: &DataDir) -> Result<KeyPair, ControlError> {
-    let pem = match data.read_secret(KEY_FILE)? {
+fn open_key(data: &DataDir, file: &str) -> Result<KeyPair, ControlError> {
+    let pem = match data.read_secret(file)? {
         Some(pem) => pem,
         None => {
             let key = KeyPair::generate()
                 .map_err(|error| ControlError::Data(format!("making a CA key: {error}")))?;
-            data.create_secret(KEY_FILE, key.serialize_pem().as_bytes())?
+            data.create_secret(file, key.serialize_pem().as_bytes())?
         }
     };
     let unreadable = |why: String| {
         ControlError::Data(format!(
             "{}: {why}; put back the key, or delete it: then every token and certificate must be made anew",
-            data.path(KEY_FILE).display()
+            data.path(file).display()
         ))
     };
     let pem = std::str::from_utf8(&pem).map_err(|error| unreadable(error.to_string()))?;
@@ -216,9 +232,8 @@ fn set_validity(params: &mut CertificateParams, from: SystemTime, until: SystemT
 }
 
 const KEY_FILE: &str = "ca.key";
-const ROOT_FILE: &str = "ca.crt";
 /// How far the clock of a workload may be behind.
-const SKEW: Duration = Duration::from_secs(60);
+pub(crate) const SKEW: Duration = Duration::from_secs(60);
 /// Ten years, as Istio's self-signed root.
 const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86400);
 
@@ -267,7 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let before = open(&dir, DAY).unwrap();
         let issued = issue(&before, SystemTime::now());
-        std::fs::remove_file(dir.path().join(ROOT_FILE)).unwrap();
+        std::fs::remove_file(dir.path().join(Files::CURRENT.root)).unwrap();
         let after = open(&dir, DAY).unwrap();
         assert_eq!(before.pin(), after.pin());
         assert_ne!(before.root(), after.root());
@@ -282,7 +297,7 @@ mod tests {
     const ID: &str = "spiffe://td/ns/shop/sa/cart";
 
     fn open(dir: &tempfile::TempDir, ttl: Duration) -> Result<Authority, ControlError> {
-        Authority::open(&DataDir::open(dir.path())?, &"td".parse().unwrap(), ttl)
+        Authority::open(&DataDir::open(dir.path())?, Files::CURRENT, &"td".parse().unwrap(), ttl)
     }
 
     fn issue(authority: &Authority, now: SystemTime) -> Issued {

@@ -5,7 +5,7 @@ use crate::{
     lease_entry::Declared,
     leases::ServiceKey,
     tls::PeerSvid,
-    token::{BearerError, Purpose, TokenKey, unix},
+    token::{BearerError, OPERATOR, Purpose, TokenKey, unix},
 };
 use http::{HeaderMap, header};
 use mesh_core::identity::{SpiffeId, TrustDomain};
@@ -60,10 +60,11 @@ pub(crate) enum Unproven {
 }
 
 /// What proofs are judged by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Judge<'a> {
     pub(crate) token_key: &'a TokenKey,
-    pub(crate) pin: &'a str,
+    /// Those of the authorities that stand.
+    pub(crate) pins: Vec<String>,
     pub(crate) trust_domain: &'a TrustDomain,
     /// Whether callers cannot show a certificate here.
     pub(crate) is_plain: bool,
@@ -77,7 +78,7 @@ impl Caller {
     pub(crate) fn prove(
         headers: &HeaderMap,
         peer: Option<&PeerSvid>,
-        judge: Judge<'_>,
+        judge: &Judge<'_>,
     ) -> Result<Self, Unproven> {
         let svid = peer.map(|peer| of_svid(peer, judge.now)).transpose()?;
         let bearer = bearer(headers)?.map(|text| of_bearer(text, judge)).transpose()?;
@@ -106,6 +107,12 @@ impl Caller {
     /// Returns the services that its bearer names.
     pub(crate) fn services(&self) -> &[String] {
         &self.services
+    }
+
+    /// Returns whether it is whoever holds the data directory, by [`crate::operator_token`]: it may see all namespaces. A
+    /// certificate of that name does not make its holder the operator.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.proof == Proof::Join && (&*self.namespace, &*self.account) == OPERATOR
     }
 
     /// Returns whether it has a certificate to serve with.
@@ -162,8 +169,8 @@ fn of_svid(peer: &PeerSvid, now: SystemTime) -> Result<Caller, Unproven> {
     Ok(Caller { id, namespace, account, services: Vec::new(), proof: Proof::Svid })
 }
 
-fn of_bearer(text: &str, judge: Judge<'_>) -> Result<Caller, Unproven> {
-    let (purpose, claims) = judge.token_key.check(text, judge.pin, judge.now)?;
+fn of_bearer(text: &str, judge: &Judge<'_>) -> Result<Caller, Unproven> {
+    let (purpose, claims) = judge.token_key.check(text, &judge.pins, judge.now)?;
     if purpose == Purpose::Renewal && !judge.is_plain {
         return Err(Unproven::RenewalOverTls);
     }

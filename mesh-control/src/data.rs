@@ -2,7 +2,7 @@
 //!
 //! It knows names and bytes; what they mean is for its users to say.
 
-use crate::ControlError;
+use crate::{ControlError, authority};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -22,6 +22,17 @@ impl DataDir {
         create_private_dir(path)
             .map_err(|source| ControlError::io("creating the data directory", path, source))?;
         Ok(Self { path: path.to_owned(), temporary: false })
+    }
+
+    /// Opens `path`, which must be the directory of an authority.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, ControlError> {
+        if authority::exists(path) {
+            return Self::open(path);
+        }
+        Err(ControlError::Data(format!(
+            "{} is no data directory of a control endpoint: it has no ca.key",
+            path.display()
+        )))
     }
 
     /// Opens a new directory that is removed when this is dropped.
@@ -85,6 +96,28 @@ impl DataDir {
         let path = self.path(name);
         let draft = self.draft(name, content)?;
         fs::rename(&draft, &path).map_err(|source| ControlError::io("replacing", &path, source))
+    }
+
+    /// Returns whether there is a file `name`.
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// Removes `name`, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), ControlError> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ControlError::io("removing", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts `from` in the place of `to`.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), ControlError> {
+        let path = self.path(from);
+        fs::rename(&path, self.path(to)).map_err(|source| ControlError::io("renaming", &path, source))
     }
 
     /// Appends `line` to the log `name`, of which one predecessor is kept when it outgrows `bytes_max`.

@@ -1,8 +1,8 @@
 //! The endpoint as a whole: what it is given, its listener, its tasks, its end.
 
 use crate::{
-    ControlError, TokenAsk, authority::Authority, config_files::ConfigFiles, data::DataDir, listener,
-    plane::Plane, tls::Tls, token,
+    ControlError, TokenAsk, config_files::ConfigFiles, data::DataDir, listener, plane::Plane,
+    rotation::Authorities, tls::Tls, token,
 };
 use mesh_core::identity::TrustDomain;
 use mesh_runtime::control::{Lock, wire::Status};
@@ -107,7 +107,7 @@ impl ControlEndpoint {
         let tls = if insecure_http {
             None
         } else {
-            Some(Arc::new(Tls::new(Arc::clone(&plane.authority), address.ip())?))
+            Some(Arc::new(Tls::new(Arc::clone(&plane.authorities), address.ip())?))
         };
 
         let tasks = plane.spawn_tasks(files);
@@ -131,12 +131,13 @@ impl ControlEndpoint {
     ///
     /// Returns which name in `ask` is not valid.
     pub fn join_token(&self, ask: &TokenAsk) -> Result<String, ControlError> {
-        token::mint(&self.plane.token_key, self.plane.authority.pin(), ask, SystemTime::now())
+        let standing = self.plane.authorities.standing();
+        token::mint(&self.plane.token_key, standing.current.pin(), ask, SystemTime::now())
     }
 
     /// Returns who is connected, on which version, and what was refused: what `GET /v1/status` answers.
     pub fn status(&self) -> Status {
-        self.plane.status()
+        self.plane.status(None)
     }
 
     /// Stops it and waits until its port is free and its state is on disk.
@@ -163,12 +164,12 @@ fn open(settings: ControlSettings) -> Result<(Plane, ConfigFiles, Option<Lock>),
         None => DataDir::temporary()?,
     };
     let lock = settings.data.is_some().then(|| lock(&data)).transpose()?;
-    let authority = Authority::open(&data, &domain, settings.certificate_ttl)?;
+    let authorities = Authorities::open(&data, &domain, settings.certificate_ttl, SystemTime::now())?;
     let mut files = ConfigFiles::open(settings.config, &data)?;
     if files.poll() {
         files.save(&data)?;
     }
-    let plane = Plane::open(data, authority, &files, settings.insecure_http)?;
+    let plane = Plane::open(data, authorities, &files, settings.insecure_http)?;
     Ok((plane, files, lock))
 }
 

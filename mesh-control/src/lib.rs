@@ -21,13 +21,15 @@ mod metrics;
 mod plane;
 mod registry;
 mod roster;
+mod rotation;
 mod served;
 mod tls;
 mod token;
 
 pub use endpoint::{ControlEndpoint, ControlSettings};
 pub use error::ControlError;
-pub use token::{TokenAsk, mint_token};
+pub use rotation::{Rotation, rotate_root};
+pub use token::{TokenAsk, mint_token, operator_token};
 
 use mesh_runtime::crypto;
 use std::{

@@ -139,7 +139,7 @@ where
 {
     let peer = peer.as_ref();
     let service = service_fn(async |request: Request<Incoming>| {
-        if Caller::prove(request.headers(), peer, plane.judge(SystemTime::now())).is_ok() {
+        if Caller::prove(request.headers(), peer, &plane.judge(SystemTime::now())).is_ok() {
             proven.notify_one();
         }
         Ok::<_, Infallible>(api::answer(plane, peer, request).await.into_response())

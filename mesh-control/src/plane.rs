@@ -7,7 +7,7 @@ mod tasks;
 
 use crate::{
     ControlError,
-    authority::{Authority, Issued},
+    authority::Issued,
     caller::{Caller, Judge},
     config_files::ConfigFiles,
     csr::RequestedKey,
@@ -18,6 +18,7 @@ use crate::{
     metrics::{Gauges, Metrics},
     registry::{LeaseRefusal, Registry},
     roster::{Member, Roster},
+    rotation::Authorities,
     served::Served,
     token::{Purpose, TokenKey, unix},
 };
@@ -27,6 +28,7 @@ use mesh_runtime::control::{
     wire::{Lease, Rejection, Report, Status},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
@@ -38,7 +40,7 @@ use tokio::{
 /// One running endpoint.
 #[derive(Debug)]
 pub(crate) struct Plane {
-    pub(crate) authority: Arc<Authority>,
+    pub(crate) authorities: Arc<Authorities>,
     pub(crate) token_key: TokenKey,
     pub(crate) metrics: Metrics,
     insecure_http: bool,
@@ -52,11 +54,21 @@ pub(crate) struct Plane {
     stopping: watch::Sender<bool>,
 }
 
+/// What a caller is given who asks for a certificate.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) issued: Issued,
+    /// PEM bundles by trust domain.
+    pub(crate) bundles: BTreeMap<String, String>,
+    /// Over plain HTTP: the bearer that stands for it.
+    pub(crate) renewal: Option<String>,
+}
+
 impl Plane {
     /// Restores the state from `data` and the files, and makes the first publication.
     pub(crate) fn open(
         data: DataDir,
-        authority: Authority,
+        authorities: Authorities,
         files: &ConfigFiles,
         insecure_http: bool,
     ) -> Result<Self, ControlError> {
@@ -72,9 +84,9 @@ impl Plane {
             roster.on_heard(&member(&held.owner, key, instance), None, now);
         }
         let registry = Registry::restored(leases, memory.certified, warming.then(|| now + WARMING));
-        let nothing = Served::new(authority.trust_domain().as_str(), false, Vec::new());
+        let nothing = Served::new(authorities.trust_domain().as_str(), false, Vec::new());
         let plane = Self {
-            authority: Arc::new(authority),
+            authorities: Arc::new(authorities),
             token_key,
             metrics: Metrics::default(),
             insecure_http,
@@ -99,8 +111,8 @@ impl Plane {
     pub(crate) fn judge(&self, now: SystemTime) -> Judge<'_> {
         Judge {
             token_key: &self.token_key,
-            pin: self.authority.pin(),
-            trust_domain: self.authority.trust_domain(),
+            pins: self.authorities.standing().pins().map(str::to_owned).collect(),
+            trust_domain: self.authorities.trust_domain(),
             is_plain: self.insecure_http,
             now,
         }
@@ -126,23 +138,26 @@ impl Plane {
         caller: &Caller,
         key: &RequestedKey,
         now: SystemTime,
-    ) -> Result<(Issued, Option<String>), ControlError> {
-        let issued = self.authority.issue(key, caller.id(), &[], now)?;
+    ) -> Result<Certificate, ControlError> {
+        let standing = self.authorities.standing();
+        let issued = standing.issue(key, caller.id(), now)?;
         let until = unix(issued.not_after);
-        let renewal = self.insecure_http.then(|| self.renewal(caller, until)).transpose()?;
+        // As long as the certificate is good its root is, and so is the pin.
+        let pin = standing.issuing(now).pin();
+        let renewal = self.insecure_http.then(|| self.renewal(caller, until, pin)).transpose()?;
         locked(&self.registry).on_certificate(caller, until, unix(now));
         self.disk.on_issued(format!("{} {until} {}", issued.serial, caller.id()));
         self.metrics.certificates.fetch_add(1, Relaxed);
-        Ok((issued, renewal))
+        Ok(Certificate { issued, bundles: standing.bundles(), renewal })
     }
 
-    fn renewal(&self, caller: &Caller, expires: u64) -> Result<String, ControlError> {
+    fn renewal(&self, caller: &Caller, expires: u64, pin: &str) -> Result<String, ControlError> {
         let claims = Claims {
             namespace: caller.namespace().to_owned(),
             service_account: caller.account().to_owned(),
             services: caller.services().to_vec(),
             expires,
-            ca_sha256: self.authority.pin().to_owned(),
+            ca_sha256: pin.to_owned(),
             nonce: crate::random_hex::<16>()?,
         };
         Ok(self.token_key.seal(Purpose::Renewal, &claims))
@@ -193,13 +208,15 @@ impl Plane {
 
     /// Notes how a workload fares.
     pub(crate) fn on_report(&self, caller: &Caller, report: Report) {
-        let key = ServiceKey { namespace: caller.namespace().to_owned(), service: report.service };
+        let service = report.service.clone();
+        let key = ServiceKey { namespace: caller.namespace().to_owned(), service };
         let member = member(caller.id(), &key, &report.instance);
-        locked(&self.roster).on_report(&member, &report.version, report.rejected, Instant::now());
+        locked(&self.roster).on_report(&member, report, Instant::now());
     }
 
-    /// Returns who is connected, and what was refused, here or there.
-    pub(crate) fn status(&self) -> Status {
+    /// Returns who is connected, and what was refused, here or there. Who calls whom is told to those of the namespace
+    /// that is called, and to `None`, who is the operator.
+    pub(crate) fn status(&self, namespace: Option<&str>) -> Status {
         let mut rejected = locked(&self.registry).rejected().to_vec();
         let roster = locked(&self.roster);
         let gist = |finding: &Rejection| (finding.resource.clone(), finding.code.clone());
@@ -211,7 +228,8 @@ impl Plane {
         }
         Status {
             version: self.served.borrow().version().to_owned(),
-            workloads: roster.workloads(Instant::now()),
+            workloads: roster
+                .workloads(Instant::now(), |member| namespace.is_none_or(|asker| asker == member.namespace)),
             rejected,
         }
     }
@@ -245,7 +263,7 @@ impl Plane {
 
     fn publish(&self) {
         let made = *self.made.borrow();
-        let served = locked(&self.registry).serve(self.authority.trust_domain().as_str());
+        let served = locked(&self.registry).serve(self.authorities.trust_domain().as_str());
         self.served.send_if_modified(|current| {
             let news = current.version() != served.version();
             if news {

@@ -1,7 +1,9 @@
 //! Who was heard of lately, on which version they are, and what they could not put in force.
 
+mod bounded;
+
 use mesh_core::identity::SpiffeId;
-use mesh_runtime::control::wire::{Rejection, WorkloadStatus};
+use mesh_runtime::control::wire::{Callers, Rejection, Report, WorkloadStatus};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
@@ -9,6 +11,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     workloads: BTreeMap<Member, Seen>,
+    /// How many callers they have reported, in all.
+    records: usize,
 }
 
 /// One workload. Its identity is part of the key: nobody speaks for another.
@@ -25,6 +29,9 @@ struct Seen {
     heard: Instant,
     version: String,
     rejected: Vec<Rejection>,
+    labels: BTreeMap<String, String>,
+    certificate_seconds: Option<u64>,
+    callers: Option<Callers>,
 }
 
 impl Roster {
@@ -35,6 +42,9 @@ impl Roster {
             heard: now,
             version: String::new(),
             rejected: Vec::new(),
+            labels: BTreeMap::new(),
+            certificate_seconds: None,
+            callers: None,
         });
         seen.heard = now;
         if let Some(version) = version {
@@ -42,32 +52,33 @@ impl Roster {
         }
     }
 
-    /// Notes what a workload reports about the version in force there.
-    pub(crate) fn on_report(
-        &mut self,
-        member: &Member,
-        version: &str,
-        rejected: Vec<Rejection>,
-        now: Instant,
-    ) {
-        self.on_heard(member, Some(version), now);
+    /// Notes what a workload reports: what it has in force, and who calls it.
+    pub(crate) fn on_report(&mut self, member: &Member, report: Report, now: Instant) {
+        self.on_heard(member, Some(&report.version), now);
+        let before = self.workloads.get(member).map_or(0, Seen::records);
+        let room = RECORDS_MAX - (self.records - before);
         if let Some(seen) = self.workloads.get_mut(member) {
-            seen.rejected = rejected.into_iter().take(REJECTIONS_MAX).map(shortened).collect();
+            seen.rejected = report.rejected.into_iter().take(REJECTIONS_MAX).map(shortened).collect();
+            seen.labels = bounded::labels(report.labels);
+            seen.certificate_seconds = report.certificate_seconds;
+            seen.callers = Some(bounded::callers(report.callers, room));
+            self.records = RECORDS_MAX - room + seen.records();
         }
     }
 
     /// Forgets a workload that said goodbye.
     pub(crate) fn on_left(&mut self, member: &Member) {
-        self.workloads.remove(member);
+        self.records -= self.workloads.remove(member).map_or(0, |seen| seen.records());
     }
 
     /// Forgets who was silent for too long.
     pub(crate) fn sweep(&mut self, now: Instant) {
         self.workloads.retain(|_, seen| now.duration_since(seen.heard) < SILENCE_MAX);
+        self.records = self.workloads.values().map(Seen::records).sum();
     }
 
-    /// Returns everybody, for the status.
-    pub(crate) fn workloads(&self, now: Instant) -> Vec<WorkloadStatus> {
+    /// Returns everybody, for the status; with their callers those whom `shows` names.
+    pub(crate) fn workloads(&self, now: Instant, shows: impl Fn(&Member) -> bool) -> Vec<WorkloadStatus> {
         let status = |(member, seen): (&Member, &Seen)| WorkloadStatus {
             namespace: member.namespace.clone(),
             service: member.service.clone(),
@@ -75,6 +86,9 @@ impl Roster {
             spiffe_id: member.id.as_str().to_owned(),
             version: seen.version.clone(),
             age_seconds: now.duration_since(seen.heard).as_secs(),
+            labels: seen.labels.clone(),
+            certificate_seconds: seen.certificate_seconds,
+            callers: seen.callers.clone().filter(|_| shows(member)),
         };
         self.workloads.iter().map(status).collect()
     }
@@ -102,8 +116,15 @@ impl Roster {
         let oldest =
             self.workloads.iter().min_by_key(|(_, seen)| seen.heard).map(|(oldest, _)| oldest.clone());
         if let Some(oldest) = oldest {
-            self.workloads.remove(&oldest);
+            self.on_left(&oldest);
         }
+    }
+}
+
+impl Seen {
+    /// Returns how many callers it has reported.
+    fn records(&self) -> usize {
+        self.callers.as_ref().map_or(0, |callers| callers.callers.len())
     }
 }
 
@@ -126,12 +147,15 @@ fn short(text: &str) -> String {
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Ten times what one machine runs.
 const MEMBERS_MAX: usize = 20_000;
+/// Of callers, in all: 3 KiB each at most. What is reported beyond that is not kept.
+const RECORDS_MAX: usize = 20_000;
 const REJECTIONS_MAX: usize = 100;
 const TEXT_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mesh_runtime::control::wire::{AskedRecord, CallerRecord, CallsBy};
 
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_for_too_long_is_forgotten() {
@@ -140,7 +164,7 @@ mod tests {
         roster.on_heard(&member("b"), None, now);
         roster.on_heard(&member("a"), None, now + SILENCE_MAX / 2);
         roster.sweep(now + SILENCE_MAX);
-        let left = roster.workloads(now + SILENCE_MAX);
+        let left = roster.workloads(now + SILENCE_MAX, |_| true);
         assert_eq!(left.len(), 1);
         assert_eq!(
             (left[0].instance.as_str(), left[0].version.as_str(), left[0].age_seconds),
@@ -162,14 +186,57 @@ mod tests {
             message: "m".repeat(5_000),
             kept: String::new(),
         };
-        roster.on_report(&member("a"), "v1", vec![finding(1), finding(2)], now);
-        roster.on_report(&member("b"), "v1", vec![finding(2)], now);
+        roster.on_report(&member("a"), report("v1", vec![finding(1), finding(2)]), now);
+        roster.on_report(&member("b"), report("v1", vec![finding(2)]), now);
         assert_eq!(roster.rejected().len(), 2);
         assert_eq!(roster.rejected()[0].message.len(), TEXT_MAX);
-        roster.on_report(&member("a"), "v2", (0..5_000).map(finding).collect(), now);
+        roster.on_report(&member("a"), report("v2", (0..5_000).map(finding).collect()), now);
         assert_eq!(roster.rejected().len(), REJECTIONS_MAX);
-        roster.on_report(&member("a"), "v3", Vec::new(), now);
+        roster.on_report(&member("a"), report("v3", Vec::new()), now);
         assert_eq!(roster.rejected().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_are_kept_within_bounds_and_shown_where_they_may_be() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let record = |n: usize| CallerRecord {
+            by: CallsBy::Plaintext,
+            identity: None,
+            address: Some("a".repeat(5_000)),
+            port: 80,
+            connections: 1,
+            refused: 0,
+            requests: 1,
+            last_seen_seconds: 0,
+            asked: vec![
+                AskedRecord { method: "GET".into(), host: "h".into(), path: "p".repeat(n), count: 1 };
+                20
+            ],
+            asked_more: 0,
+        };
+        let callers = Callers { callers: (0..300).map(record).collect(), ..Callers::default() };
+        for n in 0..110 {
+            let report = Report { callers: callers.clone(), ..report("v1", Vec::new()) };
+            roster.on_report(&member(&format!("i{n}")), report, now);
+        }
+        let all = roster.workloads(now, |member| member.instance != "i1");
+        let kept = |status: &WorkloadStatus| status.callers.as_ref().map_or(0, |it| it.callers.len());
+        assert!(all.iter().map(kept).sum::<usize>() <= RECORDS_MAX);
+        assert!(all.iter().all(|status| (status.instance == "i1") == status.callers.is_none()));
+        let first = &all[0].callers.as_ref().unwrap().callers[0];
+        assert!(first.address.as_ref().unwrap().len() <= 2_048 && first.asked.len() <= 16, "{first:?}");
+    }
+
+    fn report(version: &str, rejected: Vec<Rejection>) -> Report {
+        Report {
+            service: "cart".into(),
+            instance: "a".into(),
+            version: version.into(),
+            rejected,
+            labels: BTreeMap::new(),
+            certificate_seconds: None,
+            callers: Callers::default(),
+        }
     }
 
     fn member(instance: &str) -> Member {

@@ -1,6 +1,9 @@
 //! The endpoint's side of TLS: its own certificate, renewed when half of its life is over, and the SVIDs of callers.
 
-use crate::{ControlError, authority::Authority, locked};
+use crate::{
+    ControlError, locked,
+    rotation::{Authorities, Standing},
+};
 use mesh_core::identity::SpiffeId;
 use mesh_runtime::{
     control::wire::CONTROL_ID_PATH,
@@ -27,10 +30,9 @@ use std::{
 /// The TLS configuration in force.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    authority: Arc<Authority>,
+    authorities: Arc<Authorities>,
     id: SpiffeId,
     names: Vec<SanType>,
-    callers: Arc<CallerVerifier>,
     current: Mutex<Option<Generation>>,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Tls {
 #[derive(Clone, Debug)]
 struct Generation {
     config: Arc<ServerConfig>,
+    /// Those whose certificates it shows and takes.
+    standing: Arc<Standing>,
     made: SystemTime,
     half_life: SystemTime,
 }
@@ -51,50 +55,48 @@ pub(crate) struct PeerSvid {
 
 impl Tls {
     /// Returns the TLS side of an endpoint that listens on `address`.
-    pub(crate) fn new(authority: Arc<Authority>, address: IpAddr) -> Result<Self, ControlError> {
+    pub(crate) fn new(authorities: Arc<Authorities>, address: IpAddr) -> Result<Self, ControlError> {
         let invalid = |error: String| ControlError::Invalid(error);
-        let domain = authority.trust_domain();
+        let domain = authorities.trust_domain();
         let id = format!("spiffe://{domain}{CONTROL_ID_PATH}");
         let id = id.parse().map_err(|error| invalid(format!("{id}: {error}")))?;
-        let bundles = authority.bundles();
-        let bundles = Bundles::from_pem(bundles.iter().map(|(domain, pem)| (domain.as_str(), pem.as_str())))
-            .map_err(|error| invalid(error.to_string()))?;
-        let provider = crypto::provider();
-        let tls = Self {
-            id,
-            names: names(address)?,
-            callers: Arc::new(CallerVerifier { bundles, provider }),
-            authority,
-            current: Mutex::new(None),
-        };
+        let tls = Self { id, names: names(address)?, authorities, current: Mutex::new(None) };
         tls.config(SystemTime::now())?;
         Ok(tls)
     }
 
     /// Returns the configuration for a handshake at `now`, with a new certificate if half of the last one's life is
-    /// over, or if the clock was set back to before it.
+    /// over, if the clock was set back to before it, or if the root was rotated.
     pub(crate) fn config(&self, now: SystemTime) -> Result<Arc<ServerConfig>, ControlError> {
         let mut current = locked(&self.current);
-        let fresh =
-            current.as_ref().filter(|generation| (generation.made..generation.half_life).contains(&now));
+        let standing = self.authorities.standing();
+        let fresh = current.as_ref().filter(|generation| {
+            (generation.made..generation.half_life).contains(&now)
+                && Arc::ptr_eq(&generation.standing, &standing)
+        });
         if let Some(generation) = fresh {
             return Ok(Arc::clone(&generation.config));
         }
-        let generation = self.generation(now)?;
+        let generation = self.generation(standing, now)?;
         let config = Arc::clone(&generation.config);
         *current = Some(generation);
         Ok(config)
     }
 
-    fn generation(&self, now: SystemTime) -> Result<Generation, ControlError> {
+    fn generation(&self, standing: Arc<Standing>, now: SystemTime) -> Result<Generation, ControlError> {
         let failed = |error: String| ControlError::Data(format!("the endpoint's own certificate: {error}"));
         let key = rcgen::KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-        let issued = self.authority.issue(&key, &self.id, &self.names, now)?;
-        let chain = vec![issued.leaf, self.authority.root().clone()];
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.callers.provider))
+        let issued = standing.current.issue(&key, &self.id, &self.names, now)?;
+        let chain = vec![issued.leaf, standing.current.root().clone()];
+        let bundles = standing.bundles();
+        let bundles = Bundles::from_pem(bundles.iter().map(|(domain, pem)| (domain.as_str(), pem.as_str())))
+            .map_err(|error| failed(error.to_string()))?;
+        let provider = crypto::provider();
+        let callers = Arc::new(CallerVerifier { bundles, provider: Arc::clone(&provider) });
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(error.to_string()))?
-            .with_client_cert_verifier(Arc::clone(&self.callers) as Arc<dyn ClientCertVerifier>)
+            .with_client_cert_verifier(callers)
             .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
             .map_err(|error| failed(error.to_string()))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -102,7 +104,7 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let half = issued.not_after.duration_since(now).unwrap_or_default() / 2;
-        Ok(Generation { config: Arc::new(config), made: now, half_life: now + half })
+        Ok(Generation { config: Arc::new(config), standing, made: now, half_life: now + half })
     }
 
     /// Returns who the verified `chain` of a finished handshake is.

@@ -7,6 +7,7 @@
 // is read, and then is a DENY of everything.
 
 mod claims;
+mod foresee;
 mod pattern;
 mod principal;
 mod rule;
@@ -14,6 +15,7 @@ mod story;
 mod trust;
 
 pub use claims::Claims;
+pub use foresee::{Foreseen, Recorded};
 pub use story::{Story, TriedPolicy, TriedRule};
 pub use trust::TrustDomains;
 

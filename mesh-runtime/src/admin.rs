@@ -1,4 +1,4 @@
-//! The admin listener: `/metrics`, `/config`, `/clusters`, `/identity`, `/healthz`, `/readyz`. Loopback by default.
+//! The admin listener: `/metrics`, `/config`, `/clusters`, `/identity`, `/callers`, `/healthz`, `/readyz`. Loopback by default.
 //!
 //! It only shows: nothing can be changed through it, whoever reaches it.
 
@@ -6,8 +6,8 @@ mod pages;
 mod timestamp;
 
 use crate::{
-    clock::Clock, config::ConfigStore, identity::IdentityStore, progress::Progress, task::Task,
-    telemetry::Telemetry,
+    callers::Callers, clock::Clock, config::ConfigStore, identity::IdentityStore, progress::Progress,
+    task::Task, telemetry::Telemetry,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -35,6 +35,7 @@ pub(crate) struct Sources {
     pub(crate) config: Arc<ConfigStore>,
     pub(crate) identity: Arc<IdentityStore>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) callers: Arc<Callers>,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -104,6 +105,7 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
         "/metrics" => page(ok, METRICS, metrics(sources)),
         "/config" => page(ok, JSON, pages::config(sources)),
         "/clusters" => page(ok, JSON, pages::clusters(sources)),
+        "/callers" => page(ok, JSON, pages::callers(sources)),
         "/identity" => page(ok, JSON, pages::identity(sources)),
         "/healthz" => page(ok, TEXT, "ok\n".to_owned()),
         "/readyz" => match sources.progress.readiness() {
@@ -128,7 +130,7 @@ fn page(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
     page
 }
 
-const PAGES: &str = "there are /metrics, /config, /clusters, /identity, /healthz and /readyz\n";
+const PAGES: &str = "there are /metrics, /config, /clusters, /identity, /callers, /healthz and /readyz\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

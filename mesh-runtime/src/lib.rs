@@ -4,6 +4,7 @@
 //! What only one side uses lives on that side.
 
 pub mod admin;
+pub mod callers;
 pub mod clock;
 pub mod config;
 pub mod context;

@@ -2,6 +2,7 @@
 
 use crate::{
     admin,
+    callers::Callers,
     clock::Clock,
     config::{ConfigStore, intake::Intake, keys, resolver, watched::WatchedFiles},
     control::link::{self, Link, Linked, Registered},
@@ -39,6 +40,7 @@ struct Inner {
     config: Arc<ConfigStore>,
     identity: Arc<IdentityStore>,
     telemetry: Arc<Telemetry>,
+    callers: Arc<Callers>,
     progress: Arc<Progress>,
     linked: Option<Linked>,
     admin: Option<SocketAddr>,
@@ -85,10 +87,12 @@ impl Workload {
         // Whoever can prove itself asks others for proof until policy says otherwise.
         let first = Snapshot::empty(if due { MtlsMode::Strict } else { MtlsMode::Permissive });
         let identity = Arc::new(IdentityStore::empty());
+        let config = Arc::new(ConfigStore::new(first, clock));
         let mut inner = Inner {
             instance: format!("{}-{:010x}", settings.service, fastrand::u64(..1 << 40)),
             clock,
-            config: Arc::new(ConfigStore::new(first, clock)),
+            callers: Arc::new(Callers::new(clock, Arc::clone(&config))),
+            config,
             telemetry: Arc::new(Telemetry::new(&settings)),
             progress: Arc::new(Progress::new(Arc::clone(&identity), due)),
             linked: None,
@@ -142,6 +146,11 @@ impl Workload {
     /// Returns the recorder.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.inner.telemetry
+    }
+
+    /// Returns the record of who calls it.
+    pub fn callers(&self) -> &Arc<Callers> {
+        &self.inner.callers
     }
 
     /// Returns where the admin listener listens, if there is one.
@@ -213,6 +222,7 @@ impl Inner {
                 identity: Arc::clone(&self.identity),
                 progress,
                 intake,
+                callers: Arc::clone(&self.callers),
             };
             self.linked = Some(Link::start(parts).await?);
             return Ok(());
@@ -232,6 +242,7 @@ impl Inner {
             config: Arc::clone(&self.config),
             identity: Arc::clone(&self.identity),
             telemetry: Arc::clone(&self.telemetry),
+            callers: Arc::clone(&self.callers),
             progress: Arc::clone(&self.progress),
         };
         let listen = |source| StartError::Listen { address, source };

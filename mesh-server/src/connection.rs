@@ -20,6 +20,7 @@ use crate::{
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
 use mesh_runtime::{
     Workload,
+    callers::Caller,
     identity::Side,
     room::Room,
     telemetry::{Gate, GateReading},
@@ -110,6 +111,9 @@ impl Shared {
     /// A connection is closed without an answer: counts and logs it.
     pub(crate) fn turn_away(&self, why: &TurnedAway, peer: SocketAddr) {
         self.workload.telemetry().on_handshake_refused(Side::Client, why.reason());
+        if let Some(evidence) = why.evidence() {
+            self.workload.callers().on_refused(&evidence, peer.ip(), self.port);
+        }
         self.log.on(why, peer);
     }
 
@@ -145,7 +149,8 @@ pub(crate) async fn run<H: Handler>(
     };
     match entered {
         Ok(entered) => {
-            let ends = Ends { address, destination, sni: entered.sni.clone() };
+            let caller = entered.standing.caller(&shared, address);
+            let ends = Ends { address, destination, sni: entered.sni.clone(), caller };
             entered.serve(shared, ends, handler, Notices { seen, notices }).await;
         }
         Err(why) => shared.turn_away(&why, address),
@@ -172,6 +177,8 @@ pub(crate) struct Ends {
     pub(crate) destination: Option<SocketAddr>,
     /// The server name that the peer asked for.
     pub(crate) sni: Option<Arc<str>>,
+    /// Where what it asks for is recorded.
+    pub(crate) caller: Arc<Caller>,
 }
 
 impl Entered {

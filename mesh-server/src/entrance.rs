@@ -12,8 +12,11 @@ use mesh_core::{
     config::istio::MtlsMode,
     identity::{Admitted, Evidence, admit},
 };
-use mesh_runtime::identity::{Side, VerifiedPeer};
-use std::sync::Arc;
+use mesh_runtime::{
+    callers::Caller,
+    identity::{Side, VerifiedPeer},
+};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -38,12 +41,20 @@ pub(crate) enum Standing {
 impl Standing {
     /// Judges by the policy in force.
     pub(crate) fn judge(&self, shared: &Shared) -> Result<Admitted, TurnedAway> {
-        let evidence = match self {
+        Ok(admit(shared.mode(), self.evidence())?)
+    }
+
+    /// Counts the connection, and returns the caller whose it is.
+    pub(crate) fn caller(&self, shared: &Shared, address: SocketAddr) -> Arc<Caller> {
+        shared.workload.callers().on_connection(&self.evidence(), address.ip(), shared.port)
+    }
+
+    fn evidence(&self) -> Evidence {
+        match self {
             Self::Plaintext => Evidence::Plaintext,
             Self::Anonymous => Evidence::Anonymous,
             Self::Verified(peer) => Evidence::Svid(peer.id().clone()),
-        };
-        Ok(admit(shared.mode(), evidence)?)
+        }
     }
 
     /// Verifies the peer again, by the bundles in force.

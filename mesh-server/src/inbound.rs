@@ -5,7 +5,7 @@
 use crate::{
     activity::Activity,
     answer::{AnswerBody, Answered, Ending, Overdue},
-    authorize::Authorize,
+    authorize::{Authorize, Record},
     body::RequestBody,
     connection::{Ends, Shared},
     context::{ReadContext, Scoped},
@@ -51,16 +51,18 @@ impl<H> Inbound<H> {
         shared: Arc<Shared>,
         activity: Arc<Activity>,
     ) -> Self {
-        let Ends { address, destination, sni } = ends;
+        let Ends { address, destination, sni, caller } = ends;
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
+        let record = Record { callers: Arc::clone(shared.workload.callers()), caller };
+        let authorize = Authorize::new(Arc::clone(&config), Some(address), shared.port);
         let steps = (
             Identify(peer),
             HeadersMax(shared.limits.headers_max),
-            NormaliseInForce { own: shared.normalise, config: Arc::clone(&config) },
+            NormaliseInForce { own: shared.normalise, config },
             ReadContext::new(shared.workload.clock()),
             StripSpoofable,
-            Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),
+            authorize.reached_at(destination, sni).recording(record),
             shared.rate_limiter.clone(),
         );
         Self { handler, steps, shared, activity }

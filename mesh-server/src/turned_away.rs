@@ -1,6 +1,6 @@
 //! Why a connection is closed without an answer, counted by reason and logged sparingly.
 
-use mesh_core::identity::Refusal;
+use mesh_core::identity::{Evidence, Refusal};
 use mesh_runtime::{
     Clock, Sparing,
     identity::{IdentityError, SvidError},
@@ -54,6 +54,15 @@ impl TurnedAway {
             Self::Silent => "silent",
             Self::Crowded => "crowded",
             Self::Broken(_) => "broken",
+        }
+    }
+
+    /// Returns what it showed, if that is what policy forbids.
+    pub(crate) const fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Self::Refused(Refusal::Plaintext) => Some(Evidence::Plaintext),
+            Self::Refused(Refusal::Anonymous) => Some(Evidence::Anonymous),
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Point 4: who gets a certificate, how it is rotated, and what survives a restart.
 
-use crate::harness::{Caller, Echo, Town, command, eventually};
+use crate::harness::{Caller, Echo, Town, command, eventually, meshctl};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -27,6 +27,51 @@ fn certificates_are_rotated_before_they_expire_without_a_failed_call() {
     let calls = caller.end();
     assert!(calls.made > 0);
     assert_eq!(calls.failed, [] as [String; 0], "of {} calls", calls.made);
+}
+
+/// The endpoint is killed on the way, and takes the rotation up again where it was.
+#[test]
+fn the_root_is_rotated_without_a_failed_call() {
+    let (mut town, [_v1, _v2, mut checkout]) = Town::with_the_article(&["--certificate-ttl", "6s"]);
+    let (root, token) = (std::fs::read(town.data().join("ca.crt")).unwrap(), town.token("late", &[]));
+    let caller = Caller::of(&checkout, PAYMENT);
+    let mut rotate = meshctl();
+    rotate.args(["rotate-root", "--certificate-ttl", "6s", "--data"]).arg(town.data());
+    assert!(rotate.output().unwrap().status.success());
+    assert_eq!(rotate.output().unwrap().status.code(), Some(2), "one is under way");
+    eventually("both roots stand", || town.data().join("ca.next.crt").exists().then_some(()));
+    town.kill_control();
+    town.restart_control();
+    eventually("the new root stands alone", || (!town.data().join("rotation.json").exists()).then_some(()));
+    assert_ne!(std::fs::read(town.data().join("ca.crt")).unwrap(), root);
+    let before = serial(&mut checkout);
+    eventually("the new root goes on certifying", || (serial(&mut checkout) != before).then_some(()));
+    let calls = caller.end();
+    assert!(calls.made > 0);
+    assert_eq!(calls.failed, [] as [String; 0], "of {} calls", calls.made);
+
+    let late = town.echo_holding(&token, "late", "v1", &[]);
+    let error = eventually("the token made before is void", || late.call(PAYMENT, 1).remove(0).error);
+    assert!(error["message"].as_str().unwrap().contains("make a new token"), "{error}");
+    let next = town.echo("next", "v1").ready();
+    eventually("a token made now is good", || next.call(PAYMENT, 1)[0].is_fine().then_some(()));
+}
+
+#[test]
+fn without_the_control_endpoint_a_certificate_is_used_to_its_end_and_then_nothing_is_sent() {
+    let (mut town, [v1, v2, checkout]) = Town::with_the_article(&["--certificate-ttl", "6s"]);
+    town.kill_control();
+    assert!(checkout.call(PAYMENT, 1)[0].is_fine(), "it has not ended yet");
+    let error = eventually("the certificate has ended", || {
+        checkout.call(PAYMENT, 1).remove(0).error.filter(|error| {
+            error["kind"] == "not-ready" && error["message"].as_str().is_some_and(|it| it.contains("expired"))
+        })
+    });
+    assert!(error["message"].as_str().unwrap().contains("could not be renewed"), "{error}");
+    let seen = || [&v1, &v2].map(|echo| echo.seen()["total"].clone());
+    let before = seen();
+    assert!(checkout.call(PAYMENT, 5).iter().all(|call| call.error.is_some()));
+    assert_eq!(seen(), before, "something was sent without a certificate");
 }
 
 #[test]

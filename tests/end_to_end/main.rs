@@ -20,4 +20,5 @@ mod identity;
 mod intruder;
 mod quickstart;
 mod strangers;
+mod strict;
 mod tiers;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    authority::Authority,
     config_files::ConfigFiles,
     data::DataDir,
+    rotation::Authorities,
     token::{self, TokenAsk},
 };
 use tokio::{
@@ -24,7 +24,9 @@ async fn silent_connections_make_place_and_a_known_caller_keeps_its_own() {
         services: Vec::new(),
         ttl: Duration::from_secs(60),
     };
-    let token = token::mint(&plane.token_key, plane.authority.pin(), &ask, SystemTime::now()).unwrap();
+    let token =
+        token::mint(&plane.token_key, plane.authorities.standing().current.pin(), &ask, SystemTime::now())
+            .unwrap();
     let mut known = connect().await;
     assert_eq!(status(&mut known, "/v1/status", &token).await, "HTTP/1.1 200 OK");
 
@@ -54,8 +56,9 @@ async fn status(stream: &mut TcpStream, path: &str, token: &str) -> String {
 fn plane() -> Arc<Plane> {
     let data = DataDir::temporary().unwrap();
     let domain = "cluster.local".parse().unwrap();
-    let authority = Authority::open(&data, &domain, Duration::from_secs(3600)).unwrap();
+    let ttl = Duration::from_secs(3600);
+    let authorities = Authorities::open(&data, &domain, ttl, SystemTime::now()).unwrap();
     let mut files = ConfigFiles::open(Vec::new(), &data).unwrap();
     files.poll();
-    Arc::new(Plane::open(data, authority, &files, true).unwrap())
+    Arc::new(Plane::open(data, authorities, &files, true).unwrap())
 }

@@ -28,8 +28,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Makes a join token: all that a workload needs to know.
     Token(TokenArgs),
+    /// Replaces the root of the endpoint's authority by a new one, with such an overlap that no call fails.
+    RotateRoot(RotateRootArgs),
     /// Shows who is connected, on which version, and what was refused.
     Status(StatusArgs),
+    /// Says what is wrong in the mesh, or with --strict whom a switch to STRICT would cut off.
+    Check(CheckArgs),
     /// Says what is wrong with configuration, before it is served.
     Analyze(AnalyzeArgs),
     /// Says where a request would go, and why.
@@ -87,7 +91,39 @@ pub(crate) struct TokenArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct RotateRootArgs {
+    /// The data directory of the endpoint, which may run.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// How long its certificates last: each half of the overlap is as long.
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    pub(crate) certificate_ttl: Duration,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+    /// Says whom a switch to STRICT mutual TLS would cut off.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Files and directories of Istio YAML as they are to be: their AuthorizationPolicies are tried on what was recorded,
+    /// and if they say which ports are STRICT, that counts instead of all.
+    #[arg(long, num_args = 1.., value_name = "DIR_OR_FILE", requires = "strict")]
+    pub(crate) config: Vec<PathBuf>,
+    /// The MeshConfig, as a file of its own.
+    #[arg(long, value_name = "FILE", requires = "config")]
+    pub(crate) mesh_config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EndpointArgs {
     /// The URL that `meshctl serve` printed.
     #[arg(long, value_name = "URL")]
     pub(crate) control: String,

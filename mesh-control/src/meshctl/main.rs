@@ -1,12 +1,15 @@
-//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, judges configuration, and says what
+//! `meshctl`: runs a control endpoint, makes join tokens, shows what an endpoint knows, says what a change
+//! would break, judges configuration, and says what
 //! may stand in it.
 //!
 //! Exit status: 0 fine, 1 findings at or above the threshold, 2 usage or I/O error. Logs go to stderr.
 
 mod analyze;
 mod args;
+mod check;
 mod explain;
 mod input;
+mod rotate_root;
 mod schema;
 mod serve;
 mod status;
@@ -31,7 +34,11 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Serve(serve) => serve::run(serve, json).map(|()| FINE),
         Command::Token(token) => token::run(token, json).map(|()| FINE),
+        Command::RotateRoot(rotate) => rotate_root::run(&rotate, json).map(|()| FINE),
         Command::Status(status) => status::run(status, json).map(|()| FINE),
+        Command::Check(check) => {
+            check::run(&check, json).map(|is_well| if is_well { FINE } else { FINDINGS })
+        }
         Command::Analyze(analyze) => {
             analyze::run(&analyze, json).map(|found| if found { FINDINGS } else { FINE })
         }

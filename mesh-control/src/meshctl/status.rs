@@ -1,22 +1,12 @@
 //! `meshctl status`.
 
-use super::args::StatusArgs;
-use mesh_control::{TokenAsk, mint_token};
+use super::args::{EndpointArgs, StatusArgs};
+use mesh_control::operator_token;
 use mesh_runtime::control::{JoinToken, status, wire::Status};
-use std::{fmt::Write as _, io::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, io::Write as _};
 
 pub(crate) fn run(args: StatusArgs, json: bool) -> Result<(), String> {
-    let token = match &args.data {
-        Some(data) => token_of(data)?,
-        None => std::env::var("MESH_JOIN_TOKEN")
-            .map_err(|_| "give --data DIR, or a join token in MESH_JOIN_TOKEN".to_owned())?,
-    };
-    let token = JoinToken::parse(token.trim()).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("starting the runtime: {error}"))?;
-    let status = runtime.block_on(status(&args.control, &token)).map_err(|error| error.to_string())?;
+    let status = ask(&args.endpoint)?;
     let shown = if json {
         serde_json::to_string(&status).map_err(|error| error.to_string())? + "\n"
     } else {
@@ -25,21 +15,19 @@ pub(crate) fn run(args: StatusArgs, json: bool) -> Result<(), String> {
     std::io::stdout().write_all(shown.as_bytes()).map_err(|error| format!("writing the status: {error}"))
 }
 
-/// Makes a token for this one question. It must not found a new authority where none is.
-fn token_of(data: &Path) -> Result<String, String> {
-    if !data.join("ca.key").exists() {
-        return Err(format!(
-            "{} is no data directory of a control endpoint: it has no ca.key",
-            data.display()
-        ));
-    }
-    let ask = TokenAsk {
-        namespace: "mesh-system".to_owned(),
-        service_account: "meshctl".to_owned(),
-        services: Vec::new(),
-        ttl: Duration::from_secs(60),
+/// Asks an endpoint how it fares.
+pub(crate) fn ask(endpoint: &EndpointArgs) -> Result<Status, String> {
+    let token = match &endpoint.data {
+        Some(data) => operator_token(data).map_err(|error| error.to_string())?,
+        None => std::env::var("MESH_JOIN_TOKEN")
+            .map_err(|_| "give --data DIR, or a join token in MESH_JOIN_TOKEN".to_owned())?,
     };
-    mint_token(data, &ask).map_err(|error| error.to_string())
+    let token = JoinToken::parse(token.trim()).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("starting the runtime: {error}"))?;
+    runtime.block_on(status(&endpoint.control, &token)).map_err(|error| error.to_string())
 }
 
 fn text(status: &Status) -> String {
@@ -89,6 +77,9 @@ mod tests {
             spiffe_id: "spiffe://td/ns/shop/sa/cart".into(),
             version: version.into(),
             age_seconds: 3,
+            labels: std::collections::BTreeMap::new(),
+            certificate_seconds: None,
+            callers: None,
         };
         let status = Status {
             version: "v2".into(),

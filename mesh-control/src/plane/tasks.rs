@@ -2,7 +2,10 @@
 
 use super::Plane;
 use crate::{config_files::ConfigFiles, disk::wrote, locked};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -15,6 +18,7 @@ impl Plane {
         tasks.spawn(Arc::clone(self).publish_on_demand());
         tasks.spawn(Arc::clone(self).let_things_end());
         tasks.spawn(Arc::clone(self).watch(files));
+        tasks.spawn(Arc::clone(self).rotate());
         tasks.spawn(Arc::clone(self).write_on_demand());
         tasks
     }
@@ -83,6 +87,24 @@ impl Plane {
         }
     }
 
+    /// Takes up a rotation of the root that was asked for, and ends it in its time.
+    async fn rotate(self: Arc<Self>) {
+        let mut last = None;
+        loop {
+            sleep(ROTATION_GAP).await;
+            let plane = Arc::clone(&self);
+            let advance = move || plane.authorities.advance(plane.disk.data(), SystemTime::now());
+            let trouble = match spawn_blocking(advance).await {
+                Ok(advanced) => advanced.err().map(|error| error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(trouble) = trouble.as_ref().filter(|_| trouble != last) {
+                tracing::error!("the root is not rotated: {trouble}");
+            }
+            last = trouble;
+        }
+    }
+
     async fn write_on_demand(self: Arc<Self>) {
         loop {
             self.disk.wanted().await;
@@ -100,4 +122,5 @@ const SWEEP_GAP: Duration = Duration::from_millis(250);
 /// Longer than a loaded machine delays a task, shorter than the shortest lease that means it.
 const STALL_MIN: Duration = Duration::from_secs(2);
 const POLL_GAP: Duration = Duration::from_millis(250);
+const ROTATION_GAP: Duration = Duration::from_secs(1);
 const DISK_GAP: Duration = Duration::from_millis(100);

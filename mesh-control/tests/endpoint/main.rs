@@ -11,6 +11,7 @@ mod bed;
 
 mod bearers;
 mod bounds;
+mod callers;
 mod certificates;
 mod configuration;
 mod leases;

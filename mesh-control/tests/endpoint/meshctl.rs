@@ -126,7 +126,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-async fn run(args: &[&str]) -> (i32, String, String) {
+pub(crate) async fn run(args: &[&str]) -> (i32, String, String) {
     let output = command(args).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

@@ -1,5 +1,7 @@
 //! One rule of a policy: some `from`, some `to` and the `when`, each a list of conditions that must all hold.
 
+mod recorded;
+
 use super::{
     Request, TrustDomains,
     pattern::{Pattern, host_without_port},

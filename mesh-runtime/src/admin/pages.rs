@@ -72,6 +72,11 @@ pub(super) fn identity(sources: &Sources) -> String {
     }))
 }
 
+/// Who calls this workload, how and for what, and what policies on trial would have denied.
+pub(super) fn callers(sources: &Sources) -> String {
+    pretty(&json!(sources.callers.report()))
+}
+
 /// Every virtual host once, however many names it answers to, in the order of names.
 fn virtual_hosts(snapshot: &Snapshot) -> Vec<Value> {
     let hosts: BTreeMap<&str, _> = snapshot.hosts().iter().map(|host| (&*host.name, host)).collect();

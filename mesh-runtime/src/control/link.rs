@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     ThreadDice,
+    callers::Callers,
     config::intake::Intake,
     identity::{Bundles, Identity, IdentityStore, Svid},
     progress::Progress,
@@ -44,6 +45,7 @@ pub(crate) struct Link {
     intake: Arc<Intake>,
     cache: Option<Arc<Cache>>,
     settings: Settings,
+    callers: Arc<Callers>,
     trust_domain: Option<TrustDomain>,
     instance: String,
     reachable: watch::Sender<bool>,
@@ -60,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Arc<IdentityStore>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) callers: Arc<Callers>,
 }
 
 /// A link at work, for its workload to hold: the conversations first, as they end in the order of the fields.
@@ -74,7 +77,7 @@ impl Link {
     /// Puts in force what the cache holds, and starts the conversations. Asks nobody, so it takes no longer than reading
     /// the cache does.
     pub(crate) async fn start(parts: Parts) -> Result<Linked, SettingsError> {
-        let Parts { settings, control, instance, identity, progress, intake } = parts;
+        let Parts { settings, control, instance, identity, progress, intake, callers } = parts;
         let endpoint = Endpoint::parse(&control)
             .map_err(|e| SettingsError { variable: "MESH_CONTROL", why: e.to_string() })?;
         let trust = Trust::new(Arc::clone(&identity), settings.join_token.clone(), endpoint.is_plain());
@@ -88,6 +91,7 @@ impl Link {
             intake,
             cache: cache.map(Arc::new),
             settings,
+            callers,
             trust_domain,
             instance,
             reachable: watch::channel(true).0,

@@ -1,5 +1,9 @@
 //! The bodies that workloads and the control endpoint exchange, all JSON.
 
+mod callers;
+
+pub use callers::{AskedRecord, CallerRecord, Callers, CallsBy, TrialDenial};
+
 use mesh_core::config::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -116,7 +120,7 @@ pub struct ErrorBody {
 
 /// The body of `POST /v1/reports`: how a workload fares with a version of the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Report {
     /// The service.
     pub service: String,
@@ -127,6 +131,15 @@ pub struct Report {
     /// What it could not put in force.
     #[serde(default)]
     pub rejected: Vec<Rejection>,
+    /// Its labels, by which policies select it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Seconds until its certificate ends; `None` if it has none.
+    #[serde(default)]
+    pub certificate_seconds: Option<u64>,
+    /// Who calls it.
+    #[serde(default)]
+    pub callers: Callers,
 }
 
 /// One object that was not put in force.
@@ -192,6 +205,15 @@ pub struct WorkloadStatus {
     pub version: String,
     /// Seconds since it was last heard of.
     pub age_seconds: u64,
+    /// Its labels, as far as it has reported.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Seconds that were left to its certificate when it last reported.
+    #[serde(default)]
+    pub certificate_seconds: Option<u64>,
+    /// Who calls it; `None` if it has not reported, or is of a namespace that is not the asker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers: Option<Callers>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod admission;
 mod answers;
+mod callers;
 mod drain;
 mod exhaustion;
 mod overload;

@@ -1,4 +1,4 @@
-//! What this workload has in force and what it refused, for the endpoint's status: when it changes, and as a heartbeat.
+//! What this workload has in force, what it refused and who calls it, for the endpoint's status: when it changes, and as a heartbeat.
 
 use super::{Link, Talk, jitter};
 use crate::{
@@ -6,6 +6,7 @@ use crate::{
         http::Ask,
         wire::{Rejection, Report},
     },
+    identity::Identity,
     progress::InForce,
 };
 use http::Method;
@@ -39,11 +40,17 @@ pub(super) async fn run(link: Arc<Link>) {
 }
 
 fn report(link: &Link, in_force: &InForce) -> Report {
+    let identity = link.identity.current();
+    let left =
+        |identity: Arc<Identity>| identity.svid.not_after().duration_since(link.identity.clock().now());
     Report {
         service: link.settings.service.clone(),
         instance: link.instance.clone(),
         version: in_force.version.to_string(),
         rejected: in_force.rejected().take(REJECTIONS_MAX).map(Rejection::from).collect(),
+        labels: link.settings.labels.clone(),
+        certificate_seconds: identity.map(|identity| left(identity).unwrap_or_default().as_secs()),
+        callers: link.callers.report(),
     }
 }
 
