@@ -5,6 +5,7 @@ mod admission;
 mod answers;
 mod drain;
 mod exhaustion;
+mod hostile;
 mod overload;
 mod policy_change;
 mod record;
