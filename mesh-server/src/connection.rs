@@ -7,6 +7,7 @@
 
 use crate::{
     activity::Activity,
+    client_cert::ClientCert,
     entrance::{Entered, Standing, enter},
     handler::Handler,
     inbound::Inbound,
@@ -15,6 +16,7 @@ use crate::{
     overload::{Limiter, RateLimiter},
     protocol::{self, Conversation},
     stream::Stream,
+    trusted_hops::TrustedHops,
     turned_away::{Log, TurnedAway},
 };
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) workload: Workload,
     pub(crate) limits: Limits,
     pub(crate) normalise: Normalise,
+    pub(crate) trusted_hops: TrustedHops,
     pub(crate) rate_limiter: RateLimiter,
     /// Who runs and who waits; none where as many run as come.
     pub(crate) limiter: Option<Arc<Limiter>>,
@@ -64,6 +67,7 @@ impl Shared {
         workload: Workload,
         limits: Limits,
         normalise: Normalise,
+        trusted_hops: TrustedHops,
         overload: &Overload,
         port: u16,
     ) -> Arc<Self> {
@@ -79,6 +83,7 @@ impl Shared {
             workload,
             limits,
             normalise,
+            trusted_hops,
             port,
         })
     }
@@ -122,7 +127,8 @@ pub(crate) async fn run<H: Handler>(
     };
     match entered {
         Ok(entered) => {
-            let ends = Ends { address, destination, sni: entered.sni.clone() };
+            let (sni, caller) = (entered.sni.clone(), entered.caller.clone());
+            let ends = Ends { address, destination, sni, caller };
             entered.serve(shared, ends, handler, Notices { seen, notices }).await;
         }
         Err(why) => shared.turn_away(&why, address),
@@ -149,6 +155,8 @@ pub(crate) struct Ends {
     pub(crate) destination: Option<SocketAddr>,
     /// The server name that the peer asked for.
     pub(crate) sni: Option<Arc<str>>,
+    /// What requests say of the peer's certificate.
+    pub(crate) caller: Option<ClientCert>,
 }
 
 impl Entered {

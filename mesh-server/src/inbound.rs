@@ -51,7 +51,7 @@ impl<H> Inbound<H> {
         shared: Arc<Shared>,
         activity: Arc<Activity>,
     ) -> Self {
-        let Ends { address, destination, sni } = ends;
+        let Ends { address, destination, sni, caller } = ends;
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
         let steps = (
@@ -59,7 +59,7 @@ impl<H> Inbound<H> {
             HeadersMax(shared.limits.headers_max),
             NormaliseInForce { own: shared.normalise, config: Arc::clone(&config) },
             ReadContext::new(shared.workload.clock()),
-            StripSpoofable,
+            StripSpoofable::new(shared.trusted_hops.clone()).naming(caller),
             Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),
             shared.rate_limiter.clone(),
         );

@@ -56,6 +56,8 @@ impl Authority {
     pub(crate) fn identity_that_trusts(&self, account: &str, trusted: &Self) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        // As istiod does: an SVID has no subject.
+        params.distinguished_name = rcgen::DistinguishedName::new();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
         params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
