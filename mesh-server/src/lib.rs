@@ -15,6 +15,7 @@ mod body;
 mod client_cert;
 mod connection;
 mod context;
+mod crowd;
 mod entrance;
 mod handler;
 mod hygiene;
