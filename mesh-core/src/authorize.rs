@@ -48,7 +48,7 @@ pub struct Request<'a> {
     pub sni: Option<&'a str>,
     /// The method.
     pub method: &'a Method,
-    /// The host, normalised, without port.
+    /// The host, normalised, with the port that the request names, if it names one: `reviews` or `reviews:9080`.
     pub host: &'a str,
     /// The path, normalised, without query.
     pub path: &'a str,

@@ -2,6 +2,7 @@
 
 use crate::{
     connection::{self, Notice, Shared},
+    crowd::{Crowd, Place},
     handler::Handler,
     turned_away::TurnedAway,
 };
@@ -22,6 +23,7 @@ pub(crate) struct Reception<H> {
     configurations: watch::Receiver<u64>,
     identities: watch::Receiver<u64>,
     connections: JoinSet<()>,
+    crowd: Arc<Crowd>,
     /// Until when nothing is accepted because there was no room for it.
     resume: Instant,
 }
@@ -39,6 +41,7 @@ impl<H: Handler> Reception<H> {
             configurations: shared.workload.config().subscribe(),
             identities: shared.workload.identity().subscribe(),
             connections: JoinSet::new(),
+            crowd: Crowd::new(shared.limits.connections_per_peer_max),
             resume: Instant::now(),
             shared,
         }
@@ -80,18 +83,26 @@ impl<H: Handler> Reception<H> {
         }
     }
 
+    fn place(&self, address: SocketAddr) -> Option<Place> {
+        let is_room = self.connections.len() < self.shared.limits.connections_max;
+        is_room.then(|| self.crowd.enter(address.ip()))?
+    }
+
     fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((stream, address)) if self.connections.len() < self.shared.limits.connections_max => {
+            Ok((stream, address)) => {
+                let Some(place) = self.place(address) else {
+                    drop(stream);
+                    return self.shared.turn_away(&TurnedAway::Crowded, address);
+                };
                 // An answer is one write; waiting for more to fill a packet helps nobody. Failing is harmless.
                 let _ = stream.set_nodelay(true);
                 let (shared, handler) = (Arc::clone(&self.shared), self.handler.clone());
                 let notices = self.notices.subscribe();
-                self.connections.spawn(connection::run(shared, stream, address, handler, notices));
-            }
-            Ok((stream, address)) => {
-                drop(stream);
-                self.shared.turn_away(&TurnedAway::Crowded, address);
+                self.connections.spawn(async move {
+                    let _place = place;
+                    connection::run(shared, stream, address, handler, notices).await;
+                });
             }
             // The client left before it was its turn.
             Err(error) if is_of_the_connection(&error) => {}

@@ -2,7 +2,7 @@
 //!
 //! The rules are `mesh_core::authorize`'s; this hands them the bytes that the handler will see.
 
-use crate::{normalise, peer::Peer, reply::Reply, step::Step};
+use crate::{normalise, peer::Peer, reply::Reply, step::Step, trusted_hops::FirstCaller};
 use http::request::Parts;
 use mesh_core::authorize::{Decision, Request};
 use mesh_runtime::{
@@ -59,8 +59,8 @@ impl Authorize {
         Request {
             peer: head.extensions.get::<Peer>().map(Peer::id),
             source: self.source,
-            // No proxy before this process is trusted, so the first caller known is the direct peer.
-            remote: self.source,
+            // Where no trusted proxy tells of another one, the first caller known is the direct peer.
+            remote: head.extensions.get::<FirstCaller>().map_or(self.source, |caller| caller.0),
             destination: self.destination,
             port: self.port,
             sni: self.sni.as_deref(),

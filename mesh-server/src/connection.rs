@@ -7,6 +7,7 @@
 
 use crate::{
     activity::Activity,
+    client_cert::ClientCert,
     entrance::{Entered, Standing, enter},
     handler::Handler,
     inbound::Inbound,
@@ -15,6 +16,7 @@ use crate::{
     overload::{Limiter, RateLimiter},
     protocol::{self, Conversation},
     stream::Stream,
+    trusted_hops::TrustedHops,
     turned_away::{Log, TurnedAway},
 };
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
@@ -43,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) workload: Workload,
     pub(crate) limits: Limits,
     pub(crate) normalise: Normalise,
+    pub(crate) trusted_hops: TrustedHops,
     pub(crate) rate_limiter: RateLimiter,
     /// Who runs and who waits.
     pub(crate) limiter: Arc<Limiter>,
@@ -70,6 +73,7 @@ impl Shared {
         workload: Workload,
         limits: Limits,
         normalise: Normalise,
+        trusted_hops: TrustedHops,
         overload: &Overload,
         port: u16,
     ) -> Arc<Self> {
@@ -85,6 +89,7 @@ impl Shared {
             workload,
             limits,
             normalise,
+            trusted_hops,
             port,
         });
         shared.on_configuration();
@@ -150,7 +155,8 @@ pub(crate) async fn run<H: Handler>(
     match entered {
         Ok(entered) => {
             let caller = entered.standing.caller(&shared, address);
-            let ends = Ends { address, destination, sni: entered.sni.clone(), caller };
+            let (sni, certificate) = (entered.sni.clone(), entered.certificate.clone());
+            let ends = Ends { address, destination, sni, caller, certificate };
             entered.serve(shared, ends, handler, Notices { seen, notices }).await;
         }
         Err(why) => shared.turn_away(&why, address),
@@ -179,6 +185,8 @@ pub(crate) struct Ends {
     pub(crate) sni: Option<Arc<str>>,
     /// Where what it asks for is recorded.
     pub(crate) caller: Arc<Caller>,
+    /// What requests say of the peer's certificate.
+    pub(crate) certificate: Option<ClientCert>,
 }
 
 impl Entered {

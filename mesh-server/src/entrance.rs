@@ -3,6 +3,7 @@
 //! Whether a connection may come in is decided by `mesh_core::identity::admit` alone; this gathers the evidence.
 
 use crate::{
+    client_cert::ClientCert,
     connection::Shared,
     sniff::{self, First, Opened},
     stream::Transport,
@@ -28,6 +29,8 @@ pub(crate) struct Entered {
     pub(crate) admitted: Admitted,
     /// The server name that the peer asked for.
     pub(crate) sni: Option<Arc<str>>,
+    /// What requests say of the peer's certificate.
+    pub(crate) certificate: Option<ClientCert>,
 }
 
 /// On what grounds a connection was admitted; they can cease to hold.
@@ -57,6 +60,12 @@ impl Standing {
         }
     }
 
+    fn describe(&self, shared: &Shared) -> Option<ClientCert> {
+        let Self::Verified(peer) = self else { return None };
+        let own = shared.workload.identity().current();
+        ClientCert::of(peer, own.as_ref().map(|own| own.svid.id()))
+    }
+
     /// Verifies the peer again, by the bundles in force.
     pub(crate) fn verify_again(&self, shared: &Shared) -> Result<(), TurnedAway> {
         match self {
@@ -73,7 +82,7 @@ pub(crate) async fn enter(shared: &Shared, stream: TcpStream) -> Result<Entered,
     match seat.hold(opening).await.ok_or(TurnedAway::Crowded)?.map_err(|_| TurnedAway::Silent)?? {
         Opening::Plaintext { http2, opened, admitted } => {
             let transport = Transport::Plain(opened);
-            Ok(Entered { transport, http2, standing: Standing::Plaintext, admitted, sni: None })
+            Ok(Entered { transport, http2, standing: Standing::Plaintext, admitted, sni: None, certificate: None })
         }
         Opening::Tls(stream) => enter_tls(shared, stream).await,
     }
@@ -109,7 +118,8 @@ async fn enter_tls(shared: &Shared, stream: TcpStream) -> Result<Entered, Turned
     };
     // By the policy of now: it may have changed during the handshake.
     let admitted = standing.judge(shared)?;
-    Ok(Entered { transport: Transport::Tls(Box::new(stream)), http2, standing, admitted, sni })
+    let certificate = standing.describe(shared);
+    Ok(Entered { transport: Transport::Tls(Box::new(stream)), http2, standing, admitted, sni, certificate })
 }
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, TurnedAway> {

@@ -1,33 +1,85 @@
-//! Takes out the headers that only the mesh itself may set.
+//! Takes out the headers that only the mesh itself, or a trusted hop, may set, and says who called.
 // spec: istio sidecar inbound, forward_client_cert_details; envoy header_sanitizing; CVE-2021-32777 (every value goes)
 
-use crate::{peer::Peer, reply::Reply, step::Step};
+use crate::{
+    client_cert::{ClientCert, X_FORWARDED_CLIENT_CERT},
+    peer::Peer,
+    reply::Reply,
+    step::Step,
+    trusted_hops::TrustedHops,
+};
 use http::{HeaderName, request::Parts};
 
-/// The step that strips `x-forwarded-client-cert`, `x-envoy-*` and the mesh's own `x-mesh-*`.
+/// The step that strips `x-forwarded-client-cert`, `x-envoy-*` and the mesh's own `x-mesh-*`; of a caller that has not
+/// proven who it is also `x-forwarded-for` and `x-forwarded-proto`.
 ///
 /// From a verified peer (a [`Peer`] in the extensions) `x-envoy-attempt-count` and `x-envoy-expected-rq-timeout-ms`
-/// stay: they are what one mesh client tells another server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StripSpoofable;
+/// stay: they are what one mesh client tells another server. So does `x-forwarded-for`, which workloads hand on; policy
+/// does not go by it. From one of the [`TrustedHops`] everything stays but `x-mesh-*`.
+#[derive(Clone, Debug, Default)]
+pub struct StripSpoofable {
+    trusted: TrustedHops,
+    caller: Option<ClientCert>,
+}
+
+impl StripSpoofable {
+    /// Returns the step that believes `trusted`.
+    pub fn new(trusted: TrustedHops) -> Self {
+        Self { trusted, caller: None }
+    }
+
+    /// Says in `x-forwarded-client-cert` who called, behind what a trusted hop says there.
+    pub(crate) fn naming(self, caller: Option<ClientCert>) -> Self {
+        Self { caller, ..self }
+    }
+}
+
+/// Whose headers they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Nobody,
+    Peer,
+    Trusted,
+}
 
 impl Step for StripSpoofable {
     fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
-        let from_peer = head.extensions.get::<Peer>().is_some();
+        let peer = head.extensions.get::<Peer>();
+        let standing = match peer {
+            _ if self.trusted.includes(peer) => Standing::Trusted,
+            Some(_) => Standing::Peer,
+            None => Standing::Nobody,
+        };
         let spoofable: Vec<HeaderName> =
-            head.headers.keys().filter(|name| is_spoofable(name.as_str(), from_peer)).cloned().collect();
+            head.headers.keys().filter(|name| is_spoofable(name.as_str(), standing)).cloned().collect();
         for name in spoofable {
             head.headers.remove(name);
+        }
+        if standing == Standing::Trusted
+            && let Some(first_caller) = self.trusted.first_caller(&head.headers)
+        {
+            head.extensions.insert(first_caller);
+        }
+        match &self.caller {
+            Some(caller) if head.headers.contains_key(X_FORWARDED_CLIENT_CERT) => {
+                caller.append(&mut head.headers)
+            }
+            Some(caller) => caller.replace(&mut head.headers),
+            None => {}
         }
         Ok(())
     }
 }
 
-fn is_spoofable(name: &str, from_peer: bool) -> bool {
+fn is_spoofable(name: &str, standing: Standing) -> bool {
     match name {
-        "x-envoy-attempt-count" | "x-envoy-expected-rq-timeout-ms" => !from_peer,
-        "x-forwarded-client-cert" => true,
-        name => name.starts_with("x-envoy-") || name.starts_with("x-mesh-"),
+        "x-envoy-attempt-count"
+        | "x-envoy-expected-rq-timeout-ms"
+        | "x-forwarded-for"
+        | "x-forwarded-proto" => standing == Standing::Nobody,
+        "x-forwarded-client-cert" => standing != Standing::Trusted,
+        name if name.starts_with("x-envoy-") => standing != Standing::Trusted,
+        name => name.starts_with("x-mesh-"),
     }
 }
 
@@ -36,35 +88,67 @@ mod tests {
     use super::*;
     use http::Request;
 
-    #[test]
-    fn only_the_mesh_says_what_the_mesh_says() {
-        let table = [
-            ("x-forwarded-client-cert", false, false),
-            ("x-envoy-retry-on", false, false),
-            ("x-envoy-attempt-count", false, true),
-            ("x-envoy-expected-rq-timeout-ms", false, true),
-            ("x-envoy-original-path", false, false),
-            ("x-mesh-anything", false, false),
-            ("x-forwarded-for", true, true),
-            ("x-request-id", true, true),
-            ("x-envoyage", true, true),
-            ("traceparent", true, true),
-        ];
-        for (name, from_anybody, from_peer) in table {
-            for (stays, peer) in [(from_anybody, None), (from_peer, Some(Peer::for_test()))] {
-                let request = Request::get("/").header(name, "1").header(name, "2").body(()).unwrap();
-                let mut head = request.into_parts().0;
-                head.extensions.extend(
-                    peer.map(|peer| {
-                        let mut extensions = http::Extensions::new();
-                        extensions.insert(peer);
-                        extensions
-                    })
-                    .unwrap_or_default(),
-                );
-                StripSpoofable.on_request(&mut head).unwrap();
-                assert_eq!(head.headers.contains_key(name), stays, "{name}");
-            }
+    /// Passes a request with two values of `name` through the step; returns how many are left.
+    fn left(step: &StripSpoofable, name: &str, peer: Option<Peer>) -> usize {
+        let request = Request::get("/").header(name, "1").header(name, "2").body(()).unwrap();
+        let mut head = request.into_parts().0;
+        if let Some(peer) = peer {
+            head.extensions.insert(peer);
         }
+        step.on_request(&mut head).unwrap();
+        head.headers.get_all(name).iter().count()
+    }
+
+    #[test]
+    fn only_the_mesh_says_what_the_mesh_says_and_a_trusted_hop_what_it_knows() {
+        let table = [
+            ("x-forwarded-client-cert", 0, 0, 2),
+            ("x-envoy-attempt-count", 0, 2, 2),
+            ("x-envoy-original-path", 0, 0, 2),
+            ("x-mesh-anything", 0, 0, 0),
+            ("x-forwarded-host", 2, 2, 2),
+            ("x-envoyage", 2, 2, 2),
+            ("traceparent", 2, 2, 2),
+        ];
+        let trusting = StripSpoofable::new(TrustedHops::peers([Peer::for_test().id().clone()]));
+        for (name, nobody, peer, trusted) in table {
+            assert_eq!(left(&StripSpoofable::default(), name, None), nobody, "{name} of nobody");
+            assert_eq!(left(&trusting, name, None), nobody, "{name} of nobody, where somebody is trusted");
+            assert_eq!(
+                left(&StripSpoofable::default(), name, Some(Peer::for_test())),
+                peer,
+                "{name} of a peer"
+            );
+            assert_eq!(left(&trusting, name, Some(Peer::for_test())), trusted, "{name} of a trusted hop");
+        }
+    }
+
+    /// Of Envoy's list only the ID of a request stays: it is a name, not a claim, and logs want it.
+    // spec: envoy configuration/http/http_conn_man/header_sanitizing
+    #[test]
+    fn what_envoy_takes_from_external_callers_is_taken_from_whoever_proved_nothing() {
+        for name in [
+            "x-envoy-decorator-operation",
+            "x-envoy-downstream-service-cluster",
+            "x-envoy-downstream-service-node",
+            "x-envoy-expected-rq-timeout-ms",
+            "x-envoy-external-address",
+            "x-envoy-force-trace",
+            "x-envoy-internal",
+            "x-envoy-ip-tags",
+            "x-envoy-max-retries",
+            "x-envoy-retry-grpc-on",
+            "x-envoy-retry-on",
+            "x-envoy-upstream-alt-stat-name",
+            "x-envoy-upstream-rq-per-try-timeout-ms",
+            "x-envoy-upstream-rq-timeout-alt-response",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+        ] {
+            assert_eq!(left(&StripSpoofable::default(), name, None), 0, "{name}");
+        }
+        assert_eq!(left(&StripSpoofable::default(), "x-request-id", None), 2);
     }
 }

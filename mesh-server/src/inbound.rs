@@ -51,7 +51,7 @@ impl<H> Inbound<H> {
         shared: Arc<Shared>,
         activity: Arc<Activity>,
     ) -> Self {
-        let Ends { address, destination, sni, caller } = ends;
+        let Ends { address, destination, sni, caller, certificate } = ends;
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
         let record = Record { callers: Arc::clone(shared.workload.callers()), caller };
@@ -61,7 +61,7 @@ impl<H> Inbound<H> {
             HeadersMax(shared.limits.headers_max),
             NormaliseInForce { own: shared.normalise, config },
             ReadContext::new(shared.workload.clock()),
-            StripSpoofable,
+            StripSpoofable::new(shared.trusted_hops.clone()).naming(certificate),
             authorize.reached_at(destination, sni).recording(record),
             shared.rate_limiter.clone(),
         );

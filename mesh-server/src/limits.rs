@@ -30,6 +30,10 @@ pub struct Limits {
     /// Connections at one time; those above it are closed at once. Default 10,000, which is about 300 MiB of TLS
     /// connections. A process with fewer file descriptors than that stops accepting when they run out.
     pub connections_max: usize,
+    /// Connections of one peer (an IPv4 address, or a network of IPv6 with a prefix of 64 bits) at one time; those above it
+    /// are closed at once. Default 5,000, half of all: one peer never locks the others out, and a gateway that stands
+    /// before everybody is not bounded by what one client would need.
+    pub connections_per_peer_max: usize,
     /// Connections that have not sent a byte yet, at one time; above it, the longest silent one makes room. Default
     /// 4,096.
     pub silent_max: usize,
@@ -64,6 +68,7 @@ impl Default for Limits {
             idle: Duration::from_secs(3600),
             ping: Duration::from_secs(10),
             connections_max: 10_000,
+            connections_per_peer_max: 5_000,
             silent_max: 4_096,
             handshakes_max: 512,
             handshake_patience: Duration::from_secs(1),

@@ -1,6 +1,9 @@
 //! The server as a whole: bind, register, accept, serve, drain.
 
-use crate::{accept::Reception, body::RequestBody, connection::Shared, limits::Limits, normalise::Normalise};
+use crate::{
+    accept::Reception, body::RequestBody, connection::Shared, limits::Limits, normalise::Normalise,
+    trusted_hops::TrustedHops,
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
@@ -39,6 +42,7 @@ pub struct Server {
     address: SocketAddr,
     limits: Limits,
     normalise: Normalise,
+    trusted_hops: TrustedHops,
     overload: Overload,
 }
 
@@ -75,6 +79,7 @@ impl Server {
             address: bound,
             limits: Limits::default(),
             normalise: Normalise::default(),
+            trusted_hops: TrustedHops::default(),
             overload: workload.settings().overload.clone(),
         })
     }
@@ -93,6 +98,12 @@ impl Server {
     /// Sets how paths and hosts are spelled before policy and handler see them.
     pub fn normalise(mut self, normalise: Normalise) -> Self {
         self.normalise = normalise;
+        self
+    }
+
+    /// Sets which proxies in front of it are believed about where a request came from; none at first.
+    pub fn trusted_hops(mut self, trusted_hops: TrustedHops) -> Self {
+        self.trusted_hops = trusted_hops;
         self
     }
 
@@ -124,8 +135,9 @@ impl Server {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { workload, listener, address, limits, normalise, overload } = self;
-        let shared = Shared::new(workload.clone(), limits, normalise, &overload, address.port());
+        let Self { workload, listener, address, limits, normalise, trusted_hops, overload } = self;
+        let shared =
+            Shared::new(workload.clone(), limits, normalise, trusted_hops, &overload, address.port());
         require_identity(&shared)?;
         tracing::info!(%address, mode = ?shared.mode(), "serving");
 

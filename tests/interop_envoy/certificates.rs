@@ -45,11 +45,16 @@ impl Authority {
         self.directory.join("roots.pem")
     }
 
-    /// Signs for `account` of the namespace `default`, as istiod does: no subject, one URI.
+    /// Signs for `account` of the namespace `default`.
     pub(crate) fn issue(&self, account: &str) -> Files {
+        self.issue_id(&id(account), account)
+    }
+
+    /// Signs for `id` as istiod does: no subject, one URI. The files are called `name`.
+    pub(crate) fn issue_id(&self, id: &str, name: &str) -> Files {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name = rcgen::DistinguishedName::new();
-        leaf.subject_alt_names = vec![SanType::URI(id(account).as_str().try_into().unwrap())];
+        leaf.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         leaf.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -58,7 +63,7 @@ impl Authority {
         leaf.not_after = (now + Duration::from_secs(3600)).into();
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.signed_by(&key, &self.issuer).unwrap();
-        let path = |end: &str| self.directory.join(format!("{account}.{end}"));
+        let path = |end: &str| self.directory.join(format!("{name}.{end}"));
         let files = Files { certificate: path("pem"), key: path("key") };
         fs::write(&files.certificate, certificate.pem()).unwrap();
         write_secret(&files.key, &key.serialize_pem());

@@ -5,7 +5,7 @@ use crate::{
     envoy::Envoy,
     harness::{Echo, Reply, command},
     sidecar::{CallerTls, Route, SNI, Version, outbound},
-    wire::get,
+    wire::{Wire, connect, get},
 };
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -74,6 +74,24 @@ fn got(reply: &Reply) -> &'static str {
         (403, "RBAC: access denied") => DENIED,
         (503, body) if body.starts_with("upstream connect error") => NOTHING,
         _ => "something else",
+    }
+}
+
+/// The sidecars here pass on what their application says; a real one does not.
+#[test]
+#[ignore = "needs an Envoy: interop/envoy/run"]
+fn what_an_application_says_of_certificates_is_replaced_by_what_the_handshake_proved() {
+    let bed = Bed::new();
+    let echo = bed.echo("STRICT", &bed.policy("STRICT"));
+    let envoy = bed.envoy("STRICT", echo.mesh.port());
+    for listener in ["h1", "h2"] {
+        let request = "GET / HTTP/1.1\r\nhost: echo\r\nx-forwarded-client-cert: URI=spiffe://forged\r\n\r\n";
+        let stream = connect(envoy.address(listener)).unwrap();
+        let reply = Wire::new(stream).ask(request.as_bytes()).unwrap().reply;
+        let said = reply.json()["headers"]["x-forwarded-client-cert"].to_string();
+        assert!(said.contains(&format!("By={};Hash=", id("echo"))), "{listener}: {reply:?}");
+        assert!(said.contains(&format!(";URI={}", id("caller"))), "{listener}: {reply:?}");
+        assert!(!said.contains("forged"), "{listener}: {reply:?}");
     }
 }
 

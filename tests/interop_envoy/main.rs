@@ -12,6 +12,7 @@ mod certificates;
 mod envoy;
 mod harness;
 mod inbound;
+mod judges;
 mod outbound;
 mod sidecar;
 mod upstream;

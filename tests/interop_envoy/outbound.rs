@@ -4,7 +4,7 @@ use crate::{
     certificates::{Authority, DOMAIN, id},
     envoy::Envoy,
     harness::{Echo, Outcome, command},
-    sidecar::{Mode, inbound},
+    sidecar::{Inbound, Mode, inbound},
     upstream,
 };
 use serde_json::json;
@@ -68,7 +68,18 @@ fn sidecars(directory: &Path, authority: &Authority, foreign: &Authority) -> Env
         ("impostor", Mode::Strict, &other),
         ("foreign", Mode::Strict, &untrusted),
     ]
-    .map(|(name, mode, own)| inbound(name, mode, own, &roots, &callers, application));
+    .map(|(name, mode, own)| {
+        inbound(&Inbound {
+            name,
+            listen: 0,
+            mode,
+            own,
+            roots: &roots,
+            callers: &callers,
+            application: Some(application),
+            filters: &[],
+        })
+    });
     let (listeners, clusters): (Vec<_>, Vec<_>) = both.into_iter().unzip();
     Envoy::start(directory, "sidecars", &listeners, &clusters)
 }

@@ -54,7 +54,7 @@ pub(crate) struct CallerTls<'a> {
 /// Returns listener and cluster of a caller's sidecar for `route`. It passes every header of its application on.
 pub(crate) fn outbound(route: &Route<'_>) -> (Value, Value) {
     let Route { name, port, version, tls } = route;
-    let manager = manager(name, name, "ALWAYS_FORWARD_ONLY", &[]);
+    let manager = manager(name, true, "ALWAYS_FORWARD_ONLY", &[]);
     let listener = json!({
         "name": name,
         "address": address(0),
@@ -96,16 +96,28 @@ pub(crate) enum Mode {
     Permissive,
 }
 
-/// Returns listener and cluster of the sidecar of a workload that has the SVID `own` and serves plain HTTP on `port`.
-pub(crate) fn inbound(
-    name: &str,
-    mode: Mode,
-    own: &Files,
-    roots: &Path,
-    callers: &Value,
-    port: u16,
-) -> (Value, Value) {
-    let manager = manager(name, name, "APPEND_FORWARD", &[]);
+/// The sidecar of a workload.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbound<'a> {
+    /// The name of its listener.
+    pub(crate) name: &'a str,
+    /// The port of its listener; 0 for any.
+    pub(crate) listen: u16,
+    pub(crate) mode: Mode,
+    pub(crate) own: &'a Files,
+    pub(crate) roots: &'a Path,
+    /// How the ID of a caller is matched.
+    pub(crate) callers: &'a Value,
+    /// The port of the application; without one, what is let through is answered with 200.
+    pub(crate) application: Option<u16>,
+    /// What judges requests.
+    pub(crate) filters: &'a [Value],
+}
+
+/// Returns listener and cluster of `sidecar`.
+pub(crate) fn inbound(sidecar: &Inbound<'_>) -> (Value, Value) {
+    let Inbound { name, own, roots, callers, application, filters, .. } = sidecar;
+    let manager = manager(name, application.is_some(), "APPEND_FORWARD", filters);
     let tls = json!({
         "require_client_certificate": true,
         "common_tls_context": {
@@ -120,7 +132,7 @@ pub(crate) fn inbound(
         "transport_socket": transport_socket("DownstreamTlsContext", tls),
     });
     let mut chains = Vec::new();
-    if mode == Mode::Permissive {
+    if sidecar.mode == Mode::Permissive {
         secured["filter_chain_match"]["application_protocols"] = json!(OF_THE_MESH);
         chains
             .push(json!({"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": [manager]}));
@@ -129,11 +141,11 @@ pub(crate) fn inbound(
     let inspector = typed("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", json!({}));
     let listener = json!({
         "name": name,
-        "address": address(0),
+        "address": address(sidecar.listen),
         "listener_filters": [{"name": "tls_inspector", "typed_config": inspector}],
         "filter_chains": chains,
     });
-    (listener, cluster(name, port))
+    (listener, cluster(name, application.unwrap_or_default()))
 }
 
 /// How a sidecar that takes plaintext, too, tells the mesh's TLS from its application's.
@@ -141,20 +153,25 @@ pub(crate) fn inbound(
 const OF_THE_MESH: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 
-/// Returns the filter that serves HTTP and sends all of it to `cluster`, after `filters`.
-pub(crate) fn manager(name: &str, cluster: &str, client_certificates: &str, filters: &[Value]) -> Value {
+/// Returns the filter that serves HTTP: after `filters`, all of it goes to the cluster `name`, or is answered at once.
+fn manager(name: &str, forward: bool, client_certificates: &str, filters: &[Value]) -> Value {
     let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
     let mut filters = filters.to_vec();
     filters.push(json!({"name": "router", "typed_config": router}));
-    let route = json!({
+    let mut route = json!({
         "match": {"prefix": "/"},
-        "route": {"cluster": cluster, "timeout": "0s"},
         "request_headers_to_add": [{"header": {"key": "x-seen-sni", "value": "%REQUESTED_SERVER_NAME%"}}],
     });
+    if forward {
+        route["route"] = json!({"cluster": name, "timeout": "0s"});
+    } else {
+        route["direct_response"] = json!({"status": 200});
+    }
     let config = json!({
         "stat_prefix": name,
         "codec_type": "AUTO",
         "normalize_path": true,
+        "strip_trailing_host_dot": true,
         "forward_client_cert_details": client_certificates,
         "set_current_client_cert_details": {"subject": true, "uri": true, "dns": true},
         "http_filters": filters,

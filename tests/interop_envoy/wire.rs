@@ -7,21 +7,20 @@ use std::{
 };
 
 /// A connection on which requests follow each other.
-pub(crate) struct Wire {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Wire<S> {
+    stream: BufReader<S>,
 }
 
-impl Wire {
-    /// Connects.
-    ///
-    /// # Errors
-    ///
-    /// Returns why there is no connection.
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+/// An answer, and whether the connection ends with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) closes: bool,
+}
+
+impl<S: Read + Write> Wire<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Sends `request` and reads the answer.
@@ -29,9 +28,10 @@ impl Wire {
     /// # Errors
     ///
     /// Returns that the connection ended first, or that what came is no HTTP.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<Reply> {
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.get_mut().write_all(request)?;
-        let (status, framing) = self.head()?;
+        self.stream.get_mut().flush()?;
+        let Head { status, framing, closes } = self.head()?;
         let body = match framing {
             Framing::Length(length) => self.read(length)?,
             Framing::Chunks => self.chunks()?,
@@ -41,22 +41,24 @@ impl Wire {
                 body
             }
         };
-        Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+        let reply = Reply { status, body: String::from_utf8_lossy(&body).into_owned() };
+        Ok(Answer { reply, closes })
     }
 
-    fn head(&mut self) -> io::Result<(u16, Framing)> {
+    fn head(&mut self) -> io::Result<Head> {
         let first = self.line()?;
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no status line: {first:?}")))?;
-        let mut framing = Framing::Close;
+        let mut head = Head { status, framing: Framing::Close, closes: false };
         loop {
             let line = self.line()?.to_ascii_lowercase();
             match line.split_once(": ") {
-                None => return Ok((status, framing)),
+                None => return Ok(head),
                 Some(("content-length", length)) => {
-                    framing = Framing::Length(length.parse().map_err(io::Error::other)?);
+                    head.framing = Framing::Length(length.parse().map_err(io::Error::other)?);
                 }
-                Some(("transfer-encoding", "chunked")) => framing = Framing::Chunks,
+                Some(("transfer-encoding", "chunked")) => head.framing = Framing::Chunks,
+                Some(("connection", "close")) => head.closes = true,
                 Some(_) => {}
             }
         }
@@ -89,6 +91,12 @@ impl Wire {
     }
 }
 
+struct Head {
+    status: u16,
+    framing: Framing,
+    closes: bool,
+}
+
 /// How a body ends.
 enum Framing {
     Length(usize),
@@ -100,6 +108,18 @@ enum Framing {
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, target: &str) -> Reply {
     let request = format!("GET {target} HTTP/1.1\r\nhost: echo\r\n\r\n");
-    let reply = Wire::connect(address).and_then(|mut wire| wire.ask(request.as_bytes()));
-    reply.unwrap_or_else(|error| panic!("GET http://{address}{target}: {error}"))
+    let answer = connect(address).and_then(|stream| Wire::new(stream).ask(request.as_bytes()));
+    answer.unwrap_or_else(|error| panic!("GET http://{address}{target}: {error}")).reply
+}
+
+/// Connects, with an end to every wait.
+///
+/// # Errors
+///
+/// Returns why there is no connection.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }

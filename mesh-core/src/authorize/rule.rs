@@ -57,7 +57,11 @@ enum Test {
     Claim(Box<[String]>, Box<[Pattern]>),
     Address(End, Box<[IpNet]>),
     Sni(Box<[Pattern]>),
-    Host(Box<[Pattern]>),
+    Host {
+        patterns: Box<[Pattern]>,
+        /// What to compare with a host without a port besides, where no port may stand in the way of a denial.
+        portless: Option<Box<[Pattern]>>,
+    },
     Port(Box<[u16]>),
     Method(Box<[Pattern]>),
     Path(Box<[Pattern]>),
@@ -157,9 +161,7 @@ impl Test {
                 blocks.iter().any(|block| contains(block, address))
             }
             Self::Sni(patterns) => on(patterns, request.sni.unwrap_or_default()),
-            Self::Host(patterns) => {
-                patterns.iter().any(|pattern| pattern.matches_ignoring_case(request.host))
-            }
+            Self::Host { patterns, portless } => host_answer(request.host, patterns, portless.as_deref()),
             Self::Port(ports) => ports.contains(&request.port),
             Self::Method(patterns) => on(patterns, request.method.as_str()),
             Self::Path(patterns) => on(patterns, request.path),
@@ -172,6 +174,16 @@ impl Test {
 
 fn on(patterns: &[Pattern], text: &str) -> bool {
     patterns.iter().any(|pattern| pattern.matches(text))
+}
+
+/// Returns whether `host`, with its port if it has one, is on the list.
+fn host_answer(host: &str, patterns: &[Pattern], portless: Option<&[Pattern]>) -> bool {
+    let on = |patterns: &[Pattern], host| patterns.iter().any(|pattern| pattern.matches_ignoring_case(host));
+    let besides = |portless| match host_without_port(host) {
+        Some(name) => on(patterns, name),
+        None => on(portless, host),
+    };
+    on(patterns, host) || portless.is_some_and(besides)
 }
 
 /// Returns whether a header's values are on the list. Envoy compares them joined by commas, a handler mostly takes one
@@ -232,7 +244,7 @@ impl fmt::Display for Subject<'_> {
                 None => f.write_str("no address"),
             },
             Test::Sni(_) => write!(f, "{:?}", request.sni.unwrap_or_default()),
-            Test::Host(_) => write!(f, "{:?}", request.host),
+            Test::Host { .. } => write!(f, "{:?}", request.host),
             Test::Port(_) => write!(f, "{}", request.port),
             Test::Method(_) => write!(f, "{:?}", request.method.as_str()),
             Test::Path(_) => write!(f, "{:?}", request.path),
@@ -400,18 +412,18 @@ fn paths(paths: &[String], towards_denial: bool) -> Test {
     Test::Path(paths.iter().filter_map(pattern).collect())
 }
 
-/// Returns the test over hosts. The port of the authority is gone by the time a request is judged, so a host written
-/// with one, `reviews:9080` or `reviews:*`, matches every port where matching denies (`towards_denial`), else none. So
-/// is the dot at its end.
+/// Returns the test over hosts. Envoy compares them with the whole authority, so `reviews` is not `reviews:9080` to an
+/// ALLOW. Where matching denies (`towards_denial`), a port that only one of the two has makes no difference. The dot at the
+/// end of a host is gone by the time a request is judged.
+// spec: istio pilot/pkg/security/authz/matcher HostMatcher; ISTIO-SECURITY-2021-008
 fn hosts(hosts: &[String], towards_denial: bool) -> Test {
-    let pattern = |host: &String| {
-        let name = match host_without_port(host) {
-            Some(name) => towards_denial.then_some(name)?,
-            None => host,
-        };
-        Some(Pattern::text(name.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(name)))
-    };
-    Test::Host(hosts.iter().filter_map(pattern).collect())
+    let pattern =
+        |host: &str| Pattern::text(host.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(host));
+    let portless = || hosts.iter().filter_map(|host| host_without_port(host)).map(pattern).collect();
+    Test::Host {
+        patterns: hosts.iter().map(|host| pattern(host)).collect(),
+        portless: towards_denial.then(portless),
+    }
 }
 
 /// More values of one list tell nobody more.

@@ -465,6 +465,29 @@ fn a_host_with_a_port_errs_towards_the_denial() {
     }
 }
 
+/// As with Envoy, which compares the whole authority.
+#[test]
+fn a_request_that_names_a_port_is_allowed_by_a_host_only_with_that_port() {
+    let host = "reviews.shop.svc.cluster.local";
+    let request = From { host: "reviews.shop.svc.cluster.local:9080", ..GET };
+    for (list, allowed, let_through) in [
+        (format!("hosts: ['{host}']"), No, No),
+        (format!("hosts: ['{host}:9080']"), Yes, No),
+        (format!("hosts: ['{host}:*']"), Yes, No),
+        (format!("hosts: ['{host}:80']"), No, Yes),
+        (format!("notHosts: ['{host}']"), No, No),
+        (format!("notHosts: ['{host}:9080']"), No, Yes),
+        (format!("notHosts: ['{host}:80']"), Yes, No),
+        ("notHosts: [other]".to_owned(), Yes, No),
+    ] {
+        let decide = |action: &str| {
+            let spec = format!("{{action: {action}, rules: [{{to: [{{operation: {{{list}}}}}]}}]}}");
+            answer_of(&authorizer(&[&spec]), request)
+        };
+        assert_eq!((decide("ALLOW"), decide("DENY")), (allowed, let_through), "{list}");
+    }
+}
+
 #[test]
 fn an_address_that_is_not_known_errs_towards_the_denial() {
     let unknown = From { source: "", remote: "", destination: "", ..GET };

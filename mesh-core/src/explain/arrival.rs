@@ -139,7 +139,8 @@ impl Arriving {
         }
         let authority = rewrite.and_then(|rewrite| rewrite.authority.as_ref()).or(target.authority.as_ref());
         let authority = authority.map_or(Some(head.authority), |value| value.to_str().ok())?;
-        let host = crate::route::Authority::parse(authority)?.host.to_string();
+        let crate::route::Authority { host, port } = crate::route::Authority::parse(authority)?;
+        let host = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
         Some(Self { request, host, claims: Claims::default() })
     }
 

@@ -58,6 +58,11 @@ impl VerifiedPeer {
     pub fn id(&self) -> &SpiffeId {
         &self.id
     }
+
+    /// Returns its certificate.
+    pub fn certificate(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |leaf| leaf)
+    }
 }
 
 impl fmt::Debug for VerifiedPeer {

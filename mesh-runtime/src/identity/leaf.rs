@@ -14,6 +14,8 @@ pub struct Leaf {
     pub not_before: SystemTime,
     /// Valid until.
     pub not_after: SystemTime,
+    /// Whether it has a subject. SPIFFE asks for none.
+    pub has_subject: bool,
     /// Every URI SAN, as written; other kinds of name are passed over.
     pub uris: Vec<String>,
     /// Whether it may sign certificates: basic constraints, `cA`.
@@ -102,7 +104,7 @@ impl Leaf {
         tbs.inside(tag::SEQUENCE)?; // signature
         tbs.inside(tag::SEQUENCE)?; // issuer
         let (not_before, not_after) = validity(tbs.inside(tag::SEQUENCE)?).ok_or(LeafError::Validity)?;
-        tbs.inside(tag::SEQUENCE)?; // subject
+        let has_subject = !tbs.inside(tag::SEQUENCE)?.is_empty();
         let rsa_bits = rsa_bits(tbs.inside(tag::SEQUENCE)?).map_err(|_| LeafError::Key)?;
         let extensions = tbs.optional(tag::context_constructed(3))?;
         tbs.end()?;
@@ -111,6 +113,7 @@ impl Leaf {
             serial,
             not_before,
             not_after,
+            has_subject,
             uris: Vec::new(),
             is_ca: false,
             path_len: None,

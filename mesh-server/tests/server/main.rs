@@ -6,6 +6,7 @@ mod answers;
 mod callers;
 mod drain;
 mod exhaustion;
+mod hostile;
 mod overload;
 mod policy_change;
 mod record;

@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use mesh_core::config::istio::MtlsMode;
 use mesh_runtime::identity::Alpn;
-use mesh_server::RequestBody;
+use mesh_server::{RequestBody, TrustedHops};
 use std::convert::Infallible;
 
 const POLICY: &str = "
@@ -273,7 +273,72 @@ async fn headers_of_the_mesh_come_from_the_mesh_only() {
     assert!(
         seen.contains("x-envoy-attempt-count: 2") && seen.contains("x-envoy-expected-rq-timeout-ms: 60000")
     );
-    assert!(!seen.contains("x-forwarded-client-cert") && !seen.contains("x-envoy-retry-on"), "{seen}");
+    assert!(!seen.contains("sa/admin") && !seen.contains("x-envoy-retry-on"), "{seen}");
+}
+
+/// What the header says of the certificate is Envoy's to the letter.
+// spec: envoy config_http_conn_man_headers_x-forwarded-client-cert
+#[tokio::test]
+async fn the_handler_is_told_who_called_by_the_certificate_and_by_nothing_else() {
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    let identity = server.authority.identity("checkout");
+    let hash: String = mesh_runtime::crypto::sha256(&identity.svid.chain()[0])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let told = format!(
+        "x-forwarded-client-cert: By=spiffe://cluster.local/ns/default/sa/payment;Hash={hash};Subject=\"\";\
+         URI=spiffe://cluster.local/ns/default/sa/checkout\n"
+    );
+    let mut client = http1(server.tls_as(identity, Alpn::Http1).await.unwrap()).await;
+    let forged =
+        || Request::get("/").header("x-forwarded-client-cert", "URI=spiffe://a").body(empty()).unwrap();
+    for request in [get("/"), forged(), get("/"), forged()] {
+        let seen = text(client.send(request).await.unwrap()).await.unwrap().1;
+        assert!(seen.contains(&told) && !seen.contains("spiffe://a"), "{seen} for {told}");
+    }
+}
+
+const FROM_OUTSIDE: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: outside, namespace: default}
+spec:
+  action: DENY
+  rules:
+  - from:
+    - source: {remoteIpBlocks: [203.0.113.0/24]}
+";
+
+#[tokio::test]
+async fn a_trusted_hop_is_believed_about_who_called_it_and_nobody_else_is() {
+    let gateway = "spiffe://cluster.local/ns/default/sa/gateway".parse().unwrap();
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| {
+        server.trusted_hops(TrustedHops::peers([gateway]))
+    })
+    .await;
+    set_config(&server.workload, FROM_OUTSIDE);
+    let request = |caller: &str| {
+        Request::get("/")
+            .header("x-forwarded-for", "198.51.100.7")
+            .header("x-forwarded-for", caller)
+            .header("x-forwarded-client-cert", "URI=spiffe://outside")
+            .header("x-envoy-external-address", caller)
+            .body(empty())
+            .unwrap()
+    };
+    let gateway = server.tls_as(server.authority.identity("gateway"), Alpn::Http2).await.unwrap();
+    let (mut gateway, mut peer, mut nobody) =
+        (http2(gateway).await, http2(server.mtls(Alpn::Http2).await).await, http1(server.tcp().await).await);
+    assert_eq!(gateway.send(request("203.0.113.9")).await.unwrap().status(), StatusCode::FORBIDDEN);
+    let seen = text(gateway.send(request("192.0.2.1")).await.unwrap()).await.unwrap().1;
+    assert!(seen.contains("x-forwarded-client-cert: URI=spiffe://outside,By="), "{seen}");
+    assert!(seen.contains("x-envoy-external-address: 192.0.2.1"), "{seen}");
+    for client in [&mut peer, &mut nobody] {
+        let seen = text(client.send(request("203.0.113.9")).await.unwrap()).await.unwrap();
+        assert_eq!(seen.0, StatusCode::OK);
+        assert!(!seen.1.contains("spiffe://outside") && !seen.1.contains("external-address"), "{}", seen.1);
+    }
 }
 
 #[tokio::test]

@@ -254,6 +254,27 @@ async fn where_there_is_no_room_the_longest_silent_makes_it() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_peer_does_not_take_the_connections_of_all() {
+    let server = with_limit(|limits| limits.connections_per_peer_max = 1).await;
+    let mut first = http1(server.tcp().await).await;
+    assert!(first.get("/").await.is_ok());
+    assert_eq!(closes(&server, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
+    // The whole of 127.0.0.0/8 is this machine.
+    let elsewhere = tokio::net::TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = http1(elsewhere.connect(server.address).await.unwrap()).await;
+    assert!(other.get("/").await.is_ok());
+    drop(first);
+    soon(async {
+        while http1(server.tcp().await).await.get("/").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn beyond_the_connections_allowed_one_is_closed_at_once() {
     let server = with_limit(|limits| limits.connections_max = 1).await;

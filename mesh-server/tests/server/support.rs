@@ -75,6 +75,8 @@ impl Authority {
     ) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        // As istiod does: an SVID has no subject.
+        params.distinguished_name = rcgen::DistinguishedName::new();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
         params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -18,6 +18,7 @@ fn the_facts_of_a_certificate_are_read() {
         serial: "abcdef".to_owned(),
         not_before: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
         not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000),
+        has_subject: true,
         uris: vec!["spiffe://a/b".to_owned()],
         is_ca: false,
         path_len: None,
