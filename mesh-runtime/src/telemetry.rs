@@ -3,10 +3,12 @@
 //! Recording an answer takes two atomic additions: no lock, no allocation but for the first answer of its kind. Nothing
 //! an unauthenticated peer sends becomes a label.
 
+mod decisions;
 mod histogram;
 mod requests;
 mod text;
 
+pub use decisions::PolicyOutcome;
 pub use requests::RequestMetrics;
 
 use crate::{
@@ -14,7 +16,8 @@ use crate::{
     progress::{Progress, Readiness},
     settings::Settings,
 };
-use mesh_core::{identity::SpiffeId, snapshot::Cluster};
+use decisions::Decisions;
+use mesh_core::{authenticate::TokenFault, config::Origin, identity::SpiffeId, snapshot::Cluster};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +32,7 @@ pub struct Telemetry {
     inbound: Handles,
     /// By side and reason; reasons are words of the code, so there are few.
     refused: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    decisions: Decisions,
 }
 
 /// What this workload is called in labels.
@@ -55,6 +59,7 @@ impl Telemetry {
             outbound: Handles::new(CLUSTERS_MAX),
             inbound: Handles::new(PEERS_MAX),
             refused: Mutex::default(),
+            decisions: Decisions::default(),
         }
     }
 
@@ -75,6 +80,26 @@ impl Telemetry {
             Side::Server => "server",
         };
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry((peer, reason)).or_default() += 1;
+    }
+
+    /// Counts a request that policy let through.
+    pub fn on_allowed(&self) {
+        self.decisions.on_allowed();
+    }
+
+    /// Counts a request that the policies on trial would have let through.
+    pub fn on_allowed_on_trial(&self) {
+        self.decisions.on_allowed_on_trial();
+    }
+
+    /// Counts what else came of asking the policies, under the one that it rests on.
+    pub fn on_policy(&self, outcome: PolicyOutcome, policy: Option<&Origin>) {
+        self.decisions.on_outcome(outcome, policy);
+    }
+
+    /// Counts a request whose token is not good.
+    pub fn on_token_refused(&self, fault: TokenFault) {
+        self.decisions.on_token_refused(fault);
     }
 
     /// Returns everything recorded, and the state of the workload, in Prometheus's text format.
@@ -103,6 +128,7 @@ impl Telemetry {
         for (&(peer, reason), &count) in self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             text.sample(&Labels::new().with("peer", peer).with("reason", reason), count);
         }
+        self.decisions.render(&mut text);
         render_state(&mut text, progress, identity);
         text.finish()
     }

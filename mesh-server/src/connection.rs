@@ -7,6 +7,7 @@
 
 use crate::{
     activity::Activity,
+    authorize::Record,
     entrance::{Entered, Standing, enter},
     handler::Handler,
     inbound::Inbound,
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
     pub(crate) log: Log,
+    /// Where the decisions of policy go.
+    pub(crate) record: Arc<Record>,
     pub(crate) silent: Arc<Room>,
     pub(crate) handshakes: Arc<Room>,
     leaving: AtomicBool,
@@ -70,6 +73,7 @@ impl Shared {
         let clock = workload.clock();
         Arc::new(Self {
             log: Log::new(clock),
+            record: Arc::new(Record::new(Arc::clone(workload.telemetry()), clock)),
             rate_limiter: RateLimiter::new(&overload.rate, clock),
             limiter: overload.requests_max.map(|max| Limiter::new(max, overload.queue, clock)),
             // A silent connection has earned nothing: it makes room whatever its age.

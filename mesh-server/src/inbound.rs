@@ -35,6 +35,7 @@ use std::{
 type Steps = (Identify, HeadersMax, NormaliseInForce, ReadContext, StripSpoofable, Authorize, RateLimiter);
 
 /// A handler behind the steps, for the requests of one admitted connection.
+#[derive(Clone)]
 pub(crate) struct Inbound<H> {
     handler: H,
     steps: Steps,
@@ -60,7 +61,10 @@ impl<H> Inbound<H> {
             NormaliseInForce { own: shared.normalise, config: Arc::clone(&config) },
             ReadContext::new(shared.workload.clock()),
             StripSpoofable,
-            Authorize::new(config, Some(address), shared.port).reached_at(destination, sni),
+            Authorize::new(config, Some(address), shared.port)
+                .reached_at(destination, sni)
+                .clock(shared.workload.identity().clock().clone())
+                .recorded(Arc::clone(&shared.record)),
             shared.rate_limiter.clone(),
         );
         Self { handler, steps, shared, activity }
@@ -94,6 +98,10 @@ impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Inb
 impl<H: Handler> Inbound<H> {
     fn kind(&self, request: Request<hyper::body::Incoming>, ending: &mut Ending) -> Kind<H> {
         let (mut head, body) = request.into_parts();
+        if let Some(keys) = self.shared.workload.config().keys_awaited(&head, self.shared.port) {
+            let later = Later { inbound: self.clone(), request: Request::from_parts(head, body) };
+            return Kind::Awaiting { keys: Box::pin(keys), later: Some(Box::new(later)) };
+        }
         if let Err(reply) = self.steps.on_request(&mut head) {
             return Kind::Reply { reply };
         }
@@ -145,6 +153,8 @@ pin_project! {
     #[project = KindProjected]
     enum Kind<H: Handler> {
         Forbidden,
+        /// The keys of its token are being fetched for the first time.
+        Awaiting { keys: Pin<Box<dyn Future<Output = ()> + Send>>, later: Option<Box<Later<H>>> },
         Reply { reply: Reply },
         Handler { waiting: Option<Waiting>, #[pin] call: Scoped<Call<H>>, overdue: Overdue, verified: bool },
     }
@@ -154,10 +164,13 @@ impl<H: Handler> Future for Answer<H> {
     type Output = Result<Response<AnswerBody<H::Body>>, Forbidden>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
+        ready!(poll_keys(this.kind.as_mut(), this.ending, cx));
         let answer = match this.kind.project() {
             KindProjected::Forbidden => return Poll::Ready(Err(Forbidden)),
-            KindProjected::Reply { reply } => Err(*reply),
+            // `poll_keys` has left nothing to wait for.
+            KindProjected::Awaiting { .. } => return Poll::Pending,
+            KindProjected::Reply { reply } => Err(reply.clone()),
             KindProjected::Handler { waiting, call, overdue, verified } => {
                 let polled = match ready!(poll_place(waiting, this.ending, cx)) {
                     Ok(()) => poll_handler(call, overdue, *verified, cx),
@@ -171,6 +184,28 @@ impl<H: Handler> Future for Answer<H> {
         let Some(ending) = this.ending.take() else { return Poll::Pending };
         Poll::Ready(Ok(ending.begin(answer)))
     }
+}
+
+/// A request that is judged later.
+struct Later<H> {
+    inbound: Inbound<H>,
+    request: Request<hyper::body::Incoming>,
+}
+
+/// Waits until there is an answer about the keys of this request's token, if it must, and judges it then.
+fn poll_keys<H: Handler>(
+    mut kind: Pin<&mut Kind<H>>,
+    ending: &mut Option<Ending>,
+    cx: &mut task::Context<'_>,
+) -> Poll<()> {
+    while let KindProjected::Awaiting { keys, later } = kind.as_mut().project() {
+        ready!(keys.as_mut().poll(cx));
+        let (Some(later), Some(ending)) = (later.take(), ending.as_mut()) else { return Poll::Pending };
+        let Later { inbound, request } = *later;
+        let judged = inbound.kind(request, ending);
+        kind.set(judged);
+    }
+    Poll::Ready(())
 }
 
 /// Waits for a place, if this request must.

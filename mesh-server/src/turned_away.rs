@@ -67,9 +67,36 @@ impl TurnedAway {
     }
 }
 
-/// Logs at most one line a second, with the number of those left out: what a stranger does must not fill a disk.
+/// Logs connections that are turned away, sparingly: what a stranger does must not fill a disk.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct Log(Sparingly);
+
+impl Log {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self(Sparingly::new(clock))
+    }
+
+    /// A connection was turned away.
+    pub(crate) fn on(&self, why: &TurnedAway, peer: SocketAddr) {
+        let reason = why.reason();
+        if !why.is_notable() {
+            tracing::debug!(%peer, reason, "connection closed: {why}");
+        } else if let Some(unlogged) = self.0.line() {
+            tracing::warn!(%peer, reason, unlogged, "connection turned away: {why}");
+        }
+    }
+
+    /// No connection could be accepted: there is no file descriptor or memory left for it.
+    pub(crate) fn on_exhausted(&self, error: &io::Error, open: usize) {
+        if let Some(unlogged) = self.0.line() {
+            tracing::warn!(%error, open, unlogged, "cannot accept connections, trying again: raise the limit of open files");
+        }
+    }
+}
+
+/// Lets one line a second be written, and counts those left out.
+#[derive(Debug)]
+pub(crate) struct Sparingly {
     clock: Clock,
     /// From when the next line may be written, in nanoseconds of `clock`.
     next_nanos: AtomicU64,
@@ -78,30 +105,13 @@ pub(crate) struct Log {
 
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-impl Log {
+impl Sparingly {
     pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, next_nanos: AtomicU64::new(0), unlogged: AtomicU64::new(0) }
     }
 
-    /// A connection was turned away.
-    pub(crate) fn on(&self, why: &TurnedAway, peer: SocketAddr) {
-        let reason = why.reason();
-        if !why.is_notable() {
-            tracing::debug!(%peer, reason, "connection closed: {why}");
-        } else if let Some(unlogged) = self.line() {
-            tracing::warn!(%peer, reason, unlogged, "connection turned away: {why}");
-        }
-    }
-
-    /// No connection could be accepted: there is no file descriptor or memory left for it.
-    pub(crate) fn on_exhausted(&self, error: &io::Error, open: usize) {
-        if let Some(unlogged) = self.line() {
-            tracing::warn!(%error, open, unlogged, "cannot accept connections, trying again: raise the limit of open files");
-        }
-    }
-
     /// Returns how many lines were left out since the last one, if one may be written.
-    fn line(&self) -> Option<u64> {
+    pub(crate) fn line(&self) -> Option<u64> {
         let now = self.clock.now();
         let next = self.next_nanos.load(Relaxed);
         let due = now.as_nanos() >= next;
@@ -120,10 +130,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_line_a_second_says_how_many_it_stands_for() {
-        let log = Log::new(Clock::start());
-        let lines: Vec<_> = (0..4).map(|_| log.line()).collect();
-        assert_eq!(lines, [Some(0), None, None, None]);
+        let lines = Sparingly::new(Clock::start());
+        let written: Vec<_> = (0..4).map(|_| lines.line()).collect();
+        assert_eq!(written, [Some(0), None, None, None]);
         tokio::time::advance(LINE_EVERY).await;
-        assert_eq!((log.line(), log.line()), (Some(3), None));
+        assert_eq!((lines.line(), lines.line()), (Some(3), None));
     }
 }
