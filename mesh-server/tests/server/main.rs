@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod admission;
+mod advisories;
 mod answers;
 mod drain;
 mod exhaustion;
@@ -11,3 +12,4 @@ mod record;
 mod requests;
 mod slow_clients;
 mod support;
+mod tokens;

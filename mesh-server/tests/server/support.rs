@@ -85,7 +85,8 @@ pub(crate) fn set_mode(workload: &Workload, mode: MtlsMode) {
 pub(crate) fn set_config(workload: &Workload, yaml: &str) {
     let loaded = load("test.yaml", yaml, &Options::default());
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
-    let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+    let mut resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+    resources.sort_by(|a, b| a.key.cmp(&b.key));
     let viewer = Viewer {
         namespace: "default".to_owned(),
         service: Some("payment".to_owned()),
