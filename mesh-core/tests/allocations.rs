@@ -1,7 +1,9 @@
-//! That a pick allocates nothing, whatever the policy, and whatever has happened to the endpoints.
+//! That a pick allocates nothing, whatever the policy, and whatever has happened to the endpoints; and that rules about
+//! tokens cost nothing where there are none.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use mesh_core::{
+    authenticate::{Algorithm, Authenticator, PublicKey, Signatures},
     balance::{
         Endpoint, EndpointSet, Failover, HashInput, HashSource, Hashed, LocalityPolicy, Nearness, Policy,
         Security, SetPolicy, TableSize, Tried, WarmUp, Wish, pick,
@@ -50,6 +52,27 @@ fn hashing_a_header_does_not_allocate() {
         assert!(matches!(source.input(&request), HashInput::Hash(_)));
     });
     assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_request_to_which_no_rule_about_tokens_applies_costs_nothing() {
+    let request =
+        http::Request::get("/?access_token=a").header("authorization", "Bearer a.b.c").body(()).unwrap();
+    let (mut head, rules) = (request.into_parts().0, Authenticator::default());
+    let info = allocation_counter::measure(|| {
+        assert!(!rules.awaits_keys(&head, 80));
+        assert!(rules.judge(&mut head, 80, &Nobody, 0).is_ok_and(|claims| claims.is_empty()));
+    });
+    assert_eq!(info.count_total, 0);
+}
+
+/// Is never asked.
+struct Nobody;
+
+impl Signatures for Nobody {
+    fn is_good(&self, _: Algorithm, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
+        false
+    }
 }
 
 const START: Time = Time::from_nanos(1_000_000_000);

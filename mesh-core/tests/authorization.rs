@@ -1,8 +1,10 @@
 //! Who may come in: which security objects are for a workload, what they add up to, and what is odd about them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_core::{
+    authenticate::{Algorithm, PublicKey, Signatures, TokenFault},
     authorize::{Claims, Request},
     config::{Diagnostic, Level, Options, Resource, Spec, istio::MtlsMode, load},
     health::States,
@@ -107,6 +109,53 @@ fn a_policy_of_istio_1_3_that_demands_a_token_denies_where_none_is_verified() {
         let on = |port| mesh.allows(&Call { port, ..GET });
         assert_eq!((on(8080), on(9090)), (allows_8080, allows_9090), "{documents:#?}");
         assert_eq!(mesh.snapshot.inbound().authenticator.rules(), policies, "{documents:#?}");
+    }
+}
+
+#[test]
+fn a_policy_of_istio_1_3_takes_tokens_from_where_it_says_and_passes_them_on() {
+    let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let token = |audience: &str| {
+        let payload = serde_json::json!({"iss": "a", "sub": "ann", "aud": audience});
+        format!("{}.{}.AA", part(serde_json::json!({"alg": "EdDSA"})), part(payload))
+    };
+    let keys =
+        serde_json::json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode([7; 32])}]});
+    let jwt = format!("{{issuer: a, audiences: [x], jwks: '{keys}', jwtHeaders: [X-T], jwtParams: [t]}}");
+    for spec in [
+        format!("{{origins: [{{jwt: {jwt}}}]}}"),
+        format!("{{peers: [{{jwt: {jwt}}}]}}"),
+        format!("{{jwts: [{jwt}]}}"),
+    ] {
+        let mesh = Mesh::of(&[&legacy("MeshPolicy", "default", &spec)]);
+        for (token, outcome) in [
+            (Some(token("x")), Ok(Some("ann"))),
+            (Some(token("y")), Err(TokenFault::OtherAudience)),
+            (None, Ok(None)),
+        ] {
+            for uri in [format!("/?t={}", token.as_deref().unwrap_or_default()), "/".to_owned()] {
+                let is_in_query = uri != "/";
+                let mut request = http::Request::get(if token.is_some() { &uri } else { "/" });
+                if let Some(token) = token.as_ref().filter(|_| !is_in_query) {
+                    request = request.header("x-t", token);
+                }
+                let (before, ()) = request.body(()).unwrap().into_parts();
+                let mut head = before.clone();
+                let judged = mesh.snapshot.inbound().authenticator.judge(&mut head, 8080, &AllGood, 0);
+                let subject = judged.as_ref().map(Claims::subject).map_err(|fault| *fault);
+                assert_eq!(subject, outcome, "{spec} {uri}");
+                assert_eq!((&head.uri, &head.headers), (&before.uri, &before.headers), "it stays");
+            }
+        }
+    }
+}
+
+/// Takes every signature for good.
+struct AllGood;
+
+impl Signatures for AllGood {
+    fn is_good(&self, _: Algorithm, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
+        true
     }
 }
 

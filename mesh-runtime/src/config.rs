@@ -95,7 +95,7 @@ impl ConfigStore {
         }
         let mut answers = self.key_answers.subscribe();
         // It may have come while this subscribed.
-        is_awaited().then(|| async move {
+        is_awaited().then_some(async move {
             // An error is a store that is gone, and nobody waits for it any more.
             let _ = answers.changed().await;
         })

@@ -4,11 +4,13 @@
 //! an unauthenticated peer sends becomes a label.
 
 mod clusters;
+mod decisions;
 mod gates;
 mod histogram;
 mod requests;
 mod text;
 
+pub use decisions::PolicyOutcome;
 pub use gates::{Gate, GateReading};
 pub use requests::RequestMetrics;
 
@@ -17,8 +19,11 @@ use crate::{
     progress::{Progress, Readiness},
     settings::Settings,
 };
+use decisions::Decisions;
 use gates::Gates;
 use mesh_core::{
+    authenticate::TokenFault,
+    config::Origin,
     identity::SpiffeId,
     snapshot::{Cluster, Snapshot},
     time::Time,
@@ -38,6 +43,7 @@ pub struct Telemetry {
     gates: Gates,
     /// By side and reason; reasons are words of the code, so there are few.
     refused: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    decisions: Decisions,
 }
 
 /// What this workload is called in labels.
@@ -65,6 +71,7 @@ impl Telemetry {
             inbound: Handles::new(PEERS_MAX),
             gates: Gates::default(),
             refused: Mutex::default(),
+            decisions: Decisions::default(),
         }
     }
 
@@ -90,6 +97,26 @@ impl Telemetry {
             Side::Server => "server",
         };
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry((peer, reason)).or_default() += 1;
+    }
+
+    /// Counts a request that policy let through.
+    pub fn on_allowed(&self) {
+        self.decisions.on_allowed();
+    }
+
+    /// Counts a request that the policies on trial would have let through.
+    pub fn on_allowed_on_trial(&self) {
+        self.decisions.on_allowed_on_trial();
+    }
+
+    /// Counts what else came of asking the policies, under the one that it rests on.
+    pub fn on_policy(&self, outcome: PolicyOutcome, policy: Option<&Origin>) {
+        self.decisions.on_outcome(outcome, policy);
+    }
+
+    /// Counts a request whose token is not good.
+    pub fn on_token_refused(&self, fault: TokenFault) {
+        self.decisions.on_token_refused(fault);
     }
 
     /// Returns everything recorded, and the state of the workload and of what it calls by `snapshot`, in Prometheus's text
@@ -125,6 +152,7 @@ impl Telemetry {
         for (&(peer, reason), &count) in self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             text.sample(&Labels::new().with("peer", peer).with("reason", reason), count);
         }
+        self.decisions.render(&mut text);
         self.gates.render(&mut text);
         clusters::render(&mut text, snapshot, now);
         render_state(&mut text, progress, identity);

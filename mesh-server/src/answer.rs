@@ -38,7 +38,10 @@ impl Ending {
     pub(crate) fn begin<B>(mut self, answer: Answered<B>) -> Response<AnswerBody<B>> {
         let (mut response, overdue, flags) = match answer {
             Ok((response, overdue)) => (response.map(ReplyOr::handler), overdue, Flags::NONE),
-            Err(reply) => (reply.into_response(self.grpc), Overdue::default(), reply.flags()),
+            Err(reply) => {
+                let flags = reply.flags();
+                (reply.into_response(self.grpc), Overdue::default(), flags)
+            }
         };
         self.in_flight.on_answer(response.status(), flags);
         // The polite way out of HTTP/1.1 while the server is about to leave; HTTP/2 has GOAWAY.

@@ -7,6 +7,7 @@
 
 use crate::{
     activity::Activity,
+    authorize::Record,
     client_cert::ClientCert,
     entrance::{Entered, Standing, enter},
     handler::Handler,
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     /// The workload port, by which policy speaks of it.
     pub(crate) port: u16,
     pub(crate) log: Log,
+    /// Where the decisions of policy go.
+    pub(crate) record: Arc<Record>,
     pub(crate) silent: Arc<Room>,
     pub(crate) handshakes: Arc<Room>,
     leaving: AtomicBool,
@@ -80,6 +83,7 @@ impl Shared {
         let clock = workload.clock();
         let shared = Arc::new(Self {
             log: Log::new(clock),
+            record: Arc::new(Record::new(Arc::clone(workload.telemetry()), clock)),
             rate_limiter: RateLimiter::new(&overload.rate, clock),
             limiter: Limiter::new(overload.requests_max, overload.queue, clock),
             // A silent connection has earned nothing: it makes room whatever its age.

@@ -82,7 +82,14 @@ pub(crate) async fn enter(shared: &Shared, stream: TcpStream) -> Result<Entered,
     match seat.hold(opening).await.ok_or(TurnedAway::Crowded)?.map_err(|_| TurnedAway::Silent)?? {
         Opening::Plaintext { http2, opened, admitted } => {
             let transport = Transport::Plain(opened);
-            Ok(Entered { transport, http2, standing: Standing::Plaintext, admitted, sni: None, certificate: None })
+            Ok(Entered {
+                transport,
+                http2,
+                standing: Standing::Plaintext,
+                admitted,
+                sni: None,
+                certificate: None,
+            })
         }
         Opening::Tls(stream) => enter_tls(shared, stream).await,
     }

@@ -151,4 +151,22 @@ mod tests {
         }
         assert_eq!(left(&StripSpoofable::default(), "x-request-id", None), 2);
     }
+
+    proptest::proptest! {
+        /// Also run without bound: fuzz/fuzz_targets/headers.rs.
+        #[test]
+        fn no_spelling_and_no_number_of_a_header_stays(
+            names in proptest::collection::vec("(x-|X-)?(envoy|Envoy|mesh|forwarded)(-[a-zA-Z_]{0,6}){0,3}", 0..12),
+        ) {
+            let mut request = Request::get("/").header("x-request-id", "1");
+            for name in &names {
+                request = request.header(name, "1").header(name, "2");
+            }
+            let Ok(request) = request.body(()) else { return Ok(()) };
+            let mut head = request.into_parts().0;
+            StripSpoofable::default().on_request(&mut head).unwrap();
+            proptest::prop_assert!(head.headers.keys().all(|name| !is_spoofable(name.as_str(), Standing::Nobody)));
+            proptest::prop_assert!(head.headers.contains_key("x-request-id"));
+        }
+    }
 }

@@ -5,7 +5,7 @@
 use crate::{
     activity::Activity,
     answer::{AnswerBody, Answered, Ending, Overdue},
-    authorize::{Authorize, Record},
+    authorize::{Authorize, Calls},
     body::RequestBody,
     connection::{Ends, Shared},
     context::{ReadContext, Scoped},
@@ -35,6 +35,7 @@ use std::{
 type Steps = (Identify, HeadersMax, NormaliseInForce, ReadContext, StripSpoofable, Authorize, RateLimiter);
 
 /// A handler behind the steps, for the requests of one admitted connection.
+#[derive(Clone)]
 pub(crate) struct Inbound<H> {
     handler: H,
     steps: Steps,
@@ -54,7 +55,6 @@ impl<H> Inbound<H> {
         let Ends { address, destination, sni, caller, certificate } = ends;
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
-        let record = Record { callers: Arc::clone(shared.workload.callers()), caller };
         let authorize = Authorize::new(Arc::clone(&config), Some(address), shared.port);
         let steps = (
             Identify(peer),
@@ -62,7 +62,11 @@ impl<H> Inbound<H> {
             NormaliseInForce { own: shared.normalise, config },
             ReadContext::new(shared.workload.clock()),
             StripSpoofable::new(shared.trusted_hops.clone()).naming(certificate),
-            authorize.reached_at(destination, sni).recording(record),
+            authorize
+                .reached_at(destination, sni)
+                .clock(shared.workload.identity().clock().clone())
+                .recorded(Arc::clone(&shared.record))
+                .noted(Calls { callers: Arc::clone(shared.workload.callers()), caller }),
             shared.rate_limiter.clone(),
         );
         Self { handler, steps, shared, activity }
@@ -96,6 +100,10 @@ impl<H: Handler> hyper::service::Service<Request<hyper::body::Incoming>> for Inb
 impl<H: Handler> Inbound<H> {
     fn kind(&self, request: Request<hyper::body::Incoming>, ending: &mut Ending) -> Kind<H> {
         let (mut head, body) = request.into_parts();
+        if let Some(keys) = self.shared.workload.config().keys_awaited(&head, self.shared.port) {
+            let later = Later { inbound: self.clone(), request: Request::from_parts(head, body) };
+            return Kind::Awaiting { keys: Box::pin(keys), later: Some(Box::new(later)) };
+        }
         if let Err(reply) = self.steps.on_request(&mut head) {
             return Kind::Reply { reply };
         }
@@ -146,6 +154,8 @@ pin_project! {
     #[project = KindProjected]
     enum Kind<H: Handler> {
         Forbidden,
+        /// The keys of its token are being fetched for the first time.
+        Awaiting { keys: Pin<Box<dyn Future<Output = ()> + Send>>, later: Option<Box<Later<H>>> },
         Reply { reply: Reply },
         Handler { waiting: Option<Waiting>, #[pin] call: Scoped<Call<H>>, overdue: Overdue, verified: bool },
     }
@@ -155,10 +165,13 @@ impl<H: Handler> Future for Answer<H> {
     type Output = Result<Response<AnswerBody<H::Body>>, Forbidden>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
+        ready!(poll_keys(this.kind.as_mut(), this.ending, cx));
         let answer = match this.kind.project() {
             KindProjected::Forbidden => return Poll::Ready(Err(Forbidden)),
-            KindProjected::Reply { reply } => Err(*reply),
+            // `poll_keys` has left nothing to wait for.
+            KindProjected::Awaiting { .. } => return Poll::Pending,
+            KindProjected::Reply { reply } => Err(reply.clone()),
             KindProjected::Handler { waiting, call, overdue, verified } => {
                 let polled = match ready!(poll_place(waiting, this.ending, cx)) {
                     Ok(()) => poll_handler(call, overdue, *verified, cx),
@@ -172,6 +185,28 @@ impl<H: Handler> Future for Answer<H> {
         let Some(ending) = this.ending.take() else { return Poll::Pending };
         Poll::Ready(Ok(ending.begin(answer)))
     }
+}
+
+/// A request that is judged later.
+struct Later<H> {
+    inbound: Inbound<H>,
+    request: Request<hyper::body::Incoming>,
+}
+
+/// Waits until there is an answer about the keys of this request's token, if it must, and judges it then.
+fn poll_keys<H: Handler>(
+    mut kind: Pin<&mut Kind<H>>,
+    ending: &mut Option<Ending>,
+    cx: &mut task::Context<'_>,
+) -> Poll<()> {
+    while let KindProjected::Awaiting { keys, later } = kind.as_mut().project() {
+        ready!(keys.as_mut().poll(cx));
+        let (Some(later), Some(ending)) = (later.take(), ending.as_mut()) else { return Poll::Pending };
+        let Later { inbound, request } = *later;
+        let judged = inbound.kind(request, ending);
+        kind.set(judged);
+    }
+    Poll::Ready(())
 }
 
 /// Waits for a place, if this request must.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::{
+    authenticate::TokenFault,
     event::{Flag, Flags},
     grpc,
 };
@@ -14,7 +15,7 @@ use std::{
 };
 
 /// Why the handler was not asked, or its answer not waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
     /// The path cannot be judged: an escaped slash, backslash or NUL in it.
@@ -23,6 +24,13 @@ pub enum Reply {
     BadHost,
     /// More header fields than allowed.
     TooManyHeaders,
+    /// The request brings a token that is not good.
+    BadToken {
+        /// What is wrong with it.
+        fault: TokenFault,
+        /// What `WWW-Authenticate` says.
+        challenge: HeaderValue,
+    },
     /// Policy forbids the request.
     Denied,
     /// As many requests run as may, and no place would come in time.
@@ -40,11 +48,13 @@ pub enum Reply {
 
 impl Reply {
     /// Returns the HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::BadPath | Self::BadHost => StatusCode::BAD_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Denied => StatusCode::FORBIDDEN,
+            // spec: envoy source/extensions/filters/http/jwt_authn/filter.cc onComplete
+            Self::BadToken { fault: TokenFault::OtherAudience, .. } | Self::Denied => StatusCode::FORBIDDEN,
+            Self::BadToken { .. } => StatusCode::UNAUTHORIZED,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::DeadlinePassed => StatusCode::GATEWAY_TIMEOUT,
@@ -53,11 +63,12 @@ impl Reply {
     }
 
     /// Returns the body.
-    pub fn text(self) -> &'static str {
+    pub fn text(&self) -> &'static str {
         match self {
             Self::BadPath => "bad path",
             Self::BadHost => "bad host",
             Self::TooManyHeaders => "too many headers",
+            Self::BadToken { fault, .. } => fault.text(),
             // spec: istio local replies, "authz deny": 19 bytes, no newline
             Self::Denied => "RBAC: access denied",
             // spec: istio local replies, "breaker": what a sidecar says over its Sidecar.inboundConnectionPool
@@ -76,7 +87,7 @@ impl Reply {
     /// Envoy maps HTTP statuses (504 to UNAVAILABLE, 500 to UNKNOWN); a passed deadline is DEADLINE_EXCEEDED here, which
     /// is what gRPC asks of a *server* and what no client retries, and a panic INTERNAL.
     // spec: grpc doc/statuscodes.md
-    fn grpc_status(self) -> u8 {
+    fn grpc_status(&self) -> u8 {
         match self {
             Self::DeadlinePassed => 4,
             Self::Panicked => 13,
@@ -85,6 +96,7 @@ impl Reply {
             Self::BadPath
             | Self::BadHost
             | Self::TooManyHeaders
+            | Self::BadToken { .. }
             | Self::Denied
             | Self::Overloaded
             | Self::RateLimited { .. } => grpc::status_of_http(self.status()),
@@ -98,14 +110,17 @@ impl Reply {
     }
 
     /// Returns what the record says of it.
-    pub(crate) fn flags(self) -> Flags {
+    pub(crate) fn flags(&self) -> Flags {
         match self {
             Self::DeadlinePassed => Flag::UT.into(),
             Self::Overloaded => Flag::UO.into(),
             Self::RateLimited { .. } => Flag::RL.into(),
-            Self::BadPath | Self::BadHost | Self::TooManyHeaders | Self::Denied | Self::Panicked => {
-                Flags::NONE
-            }
+            Self::BadPath
+            | Self::BadHost
+            | Self::TooManyHeaders
+            | Self::BadToken { .. }
+            | Self::Denied
+            | Self::Panicked => Flags::NONE,
         }
     }
 
@@ -121,8 +136,14 @@ impl Reply {
             *response.status_mut() = self.status();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
-        if self == Self::Overloaded {
-            response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
+        match self {
+            Self::Overloaded => {
+                response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
+            }
+            Self::BadToken { challenge, .. } => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            _ => {}
         }
         response
     }

@@ -124,7 +124,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(Ok(match self.project().answer.project() {
             AnswerProjected::Handler { answer } => ready!(answer.poll(cx))?.map(ReplyOr::handler),
-            AnswerProjected::Reply { reply, grpc } => reply.into_response(*grpc),
+            AnswerProjected::Reply { reply, grpc } => reply.clone().into_response(*grpc),
         }))
     }
 }

@@ -183,3 +183,40 @@ fn only_slashes_that_stand_beside_each_other_can_be_merged() {
         paths = longer;
     }
 }
+
+/// Also run without bound: fuzz/fuzz_targets/path.rs.
+mod any_request {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Policy and handler see one spelling: to spell it again changes nothing, and no decoder finds a segment in it
+        /// that was not judged.
+        #[test]
+        fn a_spelling_is_spelled_once(target in target(), host in "[a-cA-C.:0-9\\[\\]@]{0,8}", merges in any::<bool>()) {
+            let step = if merges { Normalise::default().merge_slashes() } else { Normalise::default() };
+            let Ok(request) = Request::get(target.as_str()).header("host", host.as_str()).body(()) else { return Ok(()) };
+            let mut head = request.into_parts().0;
+            if step.on_request(&mut head).is_err() {
+                return Ok(());
+            }
+            let (uri, host) = (head.uri.clone(), super::super::host(&head).to_owned());
+            step.on_request(&mut head).unwrap();
+            prop_assert_eq!((&head.uri, super::super::host(&head)), (&uri, &*host));
+            prop_assert!(!host.is_empty() && !host.ends_with('.') && !host.contains(|c: char| c.is_ascii_uppercase()));
+            let path = uri.path().to_ascii_lowercase();
+            prop_assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{}", path);
+            prop_assert!(!["\\", "%2f", "%5c", "%00", "%2e"].iter().any(|bad| path.contains(bad)), "{}", path);
+            prop_assert!(!(merges && path.contains("//")), "{}", path);
+        }
+    }
+
+    /// Paths of what is read in more than one way.
+    fn target() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/", "//", ".", "..", "%2e", "%2E", "%2f", "%5c", "\\", "%", "%%", "%25", "%32", "66", "%00",
+            "a", "A", ";", "#", "?", "&", "=", "%61", "%c0%af", "~", "\"", "{", "*",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+}

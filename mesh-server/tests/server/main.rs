@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod admission;
+mod advisories;
 mod answers;
 mod callers;
 mod drain;
@@ -13,3 +14,4 @@ mod record;
 mod requests;
 mod slow_clients;
 mod support;
+mod tokens;

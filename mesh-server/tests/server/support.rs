@@ -108,7 +108,8 @@ pub(crate) fn set_config(workload: &Workload, yaml: &str) {
     let loaded = load("test.yaml", yaml, &Options::default());
     let found: Vec<_> = loaded.diagnostics.iter().filter(|it| it.level == Level::Error).collect();
     assert!(found.is_empty(), "{found:?}");
-    let resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+    let mut resources: Vec<_> = loaded.resources.into_iter().map(Arc::new).collect();
+    resources.sort_by(|a, b| a.key.cmp(&b.key));
     let viewer = Viewer {
         namespace: "default".to_owned(),
         service: Some("payment".to_owned()),
