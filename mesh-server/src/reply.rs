@@ -104,7 +104,7 @@ impl Reply {
     }
 
     /// Writes the gRPC status and its message, as headers and trailers have them.
-    pub(crate) fn write_grpc_status(self, fields: &mut HeaderMap) {
+    pub(crate) fn write_grpc_status(&self, fields: &mut HeaderMap) {
         fields.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
         fields.insert("grpc-message", HeaderValue::from_static(self.text()));
     }
