@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use zeroize::Zeroizing;
 
 /// The authority of a trust domain.
 pub(crate) struct Authority {
@@ -81,7 +82,7 @@ impl Authority {
             Some(pem) => pem,
             None => {
                 let root = params.self_signed(&key).map_err(|error| refused(error.to_string()))?;
-                data.create_secret(files.root, root.pem().as_bytes())?
+                data.create_secret(files.root, root.pem().as_bytes())?.to_vec()
             }
         };
         let root_pem = String::from_utf8(pem).map_err(|error| refused(error.to_string()))?;
@@ -157,7 +158,7 @@ fn open_key(data: &DataDir, file: &str) -> Result<KeyPair, ControlError> {
         None => {
             let key = KeyPair::generate()
                 .map_err(|error| ControlError::Data(format!("making a CA key: {error}")))?;
-            data.create_secret(file, key.serialize_pem().as_bytes())?
+            data.create_secret(file, Zeroizing::new(key.serialize_pem()).as_bytes())?
         }
     };
     let unreadable = |why: String| {

@@ -8,6 +8,10 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
 };
+use zeroize::Zeroizing;
+
+/// The content of a secret file, overwritten when it is dropped.
+pub(crate) type Secret = Zeroizing<Vec<u8>>;
 
 /// An open data directory.
 #[derive(Debug)]
@@ -62,8 +66,8 @@ impl DataDir {
     ///
     /// A secret that others can read is refused, not repaired: whoever could read it may have, and silence would hide
     /// that. (ssh treats its keys alike.)
-    pub(crate) fn read_secret(&self, name: &str) -> Result<Option<Vec<u8>>, ControlError> {
-        let content = self.read(name)?;
+    pub(crate) fn read_secret(&self, name: &str) -> Result<Option<Secret>, ControlError> {
+        let content = self.read(name)?.map(Secret::new);
         match content.is_some().then(|| mode_for_others(&self.path(name))).flatten() {
             Some(mode) => Err(ControlError::Data(format!(
                 "{path}: mode {mode:04o} lets others read this secret; if nobody else has used this machine, run \
@@ -76,14 +80,14 @@ impl DataDir {
 
     /// Creates `name` with `content` unless it is there, and returns what is there afterwards: the winner's, if several
     /// processes try at once.
-    pub(crate) fn create_secret(&self, name: &str, content: &[u8]) -> Result<Vec<u8>, ControlError> {
+    pub(crate) fn create_secret(&self, name: &str, content: &[u8]) -> Result<Secret, ControlError> {
         let path = self.path(name);
         let draft = self.draft(name, content)?;
         // A link appears with its content or not at all, and never replaces: neither `rename` nor `create_new` is both.
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft).map_err(|source| ControlError::io("removing", &draft, source))?;
         match linked {
-            Ok(()) => Ok(content.to_owned()),
+            Ok(()) => Ok(Secret::new(content.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self
                 .read_secret(name)?
                 .ok_or_else(|| ControlError::Data(format!("{}: it came and went", path.display()))),

@@ -86,7 +86,7 @@ fn begin(data: &DataDir, ttl: Duration, now: SystemTime) -> Result<Rotation, Con
     let overlap = ttl + SKEW.min(ttl / 10) + Duration::from_secs(1);
     let record = Record { begun: unix(now), overlap_seconds: overlap.as_secs(), finishing: false };
     let json = serde_json::to_vec(&record).map_err(|error| ControlError::Data(error.to_string()))?;
-    if data.exists(RECORD_FILE) || data.create_secret(RECORD_FILE, &json)? != json {
+    if data.exists(RECORD_FILE) || *data.create_secret(RECORD_FILE, &json)? != json {
         let under_way = Record::read(data)?.map(|record| unix(record.rotation(ttl).alone_from));
         return Err(ControlError::Data(format!(
             "{}: a rotation of the root is under way until {} seconds after 1970; wait for its end",

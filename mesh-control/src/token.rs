@@ -11,6 +11,7 @@ use std::{
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use zeroize::Zeroizing;
 
 /// What a join token is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl TokenKey {
     pub(crate) fn open(data: &DataDir) -> Result<Self, ControlError> {
         let secret = match data.read_secret(KEY_FILE)? {
             Some(secret) => secret,
-            None => data.create_secret(KEY_FILE, &crate::random::<32>()?)?,
+            None => data.create_secret(KEY_FILE, &*Zeroizing::new(crate::random::<32>()?))?,
         };
         // A file cut short by a full disk must not become a key that is easy to guess.
         if secret.len() != 32 {

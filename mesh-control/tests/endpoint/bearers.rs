@@ -90,3 +90,32 @@ async fn a_token_of_one_endpoint_made_by_itself_is_honoured_by_it_only() {
     assert_eq!(put(&bed).await, 201);
     assert_eq!(put(&other).await, 401);
 }
+
+/// Bearers are judged by their tag alone, so there is nothing to store of them, hashed or not.
+#[tokio::test]
+async fn no_bearer_is_on_the_disk_and_no_secret_in_a_debug_form() {
+    let mut bed = Bed::plain().await;
+    let token = bed.token("default", "cart", &[]);
+    let csr = crate::bed::csr("spiffe://cluster.local/ns/default/sa/cart");
+    let ask = serde_json::json!({"csr": csr});
+    let answer = bed.ask(Method::POST, "/v1/certificates", Some(&token), ask).await.json();
+    let renewal = answer["renewal"].as_str().unwrap();
+    let shown = format!("{:#?}", bed.endpoint.as_ref().unwrap());
+    bed.stop().await;
+    let read = |name: &str| std::fs::read(bed.data().join(name)).unwrap();
+    let ca_key = String::from_utf8(read("ca.key")).unwrap();
+    assert!(ca_key.lines().all(|line| !shown.contains(line)), "{shown}");
+    let bytes = format!("{:?}", &read("token.key")[..8]);
+    assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
+    for entry in std::fs::read_dir(bed.data()).unwrap() {
+        let path = entry.unwrap().path();
+        let content = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        for bearer in [&*token, renewal] {
+            let tag = bearer.rsplit('.').next().unwrap();
+            assert!(!content.contains(tag), "{}", path.display());
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
+}

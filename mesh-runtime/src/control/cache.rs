@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The cache of one workload: nobody else's as long as its [`Lock`] is held.
 #[derive(Debug)]
@@ -50,6 +51,13 @@ pub(crate) struct CachedIdentity {
     pub(crate) key: String,
     pub(crate) bundles: BTreeMap<String, String>,
     pub(crate) renewal: Option<String>,
+}
+
+impl Drop for CachedIdentity {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.renewal.zeroize();
+    }
 }
 
 /// Shows nothing of what it holds.
@@ -105,7 +113,8 @@ impl Cache {
     pub(crate) fn load<T: Cached>(&self) -> Result<Option<T>, String> {
         let path = self.directory.join(T::FILE);
         let text = match fs::read(&path) {
-            Ok(text) => text,
+            // It may hold a key.
+            Ok(text) => Zeroizing::new(text),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(format!("{}: {e}", path.display())),
         };
@@ -128,7 +137,7 @@ impl Cache {
         let next = path.with_extension(format!("{:016x}.next", fastrand::u64(..)));
         let write = || {
             let mut file = lock::create_private(&next)?;
-            file.write_all(&serde_json::to_vec(value)?)?;
+            file.write_all(&Zeroizing::new(serde_json::to_vec(value)?))?;
             if T::DURABLE {
                 file.sync_data()?;
             }
@@ -193,7 +202,8 @@ mod tests {
     fn of_many_who_write_at_once_every_reader_sees_one_whole() {
         let root = tempfile::tempdir().unwrap();
         let (cache, _lock) = open(&root);
-        let long = CachedIdentity { chain: "c".repeat(200_000), ..identity() };
+        let mut long = identity();
+        long.chain = "c".repeat(200_000);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..25).for_each(|_| cache.store(&long).unwrap()));

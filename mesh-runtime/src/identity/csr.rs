@@ -13,10 +13,11 @@ use mesh_core::identity::SpiffeId;
 use rustls::{SignatureScheme, sign::SigningKey};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{fmt, sync::Arc};
+use zeroize::Zeroizing;
 
 /// A fresh P-256 key pair. Its `Debug` shows nothing of it.
 pub struct KeyPair {
-    pkcs8: PrivatePkcs8KeyDer<'static>,
+    pkcs8: Zeroizing<PrivatePkcs8KeyDer<'static>>,
     signer: Arc<dyn SigningKey>,
 }
 
@@ -57,7 +58,7 @@ impl KeyPair {
             .key_provider
             .load_private_key(PrivateKeyDer::Pkcs8(pkcs8.clone_key()))
             .map_err(|_| unreadable(svid::KEY, "it is no key that the TLS provider can use"))?;
-        Ok(Self { pkcs8, signer })
+        Ok(Self { pkcs8: Zeroizing::new(pkcs8), signer })
     }
 
     /// Returns the PEM of the PKCS#8 private key, for the cache (0600) only.

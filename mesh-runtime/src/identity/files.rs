@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 /// Where the files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl IdentityFiles {
     fn texts(&self) -> Result<Texts, IdentityError> {
         Ok(Texts {
             cert: read(&self.cert)?,
-            key: read(&self.key)?,
+            key: Zeroizing::new(read(&self.key)?),
             bundles: self.bundles.iter().map(|(_, path)| read(path)).collect::<Result<_, _>>()?,
         })
     }
@@ -95,7 +96,7 @@ fn put_in_force(store: &IdentityStore, identity: Identity) {
 /// The content of the files.
 struct Texts {
     cert: String,
-    key: String,
+    key: Zeroizing<String>,
     bundles: Vec<String>,
 }
 
@@ -137,7 +138,7 @@ impl Fingerprint {
         let mut content = Vec::new();
         match texts {
             Ok(texts) => {
-                for text in [&texts.cert, &texts.key].into_iter().chain(&texts.bundles) {
+                for text in [&texts.cert, &*texts.key].into_iter().chain(&texts.bundles) {
                     content.extend_from_slice(&crypto::sha256(text.as_bytes()));
                 }
             }

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
+use zeroize::Zeroizing;
 
 /// Returns every certificate in `text`; other blocks are passed over. There is at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -28,8 +29,10 @@ pub(super) fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, String> 
 /// Returns a PEM block with lines of 64 characters.
 // spec: RFC 7468 section 2
 pub(super) fn encode(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
+    // It may be a key, so no copy is left behind: not the base64, and none by growing.
+    let text = Zeroizing::new(STANDARD.encode(der));
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 2 * label.len() + MARKS_LEN);
+    pem.push_str(&format!("-----BEGIN {label}-----\n"));
     for at in (0..text.len()).step_by(64) {
         pem.push_str(&text[at..text.len().min(at + 64)]);
         pem.push('\n');
@@ -37,6 +40,9 @@ pub(super) fn encode(label: &str, der: &[u8]) -> String {
     pem.push_str(&format!("-----END {label}-----\n"));
     pem
 }
+
+/// The dashes, words and line ends of a block, and the end of its last line.
+const MARKS_LEN: usize = "-----BEGIN -----\n-----END -----\n\n".len();
 
 /// Says what is wrong without the offending line: it may be one of a key.
 fn complaint(error: &pem::Error) -> &'static str {

@@ -20,6 +20,14 @@ async fn over_plain_http_the_token_makes_the_first_contact_and_the_renewal_beare
 }
 
 #[tokio::test]
+async fn no_debug_form_of_a_workload_shows_its_token_or_its_renewal() {
+    let fake = Fake::plain().await;
+    let workload = started(fake.settings()).await;
+    let shown = format!("{workload:#?} {:#?}", fake.settings());
+    assert!(!shown.contains(RENEWAL) && !shown.contains(TAG), "{shown}");
+}
+
+#[tokio::test]
 async fn over_tls_the_token_pins_the_ca_and_the_svid_proves_the_rest() {
     let fake = Fake::tls().await;
     let _workload = started(fake.settings()).await;

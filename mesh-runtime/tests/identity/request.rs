@@ -1,8 +1,8 @@
 //! Certificate requests and the key behind them.
 
 use crate::authority::{Authority, ID, identity, order};
-use mesh_core::identity::SpiffeId;
-use mesh_runtime::identity::{IdentityError, IdentityStore, KeyPair, Svid};
+use mesh_core::identity::{PeerRule, SpiffeId};
+use mesh_runtime::identity::{Alpn, IdentityError, IdentityStore, KeyPair, Svid};
 use rcgen::{CertificateSigningRequestParams, KeyUsagePurpose, SanType};
 
 #[test]
@@ -94,6 +94,37 @@ fn wrong_pem_is_named_and_never_shown() {
         assert_eq!(error, sentence);
         assert!(!error.contains(secret));
     }
+}
+
+/// The bytes in any of the forms in which a `Debug` shows bytes.
+fn shows(shown: &str, secret: &[u8]) -> bool {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let part = &secret[secret.len() / 2..][..8];
+    let hex: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = format!("{part:?}");
+    let list = list.trim_matches(['[', ']']);
+    let base64 = STANDARD.encode(&secret[secret.len() / 2 / 3 * 3..][..9]);
+    [hex.as_str(), list, &base64].iter().any(|form| shown.contains(form))
+}
+
+#[test]
+fn no_debug_form_of_a_generation_shows_a_byte_of_its_key() {
+    use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+    let a = Authority::new("a");
+    let issued = a.issue(order());
+    let store = IdentityStore::empty();
+    store.publish(identity(issued.svid(), &[("a", &a)]));
+    let key = KeyPair::from_pem(&issued.key_pem()).unwrap();
+    let (client, server) =
+        (store.client_config(&PeerRule::Verified, Alpn::Any).unwrap(), store.server_config(true).unwrap());
+    let shown = format!(
+        "{key:?} {:#?} {:#?} {store:#?} {client:#?} {server:#?}",
+        issued.svid(),
+        store.current().unwrap()
+    );
+    let der = PrivateKeyDer::from_pem_slice(issued.key_pem().as_bytes()).unwrap();
+    assert!(shows(&format!("{:?}", der.secret_der()), der.secret_der()), "the test sees what is shown");
+    assert!(!shows(&shown, der.secret_der()), "{shown}");
 }
 
 #[test]

@@ -159,45 +159,41 @@ impl Outlook {
     }
 
     fn add_denied(&mut self, caller: &CallerRecord, workload: &str, authorizer: &Authorizer) {
-        let Some(who) = caller.identity.as_ref().or(caller.address.as_ref()) else { return };
+        let Some(who) = caller.identity.as_ref().or(caller.address.as_ref()) else {
+            return self.note_unlisted(
+                workload,
+                caller.requests,
+                "others, for whom there was no room,",
+                authorizer,
+            );
+        };
         let peer = caller.identity.as_deref().and_then(|id| id.parse::<SpiffeId>().ok());
         let source = caller.address.as_deref().and_then(|address| address.parse::<IpAddr>().ok());
         for asked in &caller.asked {
             let Ok(method) = asked.method.parse::<Method>() else { continue };
-            let recorded = Recorded {
-                peer: peer.as_ref(),
-                source,
+            let (host, path) = (&*asked.host, &*asked.path);
+            let peer = peer.as_ref();
+            let recorded = Recorded { peer, source, port: caller.port, method: &method, host, path };
+            let denials = denials(authorizer, &recorded).into_iter();
+            self.denied.extend(denials.map(|(policy, certain, on_trial)| Denied {
+                workload: workload.to_owned(),
                 port: caller.port,
-                method: &method,
-                host: &asked.host,
-                path: &asked.path,
-            };
-            for (foreseen, on_trial) in
-                [(authorizer.foresee(&recorded), false), (authorizer.foresee_on_trial(&recorded), true)]
-            {
-                let (policy, certain) = match foreseen {
-                    Foreseen::Allowed => continue,
-                    Foreseen::Denied(Some(by)) => (by.to_string(), true),
-                    Foreseen::Denied(None) => (allowing(authorizer, on_trial), true),
-                    Foreseen::Unsure(by) => (by.to_string(), false),
-                };
-                let (workload, caller_port) = (workload.to_owned(), caller.port);
-                let (caller, asked) = (who.clone(), asked.clone());
-                self.denied.push(Denied {
-                    workload,
-                    port: caller_port,
-                    caller,
-                    asked,
-                    policy,
-                    certain,
-                    on_trial,
-                });
-            }
+                caller: who.clone(),
+                asked: asked.clone(),
+                policy,
+                certain,
+                on_trial,
+            }));
         }
-        if caller.asked_more > 0 && !authorizer.is_empty() {
-            let more = caller.asked_more;
-            self.notes
-                .push(format!("{workload}: {more} requests of {who} are counted, not recorded one by one"));
+        self.note_unlisted(workload, caller.asked_more, who, authorizer);
+    }
+
+    /// Says of how many requests nobody can tell what policies would make of them.
+    fn note_unlisted(&mut self, workload: &str, requests: u64, who: &str, authorizer: &Authorizer) {
+        if requests > 0 && !authorizer.is_empty() {
+            self.notes.push(format!(
+                "{workload}: {requests} requests of {who} are counted, not recorded one by one"
+            ));
         }
     }
 
@@ -223,6 +219,21 @@ impl Outlook {
         }
         self.denied = denied.into_values().collect();
     }
+}
+
+/// Returns what denies a request, whether for certain, and whether on trial.
+fn denials(authorizer: &Authorizer, request: &Recorded<'_>) -> Vec<(String, bool, bool)> {
+    let both = [(authorizer.foresee(request), false), (authorizer.foresee_on_trial(request), true)];
+    let told = both.into_iter().filter_map(|(foreseen, on_trial)| {
+        let (policy, certain) = match foreseen {
+            Foreseen::Allowed => return None,
+            Foreseen::Denied(Some(by)) => (by.to_string(), true),
+            Foreseen::Denied(None) => (allowing(authorizer, on_trial), true),
+            Foreseen::Unsure(by) => (by.to_string(), false),
+        };
+        Some((policy, certain, on_trial))
+    });
+    told.collect()
 }
 
 /// Names the ALLOW policies, of which none matches.

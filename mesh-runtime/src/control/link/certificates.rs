@@ -27,6 +27,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 /// Keeps the identity current for ever.
 pub(super) async fn run(link: Arc<Link>) {
@@ -84,13 +85,14 @@ impl Renewal {
         let csr = key.request(&id).map_err(own)?.pem;
         let ask = Ask::send(Method::POST, "/v1/certificates", &CertificateAsk { csr });
         let answer: CertificateAnswer = self.talk.ask_as(&ask, proof).await?.json()?;
-        let key = key.to_pem();
+        let mut key = Zeroizing::new(key.to_pem());
         let link = Arc::clone(&self.talk.link);
         let identity = accept(&id, &answer, &key, link.identity.clock().now())?;
         tracing::info!(%id, serial = identity.svid.serial(), "certificate issued");
         link.trust.on_renewal(answer.renewal.as_deref());
         link.identity.publish(identity);
         let CertificateAnswer { chain, bundles, renewal } = answer;
+        let key = std::mem::take(&mut *key);
         link.store(Arc::new(CachedIdentity { chain, key, bundles, renewal })).await;
         Ok(())
     }
