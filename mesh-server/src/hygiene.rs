@@ -36,7 +36,7 @@ impl StripSpoofable {
 
 /// Whose headers they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Sender {
     Nobody,
     Peer,
     Trusted,
@@ -45,17 +45,17 @@ enum Standing {
 impl Step for StripSpoofable {
     fn on_request(&self, head: &mut Parts) -> Result<(), Reply> {
         let peer = head.extensions.get::<Peer>();
-        let standing = match peer {
-            _ if self.trusted.includes(peer) => Standing::Trusted,
-            Some(_) => Standing::Peer,
-            None => Standing::Nobody,
+        let sender = match peer {
+            _ if self.trusted.includes(peer) => Sender::Trusted,
+            Some(_) => Sender::Peer,
+            None => Sender::Nobody,
         };
         let spoofable: Vec<HeaderName> =
-            head.headers.keys().filter(|name| is_spoofable(name.as_str(), standing)).cloned().collect();
+            head.headers.keys().filter(|name| is_spoofable(name.as_str(), sender)).cloned().collect();
         for name in spoofable {
             head.headers.remove(name);
         }
-        if standing == Standing::Trusted
+        if sender == Sender::Trusted
             && let Some(first_caller) = self.trusted.first_caller(&head.headers)
         {
             head.extensions.insert(first_caller);
@@ -71,14 +71,14 @@ impl Step for StripSpoofable {
     }
 }
 
-fn is_spoofable(name: &str, standing: Standing) -> bool {
+fn is_spoofable(name: &str, sender: Sender) -> bool {
     match name {
         "x-envoy-attempt-count"
         | "x-envoy-expected-rq-timeout-ms"
         | "x-forwarded-for"
-        | "x-forwarded-proto" => standing == Standing::Nobody,
-        "x-forwarded-client-cert" => standing != Standing::Trusted,
-        name if name.starts_with("x-envoy-") => standing != Standing::Trusted,
+        | "x-forwarded-proto" => sender == Sender::Nobody,
+        "x-forwarded-client-cert" => sender != Sender::Trusted,
+        name if name.starts_with("x-envoy-") => sender != Sender::Trusted,
         name => name.starts_with("x-mesh-"),
     }
 }
