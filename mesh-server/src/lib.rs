@@ -3,7 +3,7 @@
 //! The way of a connection: `accept` (the loop) → `connection` (its life) → `entrance` (a room: who waits is bounded;
 //! `sniff`: TLS or not; handshake, admission) → `stream` (no wait without end) → `protocol` (hyper) → `inbound` (its
 //! requests) → its end. The way of a
-//! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` → `overload` (how often) → a
+//! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` (its token, then policy) → `overload` (how often) → a
 //! place (how many at a time) → the handler. Each of these is a [`Step`], and usable alone as a Tower layer
 //! ([`StepLayer`], [`ContextLayer`], [`RequestsMaxLayer`]).
 

@@ -118,3 +118,27 @@ impl fmt::Display for Shown<'_> {
 }
 
 const SHOWN_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::config::{Location, Mark, Origin, ResourceKey};
+
+    #[test]
+    fn a_line_names_the_policy_the_rule_and_the_place() {
+        let resource = ResourceKey::new("AuthorizationPolicy", "shop", "no-admin");
+        let policy = Origin { resource, location: Location::new(&"mesh.yaml".into(), Mark::default()) };
+        let denied = Decision::Denied(Grounds { policy: Arc::new(policy), rule: Some(2) });
+        let said = By(&denied).to_string();
+        assert!(said.starts_with("ns[shop]-policy[no-admin]-rule[2] at mesh.yaml:"), "{said}");
+        assert_eq!(By(&Decision::NotAllowed).to_string(), "no ALLOW policy matches");
+    }
+
+    #[test]
+    fn what_a_stranger_asks_for_fills_no_line_and_breaks_none() {
+        let path = format!("/\n\u{1b}[31m{}", "a".repeat(9_000));
+        let shown = Shown { method: &Method::GET, host: "shop", path: &path }.to_string();
+        assert!(shown.starts_with("GET shop/\\n\\u{1b}[31ma"), "{shown}");
+        assert!(shown.len() < 300 && !shown.contains(char::is_control));
+    }
+}
