@@ -1,7 +1,7 @@
 //! The mesh port: any path answers what the handler saw of the request.
 
 use crate::{
-    body::{Broken, Filler},
+    body::{Broken, Filler, Trickle},
     call,
     seen::Seen,
     steer::{Habits, Steering},
@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use mesh::{Context, Mesh, Peer};
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// The service behind the mesh port.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ struct Inner {
     mesh: Mesh,
     seen: Arc<Seen>,
     habits: Habits,
+    /// A place for each request that it works on at one time.
+    places: Semaphore,
 }
 
 /// What a handler saw.
@@ -51,7 +54,8 @@ struct Answer {
 impl Echo {
     /// Returns the service of `mesh`; what it handles is counted in `seen`.
     pub(crate) fn new(mesh: &Mesh, seen: &Arc<Seen>, habits: Habits) -> Self {
-        Self(Arc::new(Inner { mesh: mesh.clone(), seen: Arc::clone(seen), habits }))
+        let places = Semaphore::new(habits.at_once.unwrap_or(Semaphore::MAX_PERMITS));
+        Self(Arc::new(Inner { mesh: mesh.clone(), seen: Arc::clone(seen), habits, places }))
     }
 
     /// Returns it as something to serve.
@@ -73,6 +77,8 @@ async fn handle(State(echo): State<Echo>, Query(query): Query<Pairs>, request: R
     if let Err(why) = discard(body).await {
         return (StatusCode::BAD_REQUEST, format!("the request body broke off: {why}")).into_response();
     }
+    // The semaphore is never closed, so a place always comes.
+    let _place = echo.0.places.acquire().await;
     if let Some(delay) = steering.delay {
         tokio::time::sleep(delay).await;
     }
@@ -83,10 +89,12 @@ async fn handle(State(echo): State<Echo>, Query(query): Query<Pairs>, request: R
         answer.call = Some(call::get(&echo.0.mesh, url).await);
     }
     let status = steering.status.unwrap_or(StatusCode::OK);
-    match steering.size {
+    let text = |body| (status, [("content-type", "text/plain")], body).into_response();
+    match (steering.size, steering.stream) {
         _ if is_bare(status) => status.into_response(),
-        Some(size) => (status, [("content-type", "text/plain")], Body::new(Filler(size))).into_response(),
-        None => (status, Json(answer)).into_response(),
+        (Some(size), _) => text(Body::new(Filler(size))),
+        (None, Some(time)) => text(Body::new(Trickle::lasting(time))),
+        (None, None) => (status, Json(answer)).into_response(),
     }
 }
 

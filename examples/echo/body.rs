@@ -1,4 +1,5 @@
-//! Two bodies that axum has not: one that breaks off, and text of any size that is never held in memory.
+//! Bodies that axum has not: one that breaks off, text of any size that is never held in memory, and one that takes its
+//! time.
 
 use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -6,8 +7,10 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::time::{Interval, interval};
 
 /// A body whose first frame is an error: hyper resets the stream (HTTP/2) or closes the connection (HTTP/1.1) before
 /// the head is sent.
@@ -52,5 +55,38 @@ impl Body for Filler {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0)
+    }
+}
+
+/// A few bytes every now and then, for as long as was asked.
+pub(crate) struct Trickle {
+    pause: Interval,
+    left: u128,
+}
+
+impl Trickle {
+    /// Returns a body that ends after `time`, give or take a pause.
+    pub(crate) fn lasting(time: Duration) -> Self {
+        Self { pause: interval(PAUSE), left: time.as_millis() / PAUSE.as_millis() + 1 }
+    }
+}
+
+/// So short that a stream which is cut off is noticed, so long that it costs nothing.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        ready!(self.pause.poll_tick(cx));
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"...\n")))))
     }
 }

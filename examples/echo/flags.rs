@@ -37,7 +37,8 @@ usage: echo --service NAME --version V [flag]...
   --bundle TD=F...        roots of a trust domain; may be repeated (MESH_BUNDLES)
 
   --fail-percent N        answer 503 to N percent of requests
-  --latency D             wait D before every answer, e.g. 20ms";
+  --latency D             wait D before every answer, e.g. 20ms
+  --at-once N             work on N requests at one time; the others wait";
 
 /// Reads `arguments` on top of the environment; `None` if they ask for help.
 ///
@@ -54,6 +55,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Fla
         habits: Habits {
             fail: given.last("fail-percent").map(|text| percent("fail-percent", text)).transpose()?,
             latency: given.last("latency").map(|text| read_duration("latency", text)).transpose()?,
+            at_once: given.last("at-once").map(at_once).transpose()?,
         },
     }))
 }
@@ -81,7 +83,7 @@ const LABELS: &str = "MESH_LABELS";
 const CACHE: &str = "MESH_CACHE_DIR";
 
 /// Flags that stand for no variable, or only for a part of one.
-const OTHERS: [&str; 6] = ["version", "label", "listen", "plain", "fail-percent", "latency"];
+const OTHERS: [&str; 7] = ["version", "label", "listen", "plain", "fail-percent", "latency", "at-once"];
 
 /// Flags as they were given, in order.
 struct Given(Vec<(String, String)>);
@@ -192,6 +194,12 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr, String> {
 
 fn percent(flag: &str, text: &str) -> Result<Percent, String> {
     Percent::parse(text).ok_or_else(|| format!("--{flag} {text}: write a number from 0 to 100"))
+}
+
+fn at_once(text: &str) -> Result<usize, String> {
+    // A number beyond the second bound is no limit.
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| format!("--at-once {text}: write a number from 1 to 1000000"))
 }
 
 fn read_duration(flag: &str, text: &str) -> Result<Duration, String> {

@@ -1,4 +1,4 @@
-//! The plain port, outside of the mesh: make this workload call others, and see what it was asked.
+//! The plain port, outside of the mesh: make this workload call others, and see what it was asked and holds.
 
 use crate::{
     call::{self, Call, Outcome},
@@ -43,6 +43,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/mesh/call", get(make_calls))
         .route("/mesh/seen", get(show_seen).delete(forget_seen))
+        .route("/mesh/tasks", get(show_tasks))
         .with_state(Plain { mesh: mesh.clone(), seen: Arc::clone(seen) });
     let serving = tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stop).into_future());
     Ok(async move { serving.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
@@ -55,6 +56,12 @@ async fn show_seen(State(plain): State<Plain>) -> Json<Counts> {
 async fn forget_seen(State(plain): State<Plain>) -> Json<Counts> {
     plain.seen.reset();
     Json(plain.seen.counts())
+}
+
+/// Answers how many tasks there are: what a process leaks that neither its memory nor its descriptors show for long.
+async fn show_tasks() -> Json<serde_json::Value> {
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    Json(serde_json::json!({ "alive": alive }))
 }
 
 async fn make_calls(

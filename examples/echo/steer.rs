@@ -10,6 +10,8 @@ pub(crate) struct Habits {
     pub(crate) fail: Option<Percent>,
     /// How long to wait before every answer.
     pub(crate) latency: Option<Duration>,
+    /// How many requests it works on at one time; the others wait without end, as in a server that knows of no limit.
+    pub(crate) at_once: Option<usize>,
 }
 
 /// What one request will get, with all dice rolled.
@@ -21,6 +23,8 @@ pub(crate) struct Steering {
     pub(crate) delay: Option<Duration>,
     /// Answer this many bytes of text instead of JSON.
     pub(crate) size: Option<u64>,
+    /// Answer with text that takes this long to come instead of JSON.
+    pub(crate) stream: Option<Duration>,
     /// Reset the stream instead of answering.
     pub(crate) abort: bool,
     /// Call this URL through the mesh first.
@@ -78,10 +82,8 @@ impl Steering {
                 let status = value.parse().ok().filter(|status: &http::StatusCode| status.as_u16() >= 200);
                 self.status = Some(status.ok_or_else(|| wrong("status", value, "200 to 999"))?);
             }
-            Effect::Delay => {
-                self.delay =
-                    Some(duration::parse(value).map_err(|error| format!("query parameter delay: {error}"))?);
-            }
+            Effect::Delay => self.delay = Some(time("delay", value)?),
+            Effect::Stream => self.stream = Some(time("stream", value)?),
             Effect::Size => {
                 self.size = Some(value.parse().map_err(|_| wrong("size", value, "a number of bytes"))?);
             }
@@ -97,6 +99,7 @@ enum Effect {
     Status,
     Delay,
     Size,
+    Stream,
     Abort,
     Call,
 }
@@ -107,6 +110,7 @@ impl Effect {
             "status" => Some(Self::Status),
             "delay" => Some(Self::Delay),
             "size" => Some(Self::Size),
+            "stream" => Some(Self::Stream),
             "abort" => Some(Self::Abort),
             "call" => Some(Self::Call),
             _ => None,
@@ -123,6 +127,10 @@ fn share(query: &[(String, String)], name: &str) -> Result<Percent, String> {
         }
         None => Ok(Percent(100.0)),
     }
+}
+
+fn time(name: &str, value: &str) -> Result<Duration, String> {
+    duration::parse(value).map_err(|error| format!("query parameter {name}: {error}"))
 }
 
 fn wrong(name: &str, value: &str, expected: &str) -> String {
@@ -161,6 +169,7 @@ mod tests {
             ("status=abc", "status=abc"),
             ("status=100", "status=100"),
             ("delay=5", "`5s`"),
+            ("stream=long", "stream"),
             ("size=-1", "size=-1"),
             ("abort=1&abort-percent=101", "abort-percent=101"),
         ] {

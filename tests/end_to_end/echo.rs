@@ -46,6 +46,13 @@ fn a_wrong_label_is_told_by_its_flag() {
 }
 
 #[test]
+fn a_server_that_works_on_no_request_at_a_time_is_a_wrong_use_of_the_flag() {
+    let output = command("echo").args(["--service", "a", "--at-once", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("--at-once 0"), "{output:?}");
+}
+
+#[test]
 #[cfg(target_os = "linux")] // for /dev/full
 fn an_echo_whose_output_goes_nowhere_serves_and_drains() {
     let mut shell = Command::new("sh");
@@ -59,12 +66,14 @@ fn an_echo_whose_output_goes_nowhere_serves_and_drains() {
 }
 
 #[test]
-fn a_status_without_a_body_has_none_and_a_host_header_decides_who_is_called() {
+fn a_status_without_a_body_has_none_a_stream_is_whole_and_a_host_header_decides_who_is_called() {
     let (_town, [_v1, _v2, checkout]) = Town::with_the_article(&[]);
     for status in [204, 304] {
         let call = checkout.call(&format!("http://payment-service/?status={status}"), 1).remove(0);
         assert_eq!((call.status, &call.body, &call.error), (status, &"".into(), &None), "{call:?}");
     }
+    let call = checkout.call("http://payment-service/?stream=200ms", 1).remove(0);
+    assert_eq!((call.status, &call.body), (200, &"...\n...\n...\n".into()), "{call:?}");
     let call = checkout.call_with("http://nobody.invalid/", "&header=host:payment-service").remove(0);
     assert!(call.is_fine(), "{call:?}");
     assert_eq!(call.body["host"], "payment-service", "{call:?}");

@@ -1,10 +1,11 @@
 //! `cargo xtask check`: what CI runs, in the same order, with one line per step at the end. `cargo xtask docs` writes the
-//! part of the documentation that is made of the code.
+//! part of the documentation that is made of the code. `cargo xtask chaos` builds the package `chaos` and runs it.
 //!
 //! It depends on nothing but std and mesh-core, so that it builds in seconds and no other dependency can change its
 //! verdict.
 
 mod cargo;
+mod chaos;
 mod coverage;
 mod istio;
 mod lexer;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     match arguments.split_first() {
         Some((command, wanted)) if command == "check" => check(wanted),
         Some((command, [])) if command == "docs" => docs(),
+        Some((command, arguments)) if command == "chaos" => chaos::run(&root(), arguments),
         _ => usage(),
     }
 }
@@ -83,7 +85,10 @@ fn docs() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: cargo xtask check [STEP]...\n       cargo xtask docs\n\nsteps, in order:");
+    eprintln!(
+        "usage: cargo xtask check [STEP]...\n       cargo xtask docs\n       cargo xtask chaos [--only E1,E3] [--short] \
+         [-o json]\n\nsteps, in order:"
+    );
     for step in steps::ALL {
         eprintln!("  {:<10} {}", step.name, step.proves);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 /// The documents that are maps of the code.
 const MAPS: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "docs/ISTIO.md", "docs/DEFAULTS.md", "docs/FAULTS_OF_OTHERS.md"];
+    &["README.md", "ARCHITECTURE.md", "docs/ISTIO.md", "docs/DEFAULTS.md", "docs/RELIABILITY.md", "docs/FAULTS_OF_OTHERS.md"];
 
 /// A word with at least this many underscores is the name of a test: they are sentences.
 const UNDERSCORES_MIN: usize = 4;
