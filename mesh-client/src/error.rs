@@ -336,12 +336,10 @@ impl Error {
     }
 
     /// Returns the status of gRPC that stands for it.
-    // spec: envoy source/common/router/router.cc onUpstreamTimeoutAbort: a timeout is DEADLINE_EXCEEDED, which is not
-    // what httpToGrpcStatus makes of 504
+    // spec: envoy source/common/grpc/status.cc httpToGrpcStatus
     pub(crate) fn grpc_status(&self) -> u8 {
         match self.0.cause {
             Cause::Fault(AbortAnswer::Grpc(code)) => code,
-            Cause::RouteTimeout | Cause::TryTimeout => DEADLINE_EXCEEDED,
             _ => grpc::status_of_http(self.status()),
         }
     }
@@ -375,10 +373,6 @@ fn http_reply(status: StatusCode, text: String) -> Response<Bytes> {
     }
     response
 }
-
-/// The deadline passed before the call was complete.
-// spec: grpc doc/statuscodes.md
-const DEADLINE_EXCEEDED: u8 = 4;
 
 // spec: envoy source/common/grpc/common.cc
 pub(crate) fn grpc_reply(code: u8, text: &str) -> Response<Bytes> {

@@ -5,7 +5,7 @@
 use crate::{
     CallInfo, Error, MeshClient, RequestBody, ResponseBody,
     body::BoxError,
-    error::{grpc_fields, grpc_reply},
+    error::{ErrorKind, grpc_fields, grpc_reply},
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -119,7 +119,7 @@ impl Body for GrpcBody {
             Ok(frame) => Some(Ok(frame)),
             Err(error) => {
                 self.broken = true;
-                Some(Ok(Frame::trailers(grpc_fields(error.grpc_status(), &error.to_string()))))
+                Some(Ok(Frame::trailers(grpc_fields(status_of(&error), &error.to_string()))))
             }
         })
     }
@@ -137,6 +137,15 @@ impl Body for GrpcBody {
 // spec: grpc doc/PROTOCOL-HTTP2.md "Trailers-Only"
 fn failed(error: &Error) -> Response<GrpcBody> {
     let info = error.call_info().clone();
-    grpc_reply(error.grpc_status(), &error.to_string())
+    grpc_reply(status_of(error), &error.to_string())
         .map(|body| GrpcBody::new(ResponseBody::local(body, info)))
 }
+
+/// Returns the status that a gRPC library gives to the same failure.
+// spec: grpc doc/statuscodes.md; envoy pull request 44479: a timeout is no reason to try again, which UNAVAILABLE would be
+fn status_of(error: &Error) -> u8 {
+    if error.kind() == ErrorKind::Timeout { DEADLINE_EXCEEDED } else { error.grpc_status() }
+}
+
+/// The deadline passed before the call was complete.
+const DEADLINE_EXCEEDED: u8 = 4;

@@ -80,8 +80,8 @@ fn a_grpc_reply_is_200_with_the_status_in_its_headers() {
         (Cause::NoRoute, "12"),
         (Cause::NoEndpoints, "14"),
         (Cause::Protocol, "14"),
-        (Cause::RouteTimeout, "4"),
-        (Cause::TryTimeout, "4"),
+        (Cause::RouteTimeout, "14"),
+        (Cause::TryTimeout, "14"),
         (Cause::Request, "13"),
     ] {
         let response = Error::new(cause, "for people").settle(Account::default(), true).into_response();

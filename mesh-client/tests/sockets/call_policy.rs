@@ -65,7 +65,7 @@ async fn a_call_may_ask_for_other_times_than_its_route_has() {
     let server = Server::start(|_| std::future::pending()).await;
     let mesh = Mesh::new(&routed(&server, "timeout: 3600s")).await;
     for (headers, attempts, said) in [
-        (vec![("x-envoy-upstream-rq-timeout-ms", "50")], 1, "the route's timeout of 50ms"),
+        (vec![("x-envoy-upstream-rq-timeout-ms", "50")], 1, "its timeout of 50ms"),
         (
             vec![("x-envoy-upstream-rq-per-try-timeout-ms", "50"), ("x-envoy-retry-on", "5xx")],
             3,
@@ -74,7 +74,7 @@ async fn a_call_may_ask_for_other_times_than_its_route_has() {
         (
             vec![("x-envoy-upstream-rq-timeout-ms", "50"), ("x-envoy-upstream-rq-per-try-timeout-ms", "60")],
             1,
-            "the route's timeout of 50ms",
+            "its timeout of 50ms",
         ),
     ] {
         let mut request = Request::get("http://reviews/").body(RequestBody::empty()).unwrap();

@@ -84,15 +84,14 @@ async fn cve_2023_35944_the_case_of_a_scheme_changes_no_decision() {
     assert!(statuses.iter().all(|status| matches!(status, 400 | 403)), "{statuses:?}");
 }
 
-/// Envoy 1.40.0 makes `/admin` of `/..;/admin`. To policy and handler here it is a path of its own.
+/// Envoy 1.40.0 makes `/admin` of `/..;/admin`, Istio a path of its own: what two readers take for two things is refused.
 #[tokio::test]
-async fn a_parameter_on_a_dot_segment_is_no_dot_segment() {
+async fn a_parameter_on_a_dot_segment_is_refused() {
     let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
     set_config(&server.workload, &DENY.replace("OPERATION", "{paths: [/admin, /admin/*]}"));
-    let mut client = http1(server.tcp().await).await;
     for target in ["/..;/admin", "/x/..;a=b/admin", "/.;/admin"] {
-        let (status, seen) = client.get(target).await.unwrap();
-        assert!(status == StatusCode::OK && seen.contains(&format!("uri {target}\n")), "{target}: {seen}");
+        let mut client = http1(server.tcp().await).await;
+        assert_eq!(client.get(target).await.unwrap().0, StatusCode::BAD_REQUEST, "{target}");
     }
 }
 
