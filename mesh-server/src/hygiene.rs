@@ -165,7 +165,7 @@ mod tests {
             let Ok(request) = request.body(()) else { return Ok(()) };
             let mut head = request.into_parts().0;
             StripSpoofable::default().on_request(&mut head).unwrap();
-            proptest::prop_assert!(head.headers.keys().all(|name| !is_spoofable(name.as_str(), Standing::Nobody)));
+            proptest::prop_assert!(head.headers.keys().all(|name| !is_spoofable(name.as_str(), Sender::Nobody)));
             proptest::prop_assert!(head.headers.contains_key("x-request-id"));
         }
     }
