@@ -1,7 +1,7 @@
 //! The steps in the order in which they run: the quick verdicts first.
 
-use crate::{Outcome, cargo::Cargo, istio, prose, purity, sources};
-use std::path::Path;
+use crate::{Outcome, cargo::Cargo, chaos, istio, prose, purity, sources};
+use std::{path::Path, process::ExitCode};
 
 /// One step of the check.
 pub(crate) struct Step {
@@ -32,6 +32,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "docs", proves: "rustdoc has no broken link", run: docs },
     Step { name: "tests", proves: "unit, integration, end-to-end and documentation tests pass", run: tests },
     Step { name: "loom", proves: "what threads share is right in whatever order they come to it", run: loom },
+    Step { name: "chaos", proves: "callers notice nothing of what breaks around them", run: chaos },
     Step { name: "features", proves: "each feature builds alone", run: features },
     Step { name: "msrv", proves: "the oldest supported compiler builds it", run: msrv },
     Step { name: "deny", proves: "licences and advisories are in order", run: deny },
@@ -73,6 +74,15 @@ fn loom(root: &Path) -> Outcome {
         "--target-dir",
         "target/loom",
     ])
+}
+
+/// In its short form, whose times decide nothing.
+fn chaos(root: &Path) -> Outcome {
+    if chaos::run(root, &["--short".to_owned()]) == ExitCode::SUCCESS {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("an experiment failed: its row says which figure".to_owned())
+    }
 }
 
 fn features(root: &Path) -> Outcome {
