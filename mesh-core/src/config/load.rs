@@ -206,7 +206,7 @@ fn is_list(node: &Node) -> bool {
 }
 
 fn items_of(entries: Vec<(tree::Key, Node)>) -> Vec<Node> {
-    let items = entries.into_iter().find(|(key, _)| key.text == "items");
+    let items = entries.into_iter().find(|(key, _)| &*key.text == "items");
     match items.map(|(_, node)| node.value) {
         Some(Value::Sequence(items)) => items,
         _ => Vec::new(),

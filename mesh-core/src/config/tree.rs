@@ -25,8 +25,8 @@ pub struct Node {
 pub enum Value {
     /// A scalar as written. `plain` ones may mean null, a boolean or a number; quoted ones are strings.
     Scalar {
-        /// The text, unescaped.
-        text: String,
+        /// The text, unescaped. A document is kept for as long as it is in force, so it has no room to grow.
+        text: Box<str>,
         /// Whether it was written without quotes.
         plain: bool,
     },
@@ -40,7 +40,7 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its text.
-    pub text: String,
+    pub text: Box<str>,
     /// Its place.
     pub at: Mark,
 }
@@ -48,24 +48,24 @@ pub struct Key {
 impl Node {
     /// Returns a null that stands at `at`.
     pub fn null(at: Mark) -> Self {
-        Self { at, value: Value::Scalar { text: String::new(), plain: true } }
+        Self { at, value: Value::Scalar { text: Box::default(), plain: true } }
     }
 
     /// Returns a string that is written at `at`.
-    pub fn string(text: impl Into<String>, at: Mark) -> Self {
+    pub fn string(text: impl Into<Box<str>>, at: Mark) -> Self {
         Self { at, value: Value::Scalar { text: text.into(), plain: false } }
     }
 
     /// Returns a mapping that is written at `at`.
     pub fn mapping(entries: impl IntoIterator<Item = (String, Self)>, at: Mark) -> Self {
-        let entries = entries.into_iter().map(|(text, node)| (Key { text, at }, node)).collect();
+        let entries = entries.into_iter().map(|(text, node)| (Key { text: text.into(), at }, node)).collect();
         Self { at, value: Value::Mapping(entries) }
     }
 
     /// Returns the value under `key`, if this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
-            Value::Mapping(entries) => entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node),
+            Value::Mapping(entries) => entries.iter().find(|(k, _)| *k.text == *key).map(|(_, node)| node),
             _ => None,
         }
     }
@@ -82,9 +82,7 @@ impl Node {
     // spec: yaml 1.2.2, 10.3.2 core schema, tag resolution
     pub fn is_null(&self) -> bool {
         match &self.value {
-            Value::Scalar { text, plain } => {
-                *plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
-            }
+            Value::Scalar { text, plain } => *plain && matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
             _ => false,
         }
     }
@@ -122,7 +120,7 @@ impl Node {
             Value::Scalar { .. } => self.scalar_to_json(),
             Value::Sequence(items) => items.iter().map(Self::to_json).collect(),
             Value::Mapping(entries) => serde_json::Value::Object(
-                entries.iter().map(|(key, node)| (key.text.clone(), node.to_json())).collect(),
+                entries.iter().map(|(key, node)| (key.text.to_string(), node.to_json())).collect(),
             ),
         }
     }
@@ -132,31 +130,31 @@ impl Node {
         if self.is_null() {
             return serde_json::Value::Null;
         }
-        let string = || serde_json::Value::String(text.clone());
+        let string = || serde_json::Value::String(text.to_string());
         // Nothing but these begins a JSON literal that is no string; most scalars are names.
         if !plain || !text.starts_with(|first: char| matches!(first, '-' | '0'..='9' | 't' | 'f')) {
             return string();
         }
         let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return string() };
         let canonical = value.to_string();
-        if canonical == *text { value } else { string() }
+        if canonical == **text { value } else { string() }
     }
 
     /// Returns the node that `json` is, every part of it placed at `at`.
     pub fn from_json(json: &serde_json::Value, at: Mark) -> Self {
-        let plain = |text: String| Value::Scalar { text, plain: true };
+        let plain = |text: String| Value::Scalar { text: text.into(), plain: true };
         let value = match json {
             serde_json::Value::Null => return Self::null(at),
             serde_json::Value::Bool(value) => plain(value.to_string()),
             serde_json::Value::Number(value) => plain(value.to_string()),
-            serde_json::Value::String(text) => Value::Scalar { text: text.clone(), plain: false },
+            serde_json::Value::String(text) => Value::Scalar { text: text.as_str().into(), plain: false },
             serde_json::Value::Array(items) => {
                 Value::Sequence(items.iter().map(|item| Self::from_json(item, at)).collect())
             }
             serde_json::Value::Object(fields) => Value::Mapping(
                 fields
                     .iter()
-                    .map(|(name, value)| (Key { text: name.clone(), at }, Self::from_json(value, at)))
+                    .map(|(name, value)| (Key { text: name.as_str().into(), at }, Self::from_json(value, at)))
                     .collect(),
             ),
         };

@@ -25,7 +25,7 @@ impl Blank {
     pub(crate) fn new() -> Self {
         let at = Mark { line: 1, column: 1 };
         // As a key it passes for a port, a label and the name of a header.
-        let key = Key { text: "1".to_owned(), at };
+        let key = Key { text: "1".into(), at };
         Self { file: "".into(), entry: (key, Node::string("", at)) }
     }
 

@@ -161,7 +161,7 @@ pub(crate) fn choice<T: Copy>(decoder: &mut Decoder<'_>, node: &Node, table: &[(
 pub(crate) fn labels<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<BTreeMap<String, String>> {
     let read = |decoder: &mut Decoder<'n>, key: &'n crate::config::tree::Key, node: &'n Node| {
         let value = if node.is_null() { String::new() } else { text(decoder, node)? };
-        Some((key.text.clone(), value))
+        Some((key.text.to_string(), value))
     };
     Some(decoder.entries(node, read).into_iter().collect())
 }

@@ -73,7 +73,7 @@ fn ports<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Vec<(String, u
                 format!("`{}` is not the name of a port; use a-z, 0-9 and `-`", shortened(&key.text));
             decoder.refuse(key.at, message);
         }
-        Some((key.text.clone(), decode::port(decoder, node)?))
+        Some((key.text.to_string(), decode::port(decoder, node)?))
     }))
 }
 

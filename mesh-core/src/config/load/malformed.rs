@@ -109,7 +109,7 @@ fn may_deny(spec: &Node) -> bool {
         Some(action) => action.as_text() != Some("ALLOW"),
         None => match &spec.value {
             Value::Mapping(entries) => {
-                !entries.iter().all(|(key, _)| matches!(key.text.as_str(), "selector" | "rules"))
+                !entries.iter().all(|(key, _)| matches!(&*key.text, "selector" | "rules"))
             }
             _ => true,
         },
@@ -128,7 +128,7 @@ fn asks_for_token(spec: &Node) -> bool {
 fn selector(spec: &Node) -> Option<BTreeMap<String, String>> {
     match &spec.get("selector")?.value {
         Value::Mapping(entries) => match &entries[..] {
-            [(key, node)] if matches!(key.text.as_str(), "matchLabels" | "match_labels") => labels(node),
+            [(key, node)] if matches!(&*key.text, "matchLabels" | "match_labels") => labels(node),
             _ => None,
         },
         _ => None,
@@ -139,7 +139,7 @@ fn labels(node: &Node) -> Option<BTreeMap<String, String>> {
     let Value::Mapping(entries) = &node.value else { return None };
     let label = |(key, node): &(crate::config::tree::Key, Node)| {
         let value = node.as_text()?;
-        (!key.text.contains('*') && !value.contains('*')).then(|| (key.text.clone(), value.to_owned()))
+        (!key.text.contains('*') && !value.contains('*')).then(|| (key.text.to_string(), value.to_owned()))
     };
     entries.iter().map(label).collect()
 }

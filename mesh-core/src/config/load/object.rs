@@ -282,17 +282,17 @@ fn note_trial(decoder: &mut Decoder<'_>, node: &Node, meta: &Meta) {
 
 /// Returns whether the parser got beyond `metadata` before the document broke.
 fn is_past_metadata(node: &Node) -> bool {
-    matches!(&node.value, Value::Mapping(entries) if entries.last().is_some_and(|(key, _)| key.text != "metadata"))
+    matches!(&node.value, Value::Mapping(entries) if entries.last().is_some_and(|(key, _)| &*key.text != "metadata"))
 }
 
 /// Writes the namespace into `metadata`, so that the document means the same wherever it is served to.
 fn name_namespace(node: &mut Node, namespace: &str) {
     let Value::Mapping(entries) = &mut node.value else { return };
-    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| key.text == "metadata") else { return };
+    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| &*key.text == "metadata") else { return };
     let at = metadata.at;
     let Value::Mapping(fields) = &mut metadata.value else { return };
-    fields.retain(|(key, value)| key.text != "namespace" || !value.is_null());
-    if !fields.iter().any(|(key, _)| key.text == "namespace") {
-        fields.push((Key { text: "namespace".to_owned(), at }, Node::string(namespace, at)));
+    fields.retain(|(key, value)| &*key.text != "namespace" || !value.is_null());
+    if !fields.iter().any(|(key, _)| &*key.text == "namespace") {
+        fields.push((Key { text: "namespace".into(), at }, Node::string(namespace, at)));
     }
 }

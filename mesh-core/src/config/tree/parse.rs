@@ -93,7 +93,7 @@ impl<'t> Stream<'t> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.admit(1, at)?;
                 let plain = plain(style, tag.as_deref(), tagged)?;
-                let node = Node { at, value: Value::Scalar { text: text.into_owned(), plain } };
+                let node = Node { at, value: Value::Scalar { text: text.into(), plain } };
                 self.place(node, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -206,7 +206,7 @@ impl Building {
     }
 
     fn without_duplicates(&mut self, entries: Vec<(Key, Node)>) -> Vec<(Key, Node)> {
-        let mut first: HashMap<String, Mark> = HashMap::with_capacity(entries.len());
+        let mut first: HashMap<Box<str>, Mark> = HashMap::with_capacity(entries.len());
         let mut unique = Vec::with_capacity(entries.len());
         for (key, node) in entries {
             if let Some(earlier) = first.get(&key.text) {

@@ -91,7 +91,7 @@ fn tag<'n>(decoder: &mut Decoder<'n>, key: &'n Key, node: &'n Node) -> Option<(S
     if key.text.is_empty() {
         decoder.refuse(key.at, "the name of a tag must not be empty");
     }
-    Some((key.text.clone(), TagSource::read(decoder, node)?))
+    Some((key.text.to_string(), TagSource::read(decoder, node)?))
 }
 
 impl TagSource {
@@ -202,7 +202,7 @@ fn tag_override<'n>(
     });
     fields.finish();
     let operation = if remove { TagOverride::Remove } else { TagOverride::Upsert(value?) };
-    Some((key.text.clone(), operation))
+    Some((key.text.to_string(), operation))
 }
 
 /// Whether the tag is removed.

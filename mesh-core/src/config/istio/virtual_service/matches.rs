@@ -96,7 +96,7 @@ fn subject(decoder: &mut Decoder<'_>, key: &Key, around: Around) -> Option<Subje
         return Some(Subject::Claim(claim));
     }
     // spec: istio networking/v1alpha3/virtual_service.proto HTTPMatchRequest.headers
-    if matches!(key.text.as_str(), "uri" | "scheme" | "method" | "authority") {
+    if matches!(&*key.text, "uri" | "scheme" | "method" | "authority") {
         let message = format!("a condition on header `{}` is ignored, as under Istio", key.text);
         let help = format!("write `{}` beside `headers`", key.text);
         decoder.find(key.at, Diagnostic::warning(Code::NO_EFFECT, message).help(help));
@@ -132,7 +132,7 @@ fn parameters<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Vec<(Stri
             decoder.refuse(key.at, "the name of a query parameter must not be empty");
             return None;
         }
-        Some((key.text.clone(), StringMatch::read(decoder, node)?))
+        Some((key.text.to_string(), StringMatch::read(decoder, node)?))
     }))
 }
 
