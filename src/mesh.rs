@@ -270,6 +270,22 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes the identity from the SPIFFE Workload API at `uri`, `unix:///PATH` or `tcp://IP:PORT`: SPIRE's agent, say.
+    /// Of several SVIDs the first is taken, unless [`Self::svid`] names another. A control endpoint beside it must be
+    /// certified by the trust domain's bundle, and must itself trust the workload's.
+    #[cfg(feature = "spiffe")]
+    pub fn workload_api(mut self, uri: impl Into<String>) -> Self {
+        self.settings.workload_api = Some(uri.into());
+        self
+    }
+
+    /// Sets which SVID of the Workload API is this workload's, by its SPIFFE ID or its hint.
+    #[cfg(feature = "spiffe")]
+    pub fn svid(mut self, id_or_hint: impl Into<String>) -> Self {
+        self.settings.svid = Some(id_or_hint.into());
+        self
+    }
+
     /// Sets the trust domain. Default: that of the control endpoint or of the certificate, else `cluster.local`.
     pub fn trust_domain(mut self, trust_domain: impl Into<String>) -> Self {
         self.settings.trust_domain = Some(trust_domain.into());

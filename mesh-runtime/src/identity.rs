@@ -2,7 +2,7 @@
 //!
 //! `svid` and `bundles` hold the types, `verify` the rules (trust domain first, its bundle next, the chain last),
 //! `handshake` the verifiers that rustls calls, `store` what is in force, `csr` the request for a certificate, `files`
-//! identity from PEM files; `leaf`, `der` and `pem` read and write.
+//! identity from PEM files, `workload_api` from a SPIFFE Workload API; `leaf`, `der` and `pem` read and write.
 
 mod bundles;
 mod csr;
@@ -15,6 +15,7 @@ mod store;
 mod svid;
 mod verify;
 mod wall_clock;
+pub(crate) mod workload_api;
 
 pub use bundles::Bundles;
 pub use csr::{CertificateRequest, KeyPair};

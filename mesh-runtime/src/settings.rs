@@ -7,7 +7,7 @@ mod read;
 
 use crate::{
     control::{JoinToken, http::Endpoint},
-    identity::IdentityFiles,
+    identity::{IdentityFiles, workload_api::WorkloadApi},
 };
 use mesh_core::{
     identity::{SpiffeId, TrustDomain},
@@ -62,6 +62,13 @@ pub struct Settings {
     pub config: Vec<PathBuf>,
     /// `MESH_CERT`, `MESH_KEY`, `MESH_BUNDLES`: identity from files.
     pub identity_files: Option<IdentityFiles>,
+    /// `SPIFFE_ENDPOINT_SOCKET`: the SPIFFE Workload API that the identity comes from, `unix:///PATH` or `tcp://IP:PORT`.
+    /// Needs the feature `spiffe`; a build without it passes the variable over if there is another source of an identity,
+    /// and does not start if there is none.
+    pub workload_api: Option<String>,
+    /// `MESH_SVID`: which of the SVIDs of the Workload API is this workload's, by its SPIFFE ID or its hint. Default: the
+    /// first.
+    pub svid: Option<String>,
     /// `MESH_REQUESTS_MAX` (a number, or `adaptive`), `MESH_WAITING_MAX`, `MESH_WAIT_MAX` (`500ms`), `MESH_RATE_LIMIT`
     /// (`1000/s, /reports/=5/s`): how a server of this workload protects itself. Default: nothing is limited.
     pub overload: Overload,
@@ -134,6 +141,10 @@ impl Settings {
         settings.config =
             text("MESH_CONFIG").iter().flat_map(|list| parts(list)).map(PathBuf::from).collect();
         settings.identity_files = read_identity(text("MESH_CERT"), text("MESH_KEY"), text("MESH_BUNDLES"))?;
+        // In a build that cannot ask it, it is another's business; unless nothing else says who this workload is.
+        settings.workload_api = text("SPIFFE_ENDPOINT_SOCKET")
+            .filter(|_| cfg!(feature = "spiffe") || !settings.has_identity_source());
+        settings.svid = text("MESH_SVID");
         settings.overload = overload::read(text)?;
         settings.check()?;
         Ok(settings)
@@ -157,12 +168,45 @@ impl Settings {
             Advertise::parse(advertise)?;
         }
         self.check_trust_domain()?;
+        self.check_workload_api()?;
         self.check_sources()
     }
 
     /// Returns whether there is a source of an identity: without one, nothing is ever served by mutual TLS.
     pub fn has_identity_source(&self) -> bool {
-        self.control.is_some() || self.identity_files.is_some()
+        self.control.is_some() || self.brings_identity()
+    }
+
+    /// Returns whether the identity comes from elsewhere than the control endpoint.
+    pub(crate) fn brings_identity(&self) -> bool {
+        self.identity_files.is_some() || self.workload_api.is_some()
+    }
+
+    /// Returns the Workload API that the identity comes from, if it does.
+    pub(crate) fn read_workload_api(&self) -> Result<Option<WorkloadApi>, SettingsError> {
+        let parse = |uri: &String| WorkloadApi::parse(uri, self.svid.as_deref());
+        self.workload_api.as_ref().map(parse).transpose()
+    }
+
+    fn check_workload_api(&self) -> Result<(), SettingsError> {
+        let Some(uri) = &self.workload_api else {
+            let why = "set, but SPIFFE_ENDPOINT_SOCKET is not: it names an SVID of a Workload API; unset it";
+            return self.svid.as_ref().map_or(Ok(()), |_| Err(error("MESH_SVID", why)));
+        };
+        if self.identity_files.is_some() {
+            let why = format!(
+                "`{uri}`, but MESH_CERT is set: an identity comes from one place; unset one of the two"
+            );
+            return Err(error("SPIFFE_ENDPOINT_SOCKET", why));
+        }
+        if !cfg!(feature = "spiffe") {
+            let why = format!(
+                "`{uri}`, but this program is built without the feature `spiffe`: build it with, or unset it to run \
+                 without an identity"
+            );
+            return Err(error("SPIFFE_ENDPOINT_SOCKET", why));
+        }
+        self.read_workload_api().map(|_| ())
     }
 
     fn check_trust_domain(&self) -> Result<(), SettingsError> {
@@ -194,13 +238,14 @@ impl Settings {
         match &self.join_token {
             Some(token) => self.check_token(token),
             // Over plain HTTP a certificate cannot be shown.
-            None if self.identity_files.is_some() && !endpoint.is_plain() => Ok(()),
-            None if self.identity_files.is_none() && self.cache_dir.is_some() => Ok(()),
+            None if self.brings_identity() && !endpoint.is_plain() => Ok(()),
+            None if !self.brings_identity() && self.cache_dir.is_some() => Ok(()),
             None => Err(error(
                 "MESH_CONTROL",
                 format!(
                     "`{control}`, but there is nothing to join with; set MESH_JOIN_TOKEN (`meshctl token --namespace \
-                     {} --service-account {}`), or MESH_CERT, MESH_KEY and MESH_BUNDLES",
+                     {} --service-account {}`), or MESH_CERT, MESH_KEY and MESH_BUNDLES, or \
+                     SPIFFE_ENDPOINT_SOCKET",
                     self.namespace, self.service_account
                 ),
             )),

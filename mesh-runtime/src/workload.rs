@@ -1,5 +1,7 @@
 //! One running workload: its settings, its configuration, its identity, and the tasks that keep them current.
 
+#[cfg(feature = "spiffe")]
+use crate::identity::workload_api;
 use crate::{
     admin,
     callers::Callers,
@@ -24,7 +26,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
+use tokio::time::timeout;
 
 /// A running workload. Clones share it; when the last one is dropped its tasks end and its lease runs out.
 #[derive(Clone, Debug)]
@@ -76,7 +80,8 @@ impl Workload {
     /// Starts a workload: takes what its cache holds, starts to ask its sources, and keeps both current from then on.
     ///
     /// A control endpoint that does not answer is no error: the workload starts, is not ready unless its cache was
-    /// enough, and fails calls at once with the reason. Files are read before this returns.
+    /// enough, and fails calls at once with the reason. Files are read before this returns. Where only a Workload API can
+    /// say in which trust domain they are to be read, its first answer is waited for, for at most 30 seconds.
     ///
     /// # Errors
     ///
@@ -103,6 +108,7 @@ impl Workload {
             settings,
         };
         inner.follow_identity_files()?;
+        inner.follow_workload_api()?;
         inner.follow_configuration().await?;
         inner.open_admin().await?;
         Ok(Self { inner: Arc::new(inner) })
@@ -208,6 +214,21 @@ impl Inner {
         Ok(())
     }
 
+    #[cfg(feature = "spiffe")]
+    fn follow_workload_api(&mut self) -> Result<(), SettingsError> {
+        if let Some(api) = self.settings.read_workload_api()? {
+            let (store, progress) = (Arc::clone(&self.identity), Arc::clone(&self.progress));
+            self.tasks.push(Task::spawn(workload_api::follow(api, store, progress)));
+        }
+        Ok(())
+    }
+
+    /// Settings that name one do not pass their check.
+    #[cfg(not(feature = "spiffe"))]
+    fn follow_workload_api(&mut self) -> Result<(), SettingsError> {
+        Ok(())
+    }
+
     async fn follow_configuration(&mut self) -> Result<(), StartError> {
         let settings = &self.settings;
         let (config, progress) = (Arc::clone(&self.config), Arc::clone(&self.progress));
@@ -227,7 +248,7 @@ impl Inner {
             self.linked = Some(Link::start(parts).await?);
             return Ok(());
         }
-        let domain = trust_domain(settings, &self.identity)?;
+        let domain = trust_domain(settings, &self.identity).await?;
         let files = WatchedFiles::open(&settings.config, intake, domain).await.map_err(StartError::Config)?;
         if !settings.config.is_empty() {
             self.tasks.push(Task::spawn(files.run()));
@@ -277,8 +298,19 @@ fn viewer(settings: &Settings) -> Viewer {
 }
 
 /// Without a control endpoint to say so, the trust domain is the one set, else the certificate's, else Istio's default.
-fn trust_domain(settings: &Settings, identity: &IdentityStore) -> Result<TrustDomain, SettingsError> {
-    let own = identity.current().map(|identity| identity.svid.id().trust_domain().to_owned());
-    let name = settings.trust_domain.clone().or(own).unwrap_or_else(|| "cluster.local".to_owned());
-    name.parse().map_err(|e| SettingsError { variable: "trust domain", why: format!("`{name}`: {e}") })
+///
+/// Policies cannot be read without it, so a Workload API is waited for, unless it is known whose SVID it is to give.
+async fn trust_domain(settings: &Settings, identity: &IdentityStore) -> Result<TrustDomain, StartError> {
+    let wanted = settings.read_workload_api()?.map(|api| api.trust_domain());
+    let known = settings.trust_domain.clone().or(wanted.clone().flatten());
+    if known.is_none() && wanted.is_some() && timeout(FIRST_SVID_MAX, identity.arrived()).await.is_err() {
+        return Err(identity.missing().into());
+    }
+    let own = || identity.current().map(|identity| identity.svid.id().trust_domain().to_owned());
+    let name = known.or_else(own).unwrap_or_else(|| "cluster.local".to_owned());
+    let wrong = |e| SettingsError { variable: "trust domain", why: format!("`{name}`: {e}") };
+    Ok(name.parse().map_err(wrong)?)
 }
+
+// An agent that starts together with its workloads has synchronised by then. Whoever starts this program starts it again.
+const FIRST_SVID_MAX: Duration = Duration::from_secs(30);

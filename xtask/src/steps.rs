@@ -39,7 +39,7 @@ pub(crate) const ALL: &[Step] = &[
 ];
 
 /// The feature sets that must build without any other.
-const FEATURES: &[&str] = &["ring", "aws-lc-rs", "ring,axum"];
+const FEATURES: &[&str] = &["ring", "aws-lc-rs", "ring,axum", "ring,spiffe"];
 
 fn fmt(root: &Path) -> Outcome {
     if !Cargo::has(root, "fmt") {

@@ -102,7 +102,7 @@ impl Link {
             Task::spawn(resources::run(Arc::clone(&link), held)),
             Task::spawn(reports::run(Arc::clone(&link))),
         ];
-        if link.settings.identity_files.is_none() {
+        if !link.settings.brings_identity() {
             conversations.push(Task::spawn(certificates::run(Arc::clone(&link))));
         }
         Ok(Linked { _conversations: conversations, link, _lock: lock })
@@ -118,7 +118,7 @@ impl Link {
         if self.cache.is_none() {
             return Held::default();
         }
-        if self.settings.identity_files.is_none() {
+        if !self.settings.brings_identity() {
             match self.load::<CachedIdentity>().await {
                 Ok(Some(cached)) => self.recall_identity(&cached),
                 Ok(None) => {}
@@ -189,12 +189,7 @@ impl Link {
 
     /// Waits until there is something to show to the endpoint beside the join token.
     async fn identified(&self) {
-        let mut identity = self.identity.subscribe();
-        while self.identity.current().is_none() {
-            if identity.changed().await.is_err() {
-                return;
-            }
-        }
+        self.identity.arrived().await;
     }
 }
 

@@ -58,6 +58,14 @@ impl<'a> Reader<'a> {
         Ok((tag, content))
     }
 
+    /// Reads any value whole: with its tag and its length.
+    #[cfg(feature = "spiffe")]
+    pub(super) fn whole(&mut self) -> Result<&'a [u8], BadDer> {
+        let all = self.0;
+        self.any()?;
+        all.get(..all.len() - self.0.len()).ok_or(BadDer)
+    }
+
     /// Reads a value with this tag.
     pub(super) fn value(&mut self, expected: u8) -> Result<&'a [u8], BadDer> {
         match self.any()? {

@@ -100,6 +100,13 @@ impl IdentityStore {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Takes back the identity in force: nobody is shown it any more, and nobody is trusted, until another is published.
+    pub fn withdraw(&self, why: impl Into<String>) {
+        self.explain_missing(why);
+        self.current.store(None);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
     /// Says why there is no identity yet, for the error of whoever asks for one.
     pub fn explain_missing(&self, why: impl Into<String>) {
         self.missing.store(Arc::new(why.into()));
@@ -108,6 +115,20 @@ impl IdentityStore {
     /// Returns a receiver that sees every publication.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Returns why there is no identity.
+    pub(crate) fn missing(&self) -> IdentityError {
+        IdentityError::Missing(self.missing.load().to_string())
+    }
+
+    /// Waits until there is an identity.
+    pub(crate) async fn arrived(&self) {
+        let mut changed = self.subscribe();
+        while self.current().is_none() {
+            // The sender lives in `self`, so there is no end but the one waited for.
+            let _ = changed.changed().await;
+        }
     }
 
     /// Returns the clock by which validity is judged.
@@ -175,7 +196,7 @@ impl IdentityStore {
 
     fn usable(&self) -> Result<Arc<Generation>, IdentityError> {
         let generation = self.current.load_full();
-        let generation = generation.ok_or_else(|| IdentityError::Missing(self.missing.load().to_string()))?;
+        let generation = generation.ok_or_else(|| self.missing())?;
         generation.identity.svid.check_expiry(self.clock.now())?;
         Ok(generation)
     }

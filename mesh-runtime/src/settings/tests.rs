@@ -41,6 +41,41 @@ fn every_variable_reaches_its_field() {
     assert!(settings.has_identity_source());
 }
 
+#[cfg(feature = "spiffe")]
+#[test]
+fn a_workload_api_is_the_one_source_of_an_identity_and_its_svid_may_be_named() {
+    let socket = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/agent.sock");
+    let settings = read(&[("MESH_SERVICE", "a"), socket, ("MESH_SVID", "internal")]).unwrap();
+    assert!(settings.has_identity_source() && settings.brings_identity());
+    assert_eq!(settings.svid.as_deref(), Some("internal"));
+    // It proves itself to a control endpoint, but not where no certificate can be shown.
+    assert!(read(&[("MESH_SERVICE", "a"), socket, ("MESH_CONTROL", "https://c:1")]).is_ok());
+    assert!(read(&[("MESH_SERVICE", "a"), socket, ("MESH_CONTROL", "http://localhost:1")]).is_err());
+    for (wrong, variable) in [
+        (vec![("SPIFFE_ENDPOINT_SOCKET", "/run/agent.sock")], "SPIFFE_ENDPOINT_SOCKET"),
+        (vec![socket, ("MESH_SVID", "spiffe://")], "MESH_SVID"),
+        (vec![("MESH_SVID", "internal")], "MESH_SVID"),
+        (
+            vec![socket, ("MESH_CERT", "c"), ("MESH_KEY", "k"), ("MESH_BUNDLES", "a=b")],
+            "SPIFFE_ENDPOINT_SOCKET",
+        ),
+    ] {
+        let variables: Vec<_> = wrong.iter().copied().chain([("MESH_SERVICE", "a")]).collect();
+        assert_eq!(read(&variables).unwrap_err().variable, variable, "{wrong:?}");
+    }
+}
+
+#[cfg(not(feature = "spiffe"))]
+#[test]
+fn a_build_that_cannot_ask_a_workload_api_does_not_run_without_the_identity_it_would_have_given() {
+    let socket = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/agent.sock");
+    let error = read(&[("MESH_SERVICE", "a"), socket]).unwrap_err();
+    assert!(error.to_string().contains("built without the feature `spiffe`"), "{error}");
+    let files = [("MESH_CERT", "c"), ("MESH_KEY", "k"), ("MESH_BUNDLES", "a=b")];
+    let settings = read(&[&[("MESH_SERVICE", "a"), socket], &files[..]].concat()).unwrap();
+    assert!(settings.workload_api.is_none() && settings.identity_files.is_some());
+}
+
 #[test]
 fn an_identity_from_files_names_a_bundle_per_trust_domain() {
     let settings = read(&[
