@@ -153,3 +153,18 @@ const PONG_MAX: Duration = Duration::from_secs(20);
 
 // What gRPC takes unless told otherwise: a thousand roots and more.
 const ANSWER_LEN_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_log_line_shows_a_key() {
+        let mut answer = X509SvidResponse { svids: vec![X509Svid::default()], ..Default::default() };
+        answer.svids[0].spiffe_id = "spiffe://a/b".to_owned();
+        answer.svids[0].x509_svid_key = b"secret".to_vec();
+        let shown = format!("{answer:?}");
+        assert!(shown.contains("spiffe://a/b"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
+    }
+}
