@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "clippy", proves: "no lint warns", run: clippy },
     Step { name: "docs", proves: "rustdoc has no broken link", run: docs },
     Step { name: "tests", proves: "unit, integration, end-to-end and documentation tests pass", run: tests },
+    Step { name: "spiffe", proves: "the tests of the feature `spiffe` pass", run: spiffe },
     Step { name: "loom", proves: "what threads share is right in whatever order they come to it", run: loom },
     Step { name: "chaos", proves: "callers notice nothing of what breaks around them", run: chaos },
     Step { name: "features", proves: "each feature builds alone", run: features },
@@ -52,15 +53,37 @@ fn clippy(root: &Path) -> Outcome {
     if !Cargo::has(root, "clippy") {
         return Outcome::Skipped("clippy is not installed: rustup component add clippy".to_owned());
     }
-    Cargo::at(root).run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    Cargo::at(root).run(&[
+        "clippy",
+        "--workspace",
+        "--features",
+        "spiffe",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }
 
 fn docs(root: &Path) -> Outcome {
-    Cargo::at(root).env("RUSTDOCFLAGS", "-D warnings").run(&["doc", "--workspace", "--no-deps"])
+    Cargo::at(root).env("RUSTDOCFLAGS", "-D warnings").run(&[
+        "doc",
+        "--workspace",
+        "--features",
+        "spiffe",
+        "--no-deps",
+    ])
 }
 
 fn tests(root: &Path) -> Outcome {
     Cargo::at(root).run(&["test", "--workspace"])
+}
+
+/// By itself: the other tests are of what a user has who asks for no feature.
+fn spiffe(root: &Path) -> Outcome {
+    let packages = ["-p", "mesh", "-p", "mesh-runtime"];
+    let targets = ["--features", "spiffe", "--lib", "--test", "workload_api"];
+    Cargo::at(root).run(&[&["test"][..], &packages, &targets].concat())
 }
 
 /// In a directory of its own: under another `--cfg` every dependency is another one.
