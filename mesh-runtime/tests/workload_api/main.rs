@@ -63,6 +63,7 @@ async fn a_named_svid_that_is_no_longer_given_is_not_shown_any_more() {
     assert!(reason(&workload).contains("no identity yet"), "{}", reason(&workload));
     agent.say(answer([other(&a), web()]));
     until("its return", || workload.identity().current().is_some()).await;
+    assert_eq!(agent.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +108,7 @@ async fn an_answer_of_no_use_changes_nothing_and_says_why() {
         ("private key: ", changed(|svid| svid.key.clear())),
         ("does not belong to the certificate", answer([mismatched])),
         ("the certificate in it is of", changed(|svid| svid.id = "spiffe://a/elsewhere".to_owned())),
-        ("expired", answer([expired])),
+        ("x509_svid: that of spiffe://a/web has expired", answer([expired])),
         ("bundle of trust domain `a`: it is empty", changed(|svid| svid.bundle.clear())),
         ("bundle of trust domain `a`: it is no sequence", changed(|svid| svid.bundle.truncate(9))),
         ("bundle of trust domain `a`: it is given twice", answer([web.clone()]).federated("a", &a)),

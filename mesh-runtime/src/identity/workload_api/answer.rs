@@ -10,35 +10,29 @@ use mesh_core::identity::TrustDomain;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{collections::HashMap, iter, time::SystemTime};
 
-/// Why an answer is not put in force.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AnswerError {
-    /// It is whole, and the SVID wanted is not in it: it has been taken away, or never was there.
-    #[error("does not give {0} to this workload, or no longer")]
-    Absent(Wanted),
-    /// What it said before is better.
-    #[error("sent an answer that is of no use: {0}")]
-    Useless(#[from] IdentityError),
-}
-
 impl X509SvidResponse {
-    /// Returns the identity that this answer gives to whom it is `wanted` by, at `now`.
-    pub(super) fn identity(mut self, wanted: &Wanted, now: SystemTime) -> Result<Identity, AnswerError> {
-        let mut chosen = self.take(wanted)?;
-        let svid = chosen.svid()?;
-        svid.check_expiry(now)?;
-        let bundles = bundles(&svid, &chosen.bundle, &self.federated_bundles)?;
-        Ok(Identity { svid, bundles })
-    }
-
-    fn take(&mut self, wanted: &Wanted) -> Result<X509Svid, AnswerError> {
+    /// Returns the identity that this answer gives to whom is `wanted`, at `now`; `None` if it gives one to others only.
+    ///
+    /// # Errors
+    ///
+    /// Returns what in it does not read, or that it has expired: what was said before is better.
+    pub(super) fn identity(
+        mut self,
+        wanted: &Wanted,
+        now: SystemTime,
+    ) -> Result<Option<Identity>, IdentityError> {
         if self.svids.is_empty() {
-            return Err(unreadable("svids", "there is none in it").into());
+            return Err(unreadable("svids", "there is none in it"));
         }
-        match self.svids.iter().position(|svid| svid.is(wanted)) {
-            Some(at) => Ok(self.svids.swap_remove(at)),
-            None => Err(AnswerError::Absent(wanted.clone())),
+        let Some(chosen) = self.svids.iter_mut().find(|svid| svid.is(wanted)) else { return Ok(None) };
+        let svid = chosen.svid()?;
+        if svid.check_expiry(now).is_err() {
+            let why =
+                format!("that of {} has expired already; is the clock of this machine right?", svid.id());
+            return Err(unreadable("x509_svid", why));
         }
+        let bundles = bundles(&svid, &chosen.bundle, &self.federated_bundles)?;
+        Ok(Some(Identity { svid, bundles }))
     }
 }
 

@@ -5,16 +5,15 @@
 
 use super::{
     WorkloadApi,
-    answer::AnswerError,
     wire::{Answers, AskError, X509SvidResponse},
 };
 use crate::{
     ThreadDice,
     control::backoff::{Backoff, LONGEST},
-    identity::IdentityStore,
+    identity::{Identity, IdentityError, IdentityStore},
     progress::Progress,
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
@@ -48,8 +47,8 @@ enum End {
     Silent,
     #[error(transparent)]
     NotAsked(AskError),
-    #[error(transparent)]
-    Useless(#[from] AnswerError),
+    #[error("sent an answer that is of no use: {0}")]
+    Useless(IdentityError),
     /// After answers of use.
     #[error("ended its answers: it {0}")]
     Broken(AskError),
@@ -70,7 +69,7 @@ impl Following {
         while let Some(response) = answer {
             if let Err(error) = self.on_answer(response) {
                 // Another call brings another answer at once; on this one it may take half the life of a certificate.
-                return error.into();
+                return End::Useless(error);
             }
             answer = match answers.next().await {
                 Ok(answer) => answer,
@@ -80,48 +79,71 @@ impl Following {
         End::Ended
     }
 
-    fn on_answer(&mut self, response: X509SvidResponse) -> Result<(), AnswerError> {
+    fn on_answer(&mut self, response: X509SvidResponse) -> Result<(), IdentityError> {
         self.denied = None;
-        let identity = response.identity(&self.api.wanted, self.store.clock().now())?;
+        match response.identity(&self.api.wanted, self.store.clock().now())? {
+            Some(identity) => self.put_in_force(identity),
+            None => {
+                let why = format!("does not give {} to this workload, or no longer", self.api.wanted);
+                self.take_back(&self.trouble(&why));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_in_force(&self, identity: Identity) {
         if !self.store.current().is_some_and(|current| current.is_same(&identity)) {
             let (id, serial) = (identity.svid.id().clone(), identity.svid.serial().to_owned());
             self.store.publish(identity);
             tracing::info!(%id, serial, "identity from the SPIFFE Workload API");
         }
         self.progress.on_identity();
-        Ok(())
     }
 
     async fn on_end(&mut self, end: &End) {
-        let trouble = format!("SPIFFE Workload API {} {end}", self.api.socket);
-        let taken_back = self.is_taken_back(end);
-        if taken_back && self.store.current().is_some() {
-            self.store.withdraw(trouble.as_str());
-        }
-        let left = self.left();
-        if self.progress.on_identity_trouble(&trouble) {
-            match left {
-                Some(left) => {
-                    tracing::warn!("identity not kept current, {} s left of it: {trouble}", left.as_secs());
-                }
-                None => tracing::error!("no valid identity: {trouble}"),
-            }
+        let trouble = self.trouble(end);
+        if self.is_believed_denial(end) {
+            self.take_back(&trouble);
+        } else {
+            self.tell(&trouble);
         }
         // Several more tries before it ends, however short it is.
-        let most = left.map_or(LONGEST, |left| left / 4);
+        let most = self.left().map_or(LONGEST, |left| left / 4);
         sleep(self.backoff.on_failure(most, &mut ThreadDice)).await;
     }
 
-    /// Returns whether this workload has no right to its identity any more.
-    fn is_taken_back(&mut self, end: &End) -> bool {
+    /// Returns whether this workload has no right to any identity any more, and not merely a young agent.
+    fn is_believed_denial(&mut self, end: &End) -> bool {
         match end {
-            End::Useless(AnswerError::Absent(_)) => true,
             End::Broken(error) => is_denial(error),
             End::NotAsked(error) if is_denial(error) => {
                 self.denied.get_or_insert_with(Instant::now).elapsed() >= DENIED_MAX
             }
             _ => false,
         }
+    }
+
+    fn take_back(&self, trouble: &str) {
+        if self.store.current().is_some() {
+            self.store.withdraw(trouble);
+        }
+        self.tell(trouble);
+    }
+
+    /// Says what stands in the way, once.
+    fn tell(&self, trouble: &str) {
+        if self.progress.on_identity_trouble(trouble) {
+            match self.left() {
+                Some(left) => {
+                    tracing::warn!("identity not kept current, {} s left of it: {trouble}", left.as_secs());
+                }
+                None => tracing::error!("no valid identity: {trouble}"),
+            }
+        }
+    }
+
+    fn trouble(&self, why: &dyn fmt::Display) -> String {
+        format!("SPIFFE Workload API {} {why}", self.api.socket)
     }
 
     fn left(&self) -> Option<Duration> {
