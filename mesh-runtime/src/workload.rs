@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     config::{ConfigStore, intake::Intake, keys, resolver, watched::WatchedFiles},
     control::link::{self, Link, Linked, Registered},
-    identity::{IdentityError, IdentityStore},
+    identity::{Identity, IdentityError, IdentityStore},
     progress::{InForce, Progress, Readiness},
     settings::{Settings, SettingsError},
     task::Task,
@@ -301,13 +301,17 @@ fn viewer(settings: &Settings) -> Viewer {
 ///
 /// Policies cannot be read without it, so a Workload API is waited for, unless it is known whose SVID it is to give.
 async fn trust_domain(settings: &Settings, identity: &IdentityStore) -> Result<TrustDomain, StartError> {
-    let wanted = settings.read_workload_api()?.map(|api| api.trust_domain());
-    let known = settings.trust_domain.clone().or(wanted.clone().flatten());
-    if known.is_none() && wanted.is_some() && timeout(FIRST_SVID_MAX, identity.arrived()).await.is_err() {
-        return Err(identity.missing().into());
-    }
-    let own = || identity.current().map(|identity| identity.svid.id().trust_domain().to_owned());
-    let name = known.or_else(own).unwrap_or_else(|| "cluster.local".to_owned());
+    let api = settings.read_workload_api()?;
+    let named = || api.as_ref()?.trust_domain();
+    let of = |identity: &Identity| identity.svid.id().trust_domain().to_owned();
+    let name = match settings.trust_domain.clone().or_else(named) {
+        Some(name) => name,
+        None if api.is_some() => match timeout(FIRST_SVID_MAX, identity.arrived()).await {
+            Ok(identity) => of(&identity),
+            Err(_) => return Err(identity.missing().into()),
+        },
+        None => identity.current().map_or_else(|| "cluster.local".to_owned(), |identity| of(&identity)),
+    };
     let wrong = |e| SettingsError { variable: "trust domain", why: format!("`{name}`: {e}") };
     Ok(name.parse().map_err(wrong)?)
 }

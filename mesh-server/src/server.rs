@@ -161,7 +161,7 @@ fn require_identity(shared: &Shared) -> Result<(), ServeError> {
         return Ok(());
     }
     Err(ServeError::NoIdentity(
-        "set MESH_CONTROL and MESH_JOIN_TOKEN, or MESH_CERT, MESH_KEY and MESH_BUNDLES, or a PeerAuthentication that is not STRICT"
+        "set MESH_CONTROL and MESH_JOIN_TOKEN, or MESH_CERT, MESH_KEY and MESH_BUNDLES, or SPIFFE_ENDPOINT_SOCKET, or a PeerAuthentication that is not STRICT"
             .to_owned(),
     ))
 }

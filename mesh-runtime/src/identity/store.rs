@@ -122,10 +122,13 @@ impl IdentityStore {
         IdentityError::Missing(self.missing.load().to_string())
     }
 
-    /// Waits until there is an identity.
-    pub(crate) async fn arrived(&self) {
+    /// Waits until there is an identity, and returns it.
+    pub(crate) async fn arrived(&self) -> Arc<Identity> {
         let mut changed = self.subscribe();
-        while self.current().is_none() {
+        loop {
+            if let Some(identity) = self.current() {
+                return identity;
+            }
             // The sender lives in `self`, so there is no end but the one waited for.
             let _ = changed.changed().await;
         }

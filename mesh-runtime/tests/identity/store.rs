@@ -230,6 +230,22 @@ fn a_bundle_that_is_taken_away_ends_what_it_let_in() {
 }
 
 #[test]
+fn an_identity_that_is_taken_back_is_shown_to_nobody_and_believes_nobody() {
+    let a = Authority::new("a");
+    let store = IdentityStore::empty();
+    store.publish(identity(a.issue(order()).svid(), &[("a", &a)]));
+    let client = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap();
+    let outcome = shake(&client, &store.server_config(false).unwrap());
+    let peer = store.verified_peer(&outcome.client.unwrap(), Side::Server).unwrap().unwrap();
+    let seen = store.subscribe();
+    store.withdraw("the agent denies it");
+    assert!(seen.has_changed().unwrap() && store.current().is_none());
+    assert!(matches!(store.recheck(&peer), Err(SvidError::UnknownTrustDomain { .. })));
+    let error = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap_err();
+    assert_eq!(error.to_string(), "this workload has no identity: the agent denies it");
+}
+
+#[test]
 fn a_bundle_that_is_taken_away_during_a_handshake_lets_nobody_in() {
     let pair = Pair::new();
     let server = pair.shake().server.unwrap();

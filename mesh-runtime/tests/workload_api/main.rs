@@ -15,9 +15,20 @@ use mesh_runtime::{
     identity::{Alpn, Identity, IdentityError, Side, verify_svid},
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, UnixTime, pem::PemObject as _};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::copy_bidirectional,
+    net::{UnixListener, UnixStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep},
+};
 
 #[tokio::test(start_paused = true)]
 async fn the_first_svid_is_the_identity_and_a_rotation_replaces_it_on_the_same_call() {
@@ -165,6 +176,23 @@ async fn an_agent_that_hangs_is_told_of_and_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_on_which_nothing_moves_any_more_is_found_out_and_replaced() {
+    let (node, a) = (Node::new(), Authority::new("a"));
+    let (first, second) = (a.issue(order().id(WEB)), a.issue(order().id(WEB)));
+    let agent = node.agent(answer([entry(WEB, &first, &a)]));
+    let (line, mut settings) = (node.0.path().join("line.sock"), node.settings());
+    settings.workload_api = Some(format!("unix://{}", line.display()));
+    let frozen = watch::channel(false).0;
+    let _line = Line::lay(&line, node.socket(), frozen.subscribe());
+    let workload = Workload::start(settings).await.unwrap();
+    frozen.send_replace(true);
+    agent.say(answer([entry(WEB, &second, &a)]));
+    // Without traffic of its own it would be silent for ever, and look like an agent that has nothing to say.
+    until("another call", || agent.calls() > 1).await;
+    until("the rotation", || *shown(&workload).svid.chain() == second.chain).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_denial_is_asked_about_again_until_there_is_an_identity() {
     let (node, a) = (Node::new(), Authority::new("a"));
     let agent = node.agent(Says::Denied);
@@ -266,6 +294,35 @@ impl Answer {
     fn federated(mut self, domain: &str, authority: &Authority) -> Self {
         self.federated.insert(domain.to_owned(), authority.certificate.to_vec());
         self
+    }
+}
+
+/// A line to an agent. What was connected when it froze stays so, and hears nothing.
+struct Line(JoinHandle<()>);
+
+impl Line {
+    fn lay(from: &Path, to: PathBuf, frozen: watch::Receiver<bool>) -> Self {
+        let listener = UnixListener::bind(from).unwrap();
+        Self(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = UnixStream::connect(&to).await.unwrap();
+                let mut frozen = frozen.clone();
+                frozen.mark_unchanged();
+                connections.spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        Ok(()) = frozen.changed() => pending().await,
+                    }
+                });
+            }
+        }))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -50,6 +50,8 @@ impl Answers {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PONG_MAX)
+            // hyper takes a connection for idle whose sender is gone, as ours is while its one call is answered.
+            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(io))
             .await
             .map_err(io::Error::other)?;
