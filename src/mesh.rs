@@ -286,6 +286,13 @@ impl MeshBuilder {
         self
     }
 
+    /// Makes the workload an edge: its calls are routed by the Gateway `namespace/name`, and it serves that Gateway's
+    /// servers through [`Server::edge`].
+    pub fn gateway(mut self, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        self.settings.gateway = Some((namespace.into(), name.into()));
+        self
+    }
+
     /// Sets the trust domain. Default: that of the control endpoint or of the certificate, else `cluster.local`.
     pub fn trust_domain(mut self, trust_domain: impl Into<String>) -> Self {
         self.settings.trust_domain = Some(trust_domain.into());

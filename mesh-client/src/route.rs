@@ -76,7 +76,7 @@ impl Step<()> for Route {
     async fn run(&self, request: Request<RequestBody>, (): ()) -> Result<Response<ResponseBody>, Error> {
         let call = Call::read(request)?;
         let plan = self.plans.current();
-        match plan.snapshot().route(&call.head(), &mut ThreadDice) {
+        match call.decide(plan.snapshot()) {
             Decision::Forward { route, forward, target, .. } => {
                 self.forward(&plan, call, Chosen { route, forward, target }).await
             }

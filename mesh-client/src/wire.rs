@@ -33,7 +33,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 
 /// Adds what the mesh adds to every call, once for all its attempts.
 // spec: envoy configuration/http/http_conn_man/headers
-pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool) {
+pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, scheme: &'static str) {
     // One growth of the table instead of several.
     headers.reserve(8);
     // Room for what each attempt sets: the copy of a header map has none, and would be copied again to get it.
@@ -43,8 +43,7 @@ pub(crate) fn introduce(headers: &mut HeaderMap, context: &Context, https: bool)
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id());
     }
-    let scheme = HeaderValue::from_static(if https { "https" } else { "http" });
-    headers.insert(FORWARDED_PROTO, scheme);
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(trace) = context.trace()
         && !headers.contains_key(TRACE_PARENT)
     {

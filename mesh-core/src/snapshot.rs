@@ -29,7 +29,7 @@ mod view;
 
 pub use compiler::Compiler;
 pub use connection::{ConnectionPolicy, UpstreamHttp};
-pub use gateway::compile_gateway;
+pub use gateway::{EdgeCompiler, compile_gateway};
 pub use policy::PolicySources;
 pub use reached::{Reached, reached};
 pub use scope::{InboundPools, Scope};
@@ -44,7 +44,7 @@ use crate::{
     config::{
         Diagnostic, Origin, Resource,
         istio::{
-            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, LocalitySetting, MtlsMode,
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, Gateway, LocalitySetting, MtlsMode,
             PathNormalization, TcpKeepalive, TlsVersion,
         },
     },
@@ -163,6 +163,8 @@ pub struct Snapshot {
     /// How the hosts of services end: `cluster.local`.
     domain: String,
     inbound: Inbound,
+    /// Of an edge.
+    gateway: Option<Arc<Gateway>>,
 }
 
 /// The endpoints of one host, port and subset, and the policy towards them.
@@ -311,12 +313,29 @@ impl Snapshot {
             allow_any: false,
             domain: String::new(),
             inbound: Inbound { mode, authorizer: Arc::new(Authorizer::closed()), ..Inbound::default() },
+            gateway: None,
         }
     }
 
     /// Returns the version of the configuration it was compiled from.
     pub fn version(&self) -> &Arc<str> {
         &self.version
+    }
+
+    /// Returns the Gateway that it was compiled for, if it is the snapshot of an edge.
+    pub fn gateway(&self) -> Option<&Arc<Gateway>> {
+        self.gateway.as_ref()
+    }
+
+    /// Returns where `head` goes that has arrived at server port `port` of an edge, whichever port it names itself: what
+    /// listens at a port may be published as another one.
+    // spec: envoy config.route.v3.RouteConfiguration.ignore_port_in_host_matching, which Istio sets for gateways
+    pub fn route_arrived<'a>(&'a self, head: &Head<'_>, port: u16, dice: &mut impl Dice) -> Decision<'a> {
+        let host = Authority::parse(head.authority).map(|asked| Authority { port: Some(port), ..asked });
+        match host.and_then(|host| self.hosts.find(&host, head.scheme)) {
+            Some((host, _)) => host.decide(head, dice),
+            None => Decision::Blocked,
+        }
     }
 
     /// Returns where `head` goes.

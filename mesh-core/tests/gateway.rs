@@ -95,8 +95,7 @@ fn what_istio_would_refuse_is_refused_and_what_the_edge_does_not_do_is_said() {
         (tls("mode: SIMPLE, serverCertificate: a"), "tls.privateKey", true, "SIMPLE needs"),
         (tls("mode: MUTUAL, serverCertificate: a, privateKey: b"), "tls.caCertificates", true, "MUTUAL needs"),
         (tls("mode: SIMPLE, serverCertificate: a, privateKey: b, credentialName: c"), "tls.credentialName", true, "exclude each other"),
-        (tls("mode: SIMPLE, credentialName: c"), "tls.credentialName", false, "no store of secrets"),
-        (tls("mode: MUTUAL, credentialNames: [c]"), "tls.credentialNames", false, "no store of secrets"),
+        (tls("mode: MUTUAL, credentialNames: [c]"), "tls.credentialNames", false, "one certificate"),
         (tls("mode: SIMPLE, tlsCertificates: [{serverCertificate: a}]"), "tls.tlsCertificates[0].privateKey", true, "`privateKey` is required"),
         (tls("mode: SIMPLE, serverCertificate: a, privateKey: b, caCrl: c"), "tls.caCrl", true, "not supported"),
         (tls("mode: MUTUAL, serverCertificate: a, privateKey: b, caCertificates: d, verifyCertificateSpki: [c]"), "tls.verifyCertificateSpki", true, "not supported"),
@@ -107,7 +106,6 @@ fn what_istio_would_refuse_is_refused_and_what_the_edge_does_not_do_is_said() {
         (tls("mode: PASSTHROUGH"), "tls", false, "not served"),
         (tls("mode: AUTO_PASSTHROUGH"), "tls", false, "not served"),
         (tls("mode: ISTIO_MUTUAL"), "tls", false, "not served"),
-        (tls("mode: OPTIONAL_MUTUAL, serverCertificate: a, privateKey: b, caCertificates: c"), "tls", false, "not served"),
         (tls("mode: SIMPEL, serverCertificate: a, privateKey: b"), "tls.mode", true, "did you mean `SIMPLE`?"),
     ] {
         let loaded = load("f", &object("Gateway", "edge", "ns", &format!("servers: [{{{server}}}]")), &Options::default());

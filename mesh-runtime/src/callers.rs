@@ -107,7 +107,10 @@ impl Callers {
     pub fn report(&self) -> Report {
         let now = self.clock.now();
         let (denied_on_trial, denied_on_trial_more) = self.trials().records(now);
-        let all = self.unproven.all(now).into_iter().chain(self.proven.all(now));
+        // Who comes to an edge from outside is no caller that STRICT would cut off.
+        let is_edge = self.config.current().gateway().is_some();
+        let unproven = if is_edge { Vec::new() } else { self.unproven.all(now) };
+        let all = unproven.into_iter().chain(self.proven.all(now));
         let mut callers: Vec<_> = all.map(|caller| caller.record(now)).collect();
         callers.sort_by(|a, b| a.by.cmp(&b.by).then_with(|| key(a).cmp(&key(b))));
         Report {

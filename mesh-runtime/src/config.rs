@@ -16,7 +16,7 @@ use mesh_core::{
     config::Resource,
     health::States,
     registry::Answers,
-    snapshot::{Compiler, MeshSettings, Snapshot, Viewer},
+    snapshot::{Compiler, EdgeCompiler, MeshSettings, Snapshot, Viewer},
 };
 use std::{
     fmt,
@@ -29,11 +29,18 @@ pub struct ConfigStore {
     current: ArcSwap<Snapshot>,
     states: States,
     /// Compiles what comes next, for the workload that it compiled for last.
-    compiler: Mutex<Option<Compiler>>,
+    compiler: Mutex<Option<Compiling>>,
     clock: Clock,
     changed: watch::Sender<u64>,
     names: watch::Sender<Names>,
     key_answers: watch::Sender<u64>,
+}
+
+/// Who compiles what comes next.
+#[derive(Debug)]
+enum Compiling {
+    Workload(Compiler),
+    Edge(EdgeCompiler),
 }
 
 /// Names to resolve, in order.
@@ -51,6 +58,13 @@ impl ConfigStore {
             names: watch::Sender::new(Names::default()),
             key_answers: watch::channel(0).0,
         }
+    }
+
+    /// Returns a store as [`Self::new`] does, whose snapshots are those of the edge that the Gateway `namespace/name`
+    /// describes.
+    pub fn of_edge(first: Snapshot, clock: Clock, (namespace, name): (String, String)) -> Self {
+        let edge = Compiling::Edge(EdgeCompiler::new(namespace, name));
+        Self { compiler: Mutex::new(Some(edge)), ..Self::new(first, clock) }
     }
 
     /// Returns the snapshot in force. A request calls this once and keeps what it got.
@@ -101,7 +115,7 @@ impl ConfigStore {
         })
     }
 
-    /// Compiles `resources`, sorted by key, for `viewer` and puts the result in force. Returns what was found.
+    /// Compiles `resources`, sorted by key, for `viewer` (or for the edge this store is of) and puts the result in force. Returns what was found.
     ///
     /// Only what differs from the last time is compiled again.
     pub fn compile(
@@ -113,12 +127,16 @@ impl ConfigStore {
     ) -> Vec<mesh_core::config::Diagnostic> {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ours = match compiler.take() {
-            Some(last) => last.for_viewer(viewer),
-            None => Compiler::new(viewer.clone()),
+            Some(Compiling::Workload(last)) => Compiling::Workload(last.for_viewer(viewer)),
+            Some(edge) => edge,
+            None => Compiling::Workload(Compiler::new(viewer.clone())),
         };
-        let (snapshot, found) = ours.compile(version, resources, settings, &self.states);
+        let (snapshot, found) = match &mut ours {
+            Compiling::Workload(ours) => ours.compile(version, resources, settings, &self.states),
+            Compiling::Edge(ours) => ours.compile(version, resources, settings, &self.states),
+        };
         self.publish(snapshot);
-        self.want(ours.names().cloned().collect());
+        self.want(ours.names());
         *compiler = Some(ours);
         found
     }
@@ -126,7 +144,12 @@ impl ConfigStore {
     /// Takes what names stand for, and puts in force what follows from it.
     pub fn resolve(&self, answers: Answers) {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(snapshot) = compiler.as_mut().and_then(|ours| ours.resolve(answers, &self.states)) {
+        let resolved = match compiler.as_mut() {
+            Some(Compiling::Workload(ours)) => ours.resolve(answers, &self.states),
+            Some(Compiling::Edge(ours)) => ours.resolve(answers, &self.states),
+            None => None,
+        };
+        if let Some(snapshot) = resolved {
             self.publish(snapshot);
         }
     }
@@ -147,6 +170,15 @@ impl ConfigStore {
     /// Returns a receiver that sees every publication.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+impl Compiling {
+    fn names(&self) -> Names {
+        match self {
+            Self::Workload(ours) => ours.names().cloned().collect(),
+            Self::Edge(ours) => ours.names().cloned().collect(),
+        }
     }
 }
 

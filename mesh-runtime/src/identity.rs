@@ -10,7 +10,7 @@ mod der;
 mod files;
 mod handshake;
 mod leaf;
-mod pem;
+pub(crate) mod pem;
 mod store;
 mod svid;
 mod verify;

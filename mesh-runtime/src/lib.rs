@@ -4,12 +4,14 @@
 //! What only one side uses lives on that side.
 
 pub mod admin;
+mod arrival;
 pub mod callers;
 pub mod clock;
 pub mod config;
 pub mod context;
 pub mod control;
 pub mod crypto;
+pub mod edge;
 pub mod identity;
 mod progress;
 pub mod room;
@@ -19,6 +21,7 @@ mod task;
 pub mod telemetry;
 pub mod workload;
 
+pub use arrival::Arrival;
 pub use clock::{Clock, ThreadDice};
 pub use context::Context;
 pub use progress::{InForce, Readiness};

@@ -72,6 +72,10 @@ pub struct Settings {
     /// `MESH_REQUESTS_MAX` (a number, or `adaptive`), `MESH_WAITING_MAX`, `MESH_WAIT_MAX` (`500ms`), `MESH_RATE_LIMIT`
     /// (`1000/s, /reports/=5/s`): how a server of this workload protects itself. Default: nothing is limited.
     pub overload: Overload,
+    /// Namespace and name of the Gateway that this workload enforces as an edge: its calls are routed by that instead of
+    /// as calls inside the mesh, and what comes in is judged by the policies that select the Gateway's own labels. No
+    /// variable. Default none.
+    pub gateway: Option<(String, String)>,
     /// Trust domain; from the control endpoint or the certificate where not set. Default `cluster.local`.
     pub trust_domain: Option<String>,
 }

@@ -92,7 +92,10 @@ impl Workload {
         // Whoever can prove itself asks others for proof until policy says otherwise.
         let first = Snapshot::empty(if due { MtlsMode::Strict } else { MtlsMode::Permissive });
         let identity = Arc::new(IdentityStore::empty());
-        let config = Arc::new(ConfigStore::new(first, clock));
+        let config = Arc::new(match settings.gateway.clone() {
+            Some(gateway) => ConfigStore::of_edge(first, clock, gateway),
+            None => ConfigStore::new(first, clock),
+        });
         let mut inner = Inner {
             instance: format!("{}-{:010x}", settings.service, fastrand::u64(..1 << 40)),
             clock,

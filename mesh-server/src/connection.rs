@@ -9,6 +9,7 @@ use crate::{
     activity::Activity,
     authorize::Record,
     client_cert::ClientCert,
+    edge::{Door, Edge},
     entrance::{Entered, Standing, enter},
     handler::Handler,
     inbound::Inbound,
@@ -45,8 +46,7 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 pub(crate) struct Shared {
     pub(crate) workload: Workload,
     pub(crate) limits: Limits,
-    pub(crate) normalise: Normalise,
-    pub(crate) trusted_hops: TrustedHops,
+    pub(crate) manners: Manners,
     pub(crate) rate_limiter: RateLimiter,
     /// Who runs and who waits.
     pub(crate) limiter: Arc<Limiter>,
@@ -58,6 +58,15 @@ pub(crate) struct Shared {
     pub(crate) silent: Arc<Room>,
     pub(crate) handshakes: Arc<Room>,
     leaving: AtomicBool,
+}
+
+/// How a server meets those who come.
+#[derive(Clone, Debug)]
+pub(crate) struct Manners {
+    pub(crate) normalise: Normalise,
+    pub(crate) trusted_hops: TrustedHops,
+    /// What it is the edge of, if it lets the world in.
+    pub(crate) edge: Option<Edge>,
 }
 
 /// What connections are told. Each change is seen by every one of them.
@@ -75,8 +84,7 @@ impl Shared {
     pub(crate) fn new(
         workload: Workload,
         limits: Limits,
-        normalise: Normalise,
-        trusted_hops: TrustedHops,
+        manners: Manners,
         overload: &Overload,
         port: u16,
     ) -> Arc<Self> {
@@ -92,8 +100,7 @@ impl Shared {
             leaving: AtomicBool::new(false),
             workload,
             limits,
-            normalise,
-            trusted_hops,
+            manners,
             port,
         });
         shared.on_configuration();
@@ -126,8 +133,11 @@ impl Shared {
         self.log.on(why, peer);
     }
 
-    /// Returns the mutual TLS mode in force.
+    /// Returns the mutual TLS mode in force. It is for peers of the mesh, of whom an edge knows none.
     pub(crate) fn mode(&self) -> MtlsMode {
+        if self.manners.edge.is_some() {
+            return MtlsMode::Permissive;
+        }
         self.workload.config().current().inbound().mode(self.port)
     }
 }
@@ -160,7 +170,8 @@ pub(crate) async fn run<H: Handler>(
         Ok(entered) => {
             let caller = entered.standing.caller(&shared, address);
             let (sni, certificate) = (entered.sni.clone(), entered.certificate.clone());
-            let ends = Ends { address, destination, sni, caller, certificate };
+            let door = entered.door.clone();
+            let ends = Ends { address, destination, sni, caller, certificate, door };
             entered.serve(shared, ends, handler, Notices { seen, notices }).await;
         }
         Err(why) => shared.turn_away(&why, address),
@@ -191,6 +202,8 @@ pub(crate) struct Ends {
     pub(crate) caller: Arc<Caller>,
     /// What requests say of the peer's certificate.
     pub(crate) certificate: Option<ClientCert>,
+    /// How it came in, at an edge.
+    pub(crate) door: Option<Door>,
 }
 
 impl Entered {

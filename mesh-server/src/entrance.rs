@@ -5,6 +5,7 @@
 use crate::{
     client_cert::ClientCert,
     connection::Shared,
+    edge::{Door, Edge},
     sniff::{self, First, Opened},
     stream::Transport,
     turned_away::TurnedAway,
@@ -31,6 +32,8 @@ pub(crate) struct Entered {
     pub(crate) sni: Option<Arc<str>>,
     /// What requests say of the peer's certificate.
     pub(crate) certificate: Option<ClientCert>,
+    /// How it came in, at an edge.
+    pub(crate) door: Option<Door>,
 }
 
 /// On what grounds a connection was admitted; they can cease to hold.
@@ -89,9 +92,13 @@ pub(crate) async fn enter(shared: &Shared, stream: TcpStream) -> Result<Entered,
                 admitted,
                 sni: None,
                 certificate: None,
+                door: shared.manners.edge.as_ref().map(Edge::plain_door),
             })
         }
-        Opening::Tls(stream) => enter_tls(shared, stream).await,
+        Opening::Tls(stream) => match &shared.manners.edge {
+            Some(edge) => edge.enter_tls(shared, stream).await,
+            None => enter_tls(shared, stream).await,
+        },
     }
 }
 
@@ -108,6 +115,9 @@ async fn open(shared: &Shared, stream: TcpStream) -> Result<Opening, TurnedAway>
         First::Plaintext => {
             // Before anything else is read: what STRICT refuses is not even looked at.
             let admitted = Standing::Plaintext.judge(shared)?;
+            if shared.manners.edge.as_ref().is_some_and(|edge| edge.takes_tls(shared)) {
+                return Err(TurnedAway::PlainAtTls);
+            }
             let (http2, opened) = sniff::is_http2(stream).await?;
             Ok(Opening::Plaintext { http2, opened, admitted })
         }
@@ -126,7 +136,8 @@ async fn enter_tls(shared: &Shared, stream: TcpStream) -> Result<Entered, Turned
     // By the policy of now: it may have changed during the handshake.
     let admitted = standing.judge(shared)?;
     let certificate = standing.describe(shared);
-    Ok(Entered { transport: Transport::Tls(Box::new(stream)), http2, standing, admitted, sni, certificate })
+    let transport = Transport::Tls(Box::new(stream));
+    Ok(Entered { transport, http2, standing, admitted, sni, certificate, door: None })
 }
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>, TurnedAway> {

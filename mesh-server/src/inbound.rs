@@ -7,8 +7,9 @@ use crate::{
     answer::{AnswerBody, Answered, Ending, Overdue},
     authorize::{Authorize, Calls},
     body::RequestBody,
-    connection::{Ends, Shared},
+    connection::{Ends, Manners, Shared},
     context::{ReadContext, Scoped},
+    edge::Arrive,
     handler::{Call, Handler},
     hygiene::StripSpoofable,
     normalise::NormaliseInForce,
@@ -32,7 +33,8 @@ use std::{
 
 /// The steps before the handler, in their order. The deadline is read before its header may be stripped, and policy
 /// judges what is left: the handler's very bytes. What policy forbids uses up nobody's rate.
-type Steps = (Identify, HeadersMax, NormaliseInForce, ReadContext, StripSpoofable, Authorize, RateLimiter);
+type Steps =
+    (Identify, HeadersMax, NormaliseInForce, ReadContext, StripSpoofable, Arrive, Authorize, RateLimiter);
 
 /// A handler behind the steps, for the requests of one admitted connection.
 #[derive(Clone)]
@@ -52,16 +54,19 @@ impl<H> Inbound<H> {
         shared: Arc<Shared>,
         activity: Arc<Activity>,
     ) -> Self {
-        let Ends { address, destination, sni, caller, certificate } = ends;
+        let Ends { address, destination, sni, caller, certificate, door } = ends;
+        let Manners { normalise, trusted_hops, .. } = shared.manners.clone();
         let peer = admitted.peer().map(|id| Peer::new(id.clone(), address));
         let config = Arc::clone(shared.workload.config());
+        let edge_config = Arc::clone(&config);
         let authorize = Authorize::new(Arc::clone(&config), Some(address), shared.port);
         let steps = (
             Identify(peer),
             HeadersMax(shared.limits.headers_max),
-            NormaliseInForce { own: shared.normalise, config },
+            NormaliseInForce { own: normalise, config },
             ReadContext::new(shared.workload.clock()),
-            StripSpoofable::new(shared.trusted_hops.clone()).naming(certificate),
+            StripSpoofable::new(trusted_hops.clone()).naming(certificate),
+            Arrive { door, remote: address.ip(), trusted: trusted_hops.includes(None), config: edge_config },
             authorize
                 .reached_at(destination, sni)
                 .clock(shared.workload.identity().clock().clone())

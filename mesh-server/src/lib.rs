@@ -5,7 +5,8 @@
 //! requests) → its end. The way of a
 //! request: `peer` → `normalise` → `context` (deadline, trace) → `hygiene` → `authorize` (its token, then policy) → `overload` (how often) → a
 //! place (how many at a time) → the handler. Each of these is a [`Step`], and usable alone as a Tower layer
-//! ([`StepLayer`], [`ContextLayer`], [`RequestsMaxLayer`]).
+//! ([`StepLayer`], [`ContextLayer`], [`RequestsMaxLayer`]). A server that is an `edge` lets the world in instead, as a
+//! Gateway says.
 
 mod accept;
 mod activity;
@@ -16,6 +17,7 @@ mod client_cert;
 mod connection;
 mod context;
 mod crowd;
+mod edge;
 mod entrance;
 mod handler;
 mod hygiene;

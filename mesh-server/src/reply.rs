@@ -22,6 +22,8 @@ pub enum Reply {
     BadPath,
     /// No host, two hosts, or one that does not read.
     BadHost,
+    /// The connection was made to another server of the Gateway than the request is for.
+    Misdirected,
     /// More header fields than allowed.
     TooManyHeaders,
     /// The request brings a token that is not good.
@@ -51,6 +53,7 @@ impl Reply {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadPath | Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             // spec: envoy source/extensions/filters/http/jwt_authn/filter.cc onComplete
             Self::BadToken { fault: TokenFault::OtherAudience, .. } | Self::Denied => StatusCode::FORBIDDEN,
@@ -67,6 +70,7 @@ impl Reply {
         match self {
             Self::BadPath => "bad path",
             Self::BadHost => "bad host",
+            Self::Misdirected => "misdirected request",
             Self::TooManyHeaders => "too many headers",
             Self::BadToken { fault, .. } => fault.text(),
             // spec: istio local replies, "authz deny": 19 bytes, no newline
@@ -95,6 +99,7 @@ impl Reply {
             Self::RateLimited { as_resource_exhausted: true } => 8,
             Self::BadPath
             | Self::BadHost
+            | Self::Misdirected
             | Self::TooManyHeaders
             | Self::BadToken { .. }
             | Self::Denied
@@ -117,6 +122,7 @@ impl Reply {
             Self::RateLimited { .. } => Flag::RL.into(),
             Self::BadPath
             | Self::BadHost
+            | Self::Misdirected
             | Self::TooManyHeaders
             | Self::BadToken { .. }
             | Self::Denied

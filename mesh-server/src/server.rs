@@ -1,14 +1,14 @@
 //! The server as a whole: bind, register, accept, serve, drain.
 
 use crate::{
-    accept::Reception, body::RequestBody, connection::Shared, limits::Limits, normalise::Normalise,
-    trusted_hops::TrustedHops,
+    accept::Reception, body::RequestBody, connection::{Manners, Shared}, edge::Edge, limits::Limits,
+    normalise::Normalise, trusted_hops::TrustedHops,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use mesh_core::{config::istio::MtlsMode, overload::Overload};
-use mesh_runtime::{Workload, workload::Registration};
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use mesh_runtime::{Workload, edge::EdgeCertificates, workload::Registration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
 use tower_service::Service;
 
@@ -44,6 +44,7 @@ pub struct Server {
     normalise: Normalise,
     trusted_hops: TrustedHops,
     overload: Overload,
+    edge: Option<Edge>,
 }
 
 /// Why a server does not serve.
@@ -81,6 +82,7 @@ impl Server {
             normalise: Normalise::default(),
             trusted_hops: TrustedHops::default(),
             overload: workload.settings().overload.clone(),
+            edge: None,
         })
     }
 
@@ -114,6 +116,19 @@ impl Server {
         self
     }
 
+    /// Makes it an edge: it serves the servers at port `port` of the Gateway that the workload enforces
+    /// ([`Settings::gateway`](mesh_runtime::Settings)), to whoever comes. TLS is ended with `certificates`; requests are
+    /// judged by the policies that select the Gateway's labels, as those of port `port`. The handler finds an
+    /// [`Arrival`](mesh_runtime::Arrival) in each request, by which a mesh client routes it. It is not registered: inside
+    /// the mesh nobody calls it.
+    ///
+    /// What a caller says in `x-forwarded-for` and `x-request-id` is dropped, unless it is one of the trusted hops; the
+    /// caller's own address is added.
+    pub fn edge(mut self, certificates: &Arc<EdgeCertificates>, port: u16) -> Self {
+        self.edge = Some(Edge { certificates: Arc::clone(certificates), port });
+        self
+    }
+
     /// Registers the workload and serves `service` until `shutdown` is done, then drains: not ready, out of the
     /// registry, GOAWAY or `connection: close`, requests in flight finished, the rest aborted at the drain limit.
     ///
@@ -135,14 +150,16 @@ impl Server {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { workload, listener, address, limits, normalise, trusted_hops, overload } = self;
-        let shared =
-            Shared::new(workload.clone(), limits, normalise, trusted_hops, &overload, address.port());
+        let Self { workload, listener, address, limits, normalise, trusted_hops, overload, edge } = self;
+        let is_edge = edge.is_some();
+        let port = edge.as_ref().map_or(address.port(), |edge| edge.port);
+        let manners = Manners { normalise, trusted_hops, edge };
+        let shared = Shared::new(workload.clone(), limits, manners, &overload, port);
         require_identity(&shared)?;
         tracing::info!(%address, mode = ?shared.mode(), "serving");
 
         let mut reception = Reception::new(listener, shared.clone(), service);
-        let registration = reception.admit_until(registered_until(&workload, address, shutdown)).await;
+        let registration = reception.admit_until(registered_until(&workload, address, is_edge, shutdown)).await;
         tracing::info!(%address, "draining");
         workload.drain();
         shared.leave();
@@ -166,13 +183,18 @@ fn require_identity(shared: &Shared) -> Result<(), ServeError> {
     ))
 }
 
-/// Registers, and waits for `shutdown`, which may come first.
+/// Registers, but for an edge, and waits for `shutdown`, which may come first.
 async fn registered_until(
     workload: &Workload,
     address: SocketAddr,
+    is_edge: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Option<Registration> {
     let mut shutdown = std::pin::pin!(shutdown);
+    if is_edge {
+        shutdown.await;
+        return None;
+    }
     let registration = tokio::select! {
         biased;
         () = shutdown.as_mut() => return None,

@@ -42,6 +42,7 @@ steps_in_order!(A B C D);
 steps_in_order!(A B C D E);
 steps_in_order!(A B C D E F);
 steps_in_order!(A B C D E F G);
+steps_in_order!(A B C D E F G H);
 
 /// Makes a [`Step`], or a tuple of them, a Tower layer.
 ///

@@ -15,6 +15,12 @@ pub(crate) enum TurnedAway {
     Refused(#[from] Refusal),
     #[error("TLS, and policy disables it on this port")]
     TlsDisabled,
+    #[error("plain HTTP on a port of the edge that takes TLS")]
+    PlainAtTls,
+    #[error("no server of the Gateway ends TLS for {0:?}")]
+    NoServer(String),
+    #[error("the server of the Gateway for {0:?} has no certificate that reads")]
+    NoCertificate(String),
     #[error("no TLS handshake is possible: {0}")]
     NoIdentity(#[from] IdentityError),
     #[error("its certificate: {0}")]
@@ -47,6 +53,9 @@ impl TurnedAway {
             Self::Refused(Refusal::Plaintext) => "plaintext",
             Self::Refused(Refusal::Anonymous) => "anonymous",
             Self::TlsDisabled => "tls_disabled",
+            Self::PlainAtTls => "plain_at_tls",
+            Self::NoServer(_) => "no_server",
+            Self::NoCertificate(_) => "no_certificate",
             Self::NoIdentity(_) => "no_identity",
             Self::Untrusted(why) => why.reason(),
             Self::Handshake(_) => "handshake",
@@ -69,7 +78,7 @@ impl TurnedAway {
     /// Returns whether an operator should hear of it: policy, identity and pressure, but not every port scan and
     /// health check that connects and leaves.
     const fn is_notable(&self) -> bool {
-        !matches!(self, Self::Broken(_) | Self::Silent)
+        !matches!(self, Self::Broken(_) | Self::Silent | Self::PlainAtTls | Self::NoServer(_))
     }
 }
 

@@ -10,9 +10,10 @@ use http_body::Body;
 use mesh_core::{
     deadline,
     grpc::is_grpc,
-    route::{Caller, Cited, Head, Rewrite},
+    route::{Caller, Cited, Decision, Head, Rewrite},
+    snapshot::Snapshot,
 };
-use mesh_runtime::Context;
+use mesh_runtime::{Arrival, Context, ThreadDice};
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) grpc: bool,
     /// Whether the caller asked for `https`.
     pub(crate) https: bool,
+    /// How it came to the edge, if it is one that an edge hands on.
+    pub(super) arrival: Option<Arrival>,
     /// That of the inbound request in whose course it is made.
     pub(super) context: Context,
     /// What it asks for over the policy of its route.
@@ -41,7 +44,8 @@ impl Call {
             authority(&request).map_err(|error| error.settle(Journal::default().account(), grpc))?;
         wire::strip_hop(request.headers_mut());
         let https = request.uri().scheme_str() == Some("https");
-        Ok(Self { request, authority, grpc, https, context: Context::current(), asked: None })
+        let arrival = request.extensions().get::<Arrival>().copied();
+        Ok(Self { request, authority, grpc, https, arrival, context: Context::current(), asked: None })
     }
 
     pub(crate) fn head(&self) -> Head<'_> {
@@ -54,9 +58,18 @@ impl Call {
         }
     }
 
+    /// Returns where it goes: by its own word inside the mesh, by the server it arrived at if it came from outside.
+    pub(super) fn decide<'a>(&self, snapshot: &'a Snapshot) -> Decision<'a> {
+        match self.arrival {
+            Some(arrival) => snapshot.route_arrived(&self.head(), arrival.port, &mut ThreadDice),
+            None => snapshot.route(&self.head(), &mut ThreadDice),
+        }
+    }
+
     /// Returns what header values may cite of it.
     pub(crate) fn cited(&self) -> Cited<'_> {
-        let caller = Caller { scheme: self.scheme(), authority: self.authority.as_str(), remote: SELF };
+        let caller =
+            Caller { scheme: self.scheme(), authority: self.authority.as_str(), remote: self.remote() };
         Cited::of(&self.request, caller)
     }
 
@@ -84,7 +97,8 @@ impl Call {
 
     /// Adds what the mesh adds to every call.
     pub(super) fn introduce(&mut self) {
-        wire::introduce(self.request.headers_mut(), &self.context, self.https);
+        let scheme = self.scheme();
+        wire::introduce(self.request.headers_mut(), &self.context, scheme);
     }
 
     /// Makes it what the route wants.
@@ -95,11 +109,11 @@ impl Call {
     pub(crate) fn become_what(&mut self, chosen: Chosen<'_>) -> Result<(), Error> {
         // The operations cite the path and authority of the caller.
         // spec: envoy source/common/router/config_impl.cc RouteEntryImplBase::finalizeRequestHeaders
-        let scheme = if self.scheme() == "https" { "https" } else { "http" };
+        let (scheme, remote) = (self.scheme(), self.remote());
         for operations in
             chosen.forward.in_order(&chosen.forward.request_headers, &chosen.target.request_headers)
         {
-            let caller = Caller { scheme, authority: self.authority.as_str(), remote: SELF };
+            let caller = Caller { scheme, authority: self.authority.as_str(), remote };
             operations.apply_to_request(&mut self.request, caller);
         }
         let rewrite = chosen.forward.rewrite.as_ref();
@@ -135,7 +149,11 @@ impl Call {
     }
 
     fn scheme(&self) -> &'static str {
-        if self.https { "https" } else { "http" }
+        if self.arrival.map_or(self.https, |arrival| arrival.https) { "https" } else { "http" }
+    }
+
+    fn remote(&self) -> IpAddr {
+        self.arrival.map_or(SELF, |arrival| arrival.remote)
     }
 }
 
@@ -171,7 +189,7 @@ fn path_and_query(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 
-/// Who calls: no connection leads from the caller to here, since both are this process.
+/// Who calls, unless it came from outside: no connection leads from the caller to here, since both are this process.
 const SELF: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");

@@ -253,6 +253,7 @@ impl Compiled {
             allow_any: self.index.scope.allow_any().unwrap_or(self.settings.allow_any),
             domain: self.settings.domain.clone(),
             inbound: self.inbound.clone(),
+            gateway: None,
         }
     }
 

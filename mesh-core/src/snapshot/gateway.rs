@@ -2,7 +2,7 @@
 //!
 //! A virtual host is what a server's hosts and a bound VirtualService's hosts have in common, the narrower of the two.
 //! Other than inside the mesh, several VirtualServices may route one host: their routes stand one behind the other,
-//! the oldest rule's first, those that take everything last. It listens to nothing: an edge serves what is here.
+//! the oldest rule's first, those that take everything last. It listens to nothing: `mesh_server`'s edge does.
 // spec: istio pilot/pkg/networking/core/gateway.go buildGatewayHTTPRouteConfig
 
 use super::{
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     config::{
-        Diagnostic, Resource, Spec,
-        istio::{Gateway, NamespacedHost, Server, VirtualService, backwards, bound_gateway},
+        Code, Diagnostic, Resource, Spec,
+        istio::{Gateway, MtlsMode, NamespacedHost, Server, VirtualService, backwards, bound_gateway},
     },
     health::States,
-    registry::full_host,
+    registry::{Answers, full_host},
     route::{HeaderOps, HostTable, Redirect, Route, RouteAction, RouteMatch, VirtualHost},
 };
 use http::StatusCode;
@@ -39,13 +39,95 @@ pub fn compile_gateway(
     settings: &MeshSettings,
     states: &States,
 ) -> Option<(Snapshot, Vec<Diagnostic>)> {
+    let nothing = Answers::default();
+    let edge = compile_edge(key, version, resources, settings, states, &nothing)?;
+    Some((edge.snapshot, edge.findings))
+}
+
+/// Compiles snapshots for the edge that a Gateway describes, one after the other; each from scratch.
+#[derive(Debug)]
+pub struct EdgeCompiler {
+    namespace: String,
+    name: String,
+    /// What names stand for.
+    answers: Answers,
+    last: Option<LastEdge>,
+}
+
+/// What was compiled last, and the names in it.
+#[derive(Debug)]
+struct LastEdge {
+    version: Arc<str>,
+    resources: Vec<Arc<Resource>>,
+    settings: MeshSettings,
+    names: Vec<Arc<str>>,
+}
+
+/// A Gateway, compiled.
+struct CompiledEdge {
+    snapshot: Snapshot,
+    findings: Vec<Diagnostic>,
+    names: Vec<Arc<str>>,
+}
+
+impl EdgeCompiler {
+    /// Returns a compiler for the Gateway `namespace/name` that has compiled nothing.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into(), answers: Answers::default(), last: None }
+    }
+
+    /// Returns every name whose answer the configuration compiled last wants to be told, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.last.iter().flat_map(|last| &last.names)
+    }
+
+    /// Compiles `resources`. Without the Gateway there is an edge that lets nobody in, and a finding that says so.
+    pub fn compile(
+        &mut self,
+        version: &str,
+        resources: &[Arc<Resource>],
+        settings: &MeshSettings,
+        states: &States,
+    ) -> (Snapshot, Vec<Diagnostic>) {
+        let key = (self.namespace.as_str(), self.name.as_str());
+        let compiled = compile_edge(key, version, resources, settings, states, &self.answers);
+        let CompiledEdge { snapshot, findings, names } = compiled.unwrap_or_else(|| missing(key, version));
+        let (resources, settings) = (resources.to_vec(), settings.clone());
+        self.last = Some(LastEdge { version: version.into(), resources, settings, names });
+        (snapshot, findings)
+    }
+
+    /// Takes what names stand for, and compiles again; `None` if nothing that was compiled goes by it.
+    pub fn resolve(&mut self, answers: Answers, states: &States) -> Option<Snapshot> {
+        self.answers = answers;
+        let last = self.last.take().filter(|last| !last.names.is_empty())?;
+        Some(self.compile(&last.version, &last.resources, &last.settings, states).0)
+    }
+}
+
+fn missing((namespace, name): (&str, &str), version: &str) -> CompiledEdge {
+    let message = format!("there is no Gateway {namespace}/{name}: this edge lets nobody in");
+    let snapshot = Snapshot { version: version.into(), ..Snapshot::empty(MtlsMode::Strict) };
+    let findings = vec![Diagnostic::error(Code::REFERENCE_NOT_FOUND, message)];
+    CompiledEdge { snapshot, findings, names: Vec::new() }
+}
+
+fn compile_edge(
+    key: (&str, &str),
+    version: &str,
+    resources: &[Arc<Resource>],
+    settings: &MeshSettings,
+    states: &States,
+    answers: &Answers,
+) -> Option<CompiledEdge> {
     let resources = &sorted(resources)[..];
     let gateway = find(resources, key)?;
     let (settings, mut findings) = settings.of(resources);
     let labels = gateway.selector.clone();
     let viewer = Viewer { namespace: key.0.to_owned(), service: None, labels };
     // A Sidecar is for workloads that call; an edge sees everything.
-    let index = Index::of(resources, &viewer, &settings, Scope::default());
+    let mut index = Index::of(resources, &viewer, &settings, Scope::default());
+    index.registry.resolve(answers.clone());
     let view = View::new(&index, &viewer, &settings);
     let mut store = ClusterStore::new();
     let mut clusters = Clusters::new(view, states, &mut store);
@@ -61,8 +143,9 @@ pub fn compile_gateway(
         allow_any: false,
         domain: settings.domain.clone(),
         inbound,
+        gateway: Some(Arc::new(gateway.clone())),
     };
-    Some((snapshot, findings))
+    Some(CompiledEdge { snapshot, findings, names: index.registry.names().cloned().collect() })
 }
 
 impl Gateway {

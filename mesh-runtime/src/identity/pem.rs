@@ -5,7 +5,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
 use zeroize::Zeroizing;
 
 /// Returns every certificate in `text`; other blocks are passed over. There is at least one.
-pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
         let number = certificates.len() + 1;
@@ -19,7 +19,7 @@ pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, S
 }
 
 /// Returns the first private key in `text`.
-pub(super) fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, String> {
+pub(crate) fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| match error {
         pem::Error::NoItemsFound => "there is no `-----BEGIN PRIVATE KEY-----` in it".to_owned(),
         error => complaint(&error).to_owned(),

@@ -128,15 +128,14 @@ impl Server {
     /// The edge inside of a process ends TLS by itself, with certificates from files.
     fn note_not_served(&self, fields: &mut Fields<'_, '_>, tls: &ServerTls) {
         let why = match tls.mode {
-            ServerTlsMode::Simple | ServerTlsMode::Mutual => return,
+            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => return,
             ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {
                 "connections are not passed on by their server name"
             }
             ServerTlsMode::IstioMutual => "the edge is called from outside of the mesh",
-            ServerTlsMode::OptionalMutual => "a client either has to show a certificate or need not",
         };
         let message = format!("this server is not served by the edge inside of a process: {why}");
-        let finding = Diagnostic::warning(Code::NO_EFFECT, message).help("write mode SIMPLE or MUTUAL");
+        let finding = Diagnostic::warning(Code::NO_EFFECT, message).help("write mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
         fields.find("tls", finding);
     }
 
@@ -147,6 +146,14 @@ impl Server {
         };
         let protocol = self.port.protocol.as_str();
         is_http(protocol) || protocol == "HTTPS" && self.tls.as_ref().is_some_and(ends_tls)
+    }
+
+    /// Returns how TLS is ended here: `None` for a server in plain, and for one whose connections an edge inside of a
+    /// process does not take.
+    pub fn ends_tls(&self) -> Option<&ServerTls> {
+        use ServerTlsMode::{Mutual, OptionalMutual, Simple};
+        let taken = |tls: &&ServerTls| matches!(tls.mode, Simple | Mutual | OptionalMutual);
+        if self.port.protocol == "HTTPS" { self.tls.as_ref().filter(taken) } else { None }
     }
 
     /// Returns whether requests that arrive here are only sent on to `https`.

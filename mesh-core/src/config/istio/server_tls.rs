@@ -18,6 +18,8 @@ pub struct ServerTls {
     pub https_redirect: bool,
     /// `mode`.
     pub mode: ServerTlsMode,
+    /// `credentialName`: under which whoever runs the edge keeps certificate and key, and perhaps authorities.
+    pub credential_name: Option<String>,
     /// `serverCertificate`: a file.
     pub server_certificate: Option<String>,
     /// `privateKey`: a file.
@@ -63,6 +65,11 @@ pub enum TlsVersion {
 }
 
 impl ServerTls {
+    /// Returns whether `other` says the same, wherever it is written.
+    pub fn is_like(&self, other: &Self) -> bool {
+        Self { at: other.at, ..self.clone() } == *other
+    }
+
     pub(super) fn read<'n>(decoder: &mut Decoder<'n>, node: &'n Node) -> Option<Self> {
         let mut fields = decoder.fields(node)?;
         let mode = fields.get("mode", |decoder, node| choice(decoder, node, MODES)).unwrap_or_default();
@@ -70,6 +77,7 @@ impl ServerTls {
             at: node.at,
             https_redirect: fields.get("httpsRedirect", flag).unwrap_or_default(),
             mode,
+            credential_name: fields.get("credentialName", name),
             server_certificate: fields.get("serverCertificate", name),
             private_key: fields.get("privateKey", name),
             ca_certificates: fields.get("caCertificates", name),
@@ -77,15 +85,10 @@ impl ServerTls {
             min_version: fields.get("minProtocolVersion", TlsVersion::read).unwrap_or_default(),
             max_version: fields.get("maxProtocolVersion", TlsVersion::read).unwrap_or_default(),
         };
-        // Their absence is judged below; what they hold is in a store that a process has no access to.
-        fields.get("credentialName", name);
+        // Their absence is judged below.
         fields.list("credentialNames", name);
         fields.list("tlsCertificates", read_certificate);
-        fields.describe(
-            &["credentialName", "credentialNames", "tlsCertificates"],
-            Support::NoEffect,
-            NO_STORE,
-        );
+        fields.describe(&["credentialNames", "tlsCertificates"], Support::NoEffect, ONE_CERTIFICATE);
         fields.unsupported(&[
             ("caCrl", "revoked certificates would be accepted"),
             ("verifyCertificateSpki", "other certificates than the pinned ones would be accepted"),
@@ -120,7 +123,8 @@ impl ServerTls {
                 let message = format!("{} and {} exclude each other", sources[0], sources[1]);
                 fields.refuse(sources[1], message);
             }
-            _ if sources.iter().any(|name| *name != "serverCertificate") => note_store(fields, sources[0]),
+            _ if self.credential_name.is_some() => {}
+            _ if sources.iter().any(|name| *name != "serverCertificate") => note_several(fields, sources[0]),
             ServerTlsMode::Simple => require_present(fields, "SIMPLE", &["serverCertificate", "privateKey"]),
             ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
                 let needed = ["serverCertificate", "privateKey", "caCertificates"];
@@ -142,11 +146,11 @@ fn refuse_present(fields: &mut Fields<'_, '_>, names: &[&'static str], what: &st
     }
 }
 
-const NO_STORE: &str = "there is no store of secrets inside a process";
+const ONE_CERTIFICATE: &str = "a server of the edge has one certificate";
 
-fn note_store(fields: &mut Fields<'_, '_>, name: &'static str) {
-    let message = format!("`{name}` has no effect here: {NO_STORE}");
-    let help = "name files by serverCertificate, privateKey and caCertificates";
+fn note_several(fields: &mut Fields<'_, '_>, name: &'static str) {
+    let message = format!("`{name}` has no effect here: {ONE_CERTIFICATE}");
+    let help = "write credentialName, or name files by serverCertificate, privateKey and caCertificates";
     fields.find(name, Diagnostic::warning(Code::NO_EFFECT, message).help(help));
 }
 
