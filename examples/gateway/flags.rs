@@ -64,7 +64,8 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Option<Fla
 }
 
 fn settled(given: &[(String, String)]) -> Result<Flags, String> {
-    let last = |flag: &str| given.iter().rev().find(|(name, _)| name == flag).map(|(_, value)| value.as_str());
+    let last =
+        |flag: &str| given.iter().rev().find(|(name, _)| name == flag).map(|(_, value)| value.as_str());
     let gateway = last("gateway").and_then(|key| key.split_once('/'));
     let (namespace, name) = gateway.ok_or("--gateway: write the namespace and name of a Gateway, NS/NAME")?;
     let mut mesh = Mesh::builder(name).namespace(namespace).gateway(namespace, name);

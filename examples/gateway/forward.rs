@@ -20,9 +20,8 @@ pub(crate) async fn forward(
 
 /// Takes off what is for the mesh only, and what belongs to the connection that the answer came on.
 fn keep_inside(headers: &mut HeaderMap) {
-    let is_inside = |name: &&HeaderName| {
-        name.as_str().starts_with("x-mesh-") || OF_ONE_HOP.contains(&name.as_str())
-    };
+    let is_inside =
+        |name: &&HeaderName| name.as_str().starts_with("x-mesh-") || OF_ONE_HOP.contains(&name.as_str());
     let inside: Vec<HeaderName> = headers.keys().filter(is_inside).cloned().collect();
     for name in inside {
         headers.remove(name);
@@ -30,4 +29,5 @@ fn keep_inside(headers: &mut HeaderMap) {
 }
 
 // spec: rfc9110 7.6.1
-const OF_ONE_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const OF_ONE_HOP: [&str; 5] =
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];

@@ -44,8 +44,8 @@ use crate::{
     config::{
         Diagnostic, Origin, Resource,
         istio::{
-            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, Gateway, LocalitySetting, MtlsMode,
-            PathNormalization, TcpKeepalive, TlsVersion,
+            AccessLogSettings, ClientTlsMode, Compat, DefaultTrafficPolicy, Gateway, LocalitySetting,
+            MtlsMode, PathNormalization, TcpKeepalive, TlsVersion,
         },
     },
     dice::Dice,

@@ -55,7 +55,8 @@ impl EdgeCertificates {
                 if let Ok(Err(_)) = tokio::time::timeout(POLL, changed.changed()).await {
                     return;
                 }
-                let (Some(certificates), Some(config)) = (Weak::upgrade(&watched), Weak::upgrade(&config)) else {
+                let (Some(certificates), Some(config)) = (Weak::upgrade(&watched), Weak::upgrade(&config))
+                else {
                     return;
                 };
                 look(&certificates, config.current().gateway().cloned()).await;
@@ -97,7 +98,8 @@ impl EdgeCertificates {
             }
             Err(why) => {
                 let kept = before.and_then(|held| held.config.clone());
-                let instead = if kept.is_some() { "the old one stays in force" } else { "nobody gets in there" };
+                let instead =
+                    if kept.is_some() { "the old one stays in force" } else { "nobody gets in there" };
                 tracing::error!(server = name, "the certificate does not read, {instead}: {why}");
                 kept
             }

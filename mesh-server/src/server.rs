@@ -1,8 +1,13 @@
 //! The server as a whole: bind, register, accept, serve, drain.
 
 use crate::{
-    accept::Reception, body::RequestBody, connection::{Manners, Shared}, edge::Edge, limits::Limits,
-    normalise::Normalise, trusted_hops::TrustedHops,
+    accept::Reception,
+    body::RequestBody,
+    connection::{Manners, Shared},
+    edge::Edge,
+    limits::Limits,
+    normalise::Normalise,
+    trusted_hops::TrustedHops,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -159,7 +164,8 @@ impl Server {
         tracing::info!(%address, mode = ?shared.mode(), "serving");
 
         let mut reception = Reception::new(listener, shared.clone(), service);
-        let registration = reception.admit_until(registered_until(&workload, address, is_edge, shutdown)).await;
+        let registration =
+            reception.admit_until(registered_until(&workload, address, is_edge, shutdown)).await;
         tracing::info!(%address, "draining");
         workload.drain();
         shared.leave();

@@ -15,6 +15,7 @@ mod echo;
 mod edits;
 mod files;
 mod first_contact;
+mod gateway;
 mod harness;
 mod identity;
 mod intruder;

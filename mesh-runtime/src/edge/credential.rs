@@ -135,7 +135,11 @@ fn versions(tls: &ServerTls) -> Vec<&'static SupportedProtocolVersion> {
     let from = tls.min_version;
     let to = if tls.max_version == TlsVersion::Auto { TlsVersion::V1_3 } else { tls.max_version };
     let known = [(TlsVersion::V1_2, &TLS12), (TlsVersion::V1_3, &TLS13)];
-    known.into_iter().filter(|(version, _)| (from..=to).contains(version)).map(|(_, version)| version).collect()
+    known
+        .into_iter()
+        .filter(|(version, _)| (from..=to).contains(version))
+        .map(|(_, version)| version)
+        .collect()
 }
 
 impl Text {

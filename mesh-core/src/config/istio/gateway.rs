@@ -135,7 +135,8 @@ impl Server {
             ServerTlsMode::IstioMutual => "the edge is called from outside of the mesh",
         };
         let message = format!("this server is not served by the edge inside of a process: {why}");
-        let finding = Diagnostic::warning(Code::NO_EFFECT, message).help("write mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
+        let finding = Diagnostic::warning(Code::NO_EFFECT, message)
+            .help("write mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
         fields.find("tls", finding);
     }
 
