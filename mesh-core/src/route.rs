@@ -17,7 +17,7 @@ pub use matcher::{Condition, Mismatch, RouteMatch};
 pub use rewrite::{PathRewrite, Rewrite, Substitution, SubstitutionError};
 pub use weighted::{Weighted, WeightsError};
 
-use crate::{config::Origin, dice::Dice, retry::RetryPolicy};
+use crate::{authorize::Claims, config::Origin, dice::Dice, retry::RetryPolicy};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::{sync::Arc, time::Duration};
 
@@ -216,7 +216,12 @@ impl Route {
 impl VirtualHost {
     /// Returns where this host's routes send `head`: the first route that matches, and one of its destinations.
     pub fn decide<'a>(&'a self, head: &Head<'_>, dice: &mut impl Dice) -> Decision<'a> {
-        match self.routes.iter().find(|route| route.matches.matches(head)) {
+        self.decide_for(head, &Claims::default(), dice)
+    }
+
+    /// Returns likewise where they send `head` of a request whose verified token says `claims`.
+    pub fn decide_for<'a>(&'a self, head: &Head<'_>, claims: &Claims, dice: &mut impl Dice) -> Decision<'a> {
+        match self.routes.iter().find(|route| route.matches.matches_for(head, claims)) {
             None => Decision::NoRoute { host: self },
             Some(route) => match &route.action {
                 RouteAction::Forward(forward) => {

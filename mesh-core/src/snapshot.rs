@@ -39,7 +39,7 @@ use cluster_table::ClusterTable;
 
 use crate::{
     authenticate::Authenticator,
-    authorize::Authorizer,
+    authorize::{Authorizer, Claims},
     balance::{EndpointSet, HashSource, LocalityPolicy, Policy, WarmUp},
     config::{
         Diagnostic, Origin, Resource,
@@ -328,12 +328,18 @@ impl Snapshot {
     }
 
     /// Returns where `head` goes that has arrived at server port `port` of an edge, whichever port it names itself: what
-    /// listens at a port may be published as another one.
+    /// listens at a port may be published as another one. `claims` are those of its verified token.
     // spec: envoy config.route.v3.RouteConfiguration.ignore_port_in_host_matching, which Istio sets for gateways
-    pub fn route_arrived<'a>(&'a self, head: &Head<'_>, port: u16, dice: &mut impl Dice) -> Decision<'a> {
+    pub fn route_arrived<'a>(
+        &'a self,
+        head: &Head<'_>,
+        port: u16,
+        claims: &Claims,
+        dice: &mut impl Dice,
+    ) -> Decision<'a> {
         let host = Authority::parse(head.authority).map(|asked| Authority { port: Some(port), ..asked });
         match host.and_then(|host| self.hosts.find(&host, head.scheme)) {
-            Some((host, _)) => host.decide(head, dice),
+            Some((host, _)) => host.decide_for(head, claims, dice),
             None => Decision::Blocked,
         }
     }

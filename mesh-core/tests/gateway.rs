@@ -4,6 +4,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use mesh_core::{
+    authorize::Claims,
     config::{
         Accepted, Code, Diagnostic, Level, Options, Resource, SourceFile, Spec,
         istio::{Gateway, ServerTlsMode, TlsVersion},
@@ -13,7 +14,7 @@ use mesh_core::{
     explain::{Action, explain},
     health::States,
     route::{Decision, Head, RouteAction},
-    snapshot::{MeshSettings, Snapshot, Viewer, compile, compile_gateway},
+    snapshot::{EdgeCompiler, MeshSettings, Snapshot, Viewer, compile, compile_gateway},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -218,6 +219,73 @@ fn the_edge_answers_for_what_servers_and_bound_rules_have_in_common() {
     ] {
         assert_eq!(mesh.route("http", host, "/").as_deref(), route, "{host}");
     }
+}
+
+#[test]
+fn what_arrives_at_a_port_is_routed_by_that_port_whichever_it_names_itself() {
+    let servers = "servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*'], tls: {httpsRedirect: true}}
+  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}";
+    let edge = object("Gateway", "edge", "shop", servers);
+    let mesh = Mesh::of(&[&edge, SERVICE, &rule("r", "[edge]", "pay.example.com", "")]);
+    let arrived = |port: u16, host: &str| {
+        with_head("https", host, "/", |head| {
+            let none = Claims::default();
+            match mesh.snapshot.route_arrived(head, port, &none, &mut Seeded::new(0)) {
+                Decision::Forward { route, .. } | Decision::Answer { route, .. } => route.name.to_string(),
+                other => format!("{other:?}").split(' ').next().unwrap_or_default().to_owned(),
+            }
+        })
+    };
+    for host in ["pay.example.com", "pay.example.com:8443", "PAY.example.com:80"] {
+        assert_eq!(
+            (arrived(443, host), arrived(80, host)),
+            ("r".to_owned(), "httpsRedirect".to_owned()),
+            "{host}"
+        );
+    }
+    assert_eq!(arrived(443, "other.example.com"), "NoRoute");
+    assert_eq!(arrived(444, "pay.example.com"), "Blocked", "there is no such server");
+}
+
+#[test]
+fn claims_of_a_verified_token_choose_the_route_at_the_edge() {
+    let group = "match: [{headers: {'@request.auth.claims.group': {exact: staff}}}]";
+    let guest = "match: [{withoutHeaders: {'@request.auth.claims.group': {}}}]";
+    let to = "route: [{destination: {host: pay}}]";
+    let http = format!("http: [{{name: staff, {group}, {to}}}, {{name: guest, {guest}, {to}}}]");
+    let text =
+        object("VirtualService", "r", "shop", &format!("{{hosts: [a.com], gateways: [edge], {http}}}"));
+    let mesh = Mesh::of(&[&edge("edge", "shop", "'*'"), SERVICE, &text]);
+    let routed = |claims: serde_json::Value| {
+        let claims = Claims::new(claims.as_object().unwrap().clone(), &[]);
+        with_head("http", "a.com", "/", |head| {
+            match mesh.snapshot.route_arrived(head, 80, &claims, &mut Seeded::new(0)) {
+                Decision::Forward { route, .. } => Some(route.name.to_string()),
+                _ => None,
+            }
+        })
+    };
+    for (claims, route) in [
+        (serde_json::json!({"group": "staff"}), Some("staff")),
+        (serde_json::json!({"group": ["a", "staff"]}), Some("staff")),
+        (serde_json::json!({"group": "other"}), None),
+        (serde_json::json!({}), Some("guest")),
+    ] {
+        assert_eq!(routed(claims.clone()).as_deref(), route, "{claims}");
+    }
+}
+
+#[test]
+fn an_edge_without_its_gateway_lets_nobody_in_and_says_so() {
+    let settings = MeshSettings::new("cluster.local".parse().unwrap());
+    let (mut compiler, states) = (EdgeCompiler::new("shop", "edge"), States::default());
+    let (snapshot, findings) = compiler.compile("1", &[], &settings, &states);
+    assert!(snapshot.gateway().is_none());
+    assert!(findings[0].is_error() && findings[0].message.contains("no Gateway shop/edge"), "{findings:?}");
+    let (snapshot, findings) =
+        compiler.compile("2", &resources(&[&edge("edge", "shop", "'*'")]), &settings, &states);
+    assert!(snapshot.gateway().is_some() && findings.is_empty(), "{findings:?}");
 }
 
 #[test]

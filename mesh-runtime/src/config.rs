@@ -39,8 +39,8 @@ pub struct ConfigStore {
 /// Who compiles what comes next.
 #[derive(Debug)]
 enum Compiling {
-    Workload(Compiler),
-    Edge(EdgeCompiler),
+    Workload(Box<Compiler>),
+    Edge(Box<EdgeCompiler>),
 }
 
 /// Names to resolve, in order.
@@ -63,7 +63,7 @@ impl ConfigStore {
     /// Returns a store as [`Self::new`] does, whose snapshots are those of the edge that the Gateway `namespace/name`
     /// describes.
     pub fn of_edge(first: Snapshot, clock: Clock, (namespace, name): (String, String)) -> Self {
-        let edge = Compiling::Edge(EdgeCompiler::new(namespace, name));
+        let edge = Compiling::Edge(Box::new(EdgeCompiler::new(namespace, name)));
         Self { compiler: Mutex::new(Some(edge)), ..Self::new(first, clock) }
     }
 
@@ -127,9 +127,9 @@ impl ConfigStore {
     ) -> Vec<mesh_core::config::Diagnostic> {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ours = match compiler.take() {
-            Some(Compiling::Workload(last)) => Compiling::Workload(last.for_viewer(viewer)),
+            Some(Compiling::Workload(last)) => Compiling::Workload(Box::new(last.for_viewer(viewer))),
             Some(edge) => edge,
-            None => Compiling::Workload(Compiler::new(viewer.clone())),
+            None => Compiling::Workload(Box::new(Compiler::new(viewer.clone()))),
         };
         let (snapshot, found) = match &mut ours {
             Compiling::Workload(ours) => ours.compile(version, resources, settings, &self.states),

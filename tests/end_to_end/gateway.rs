@@ -66,7 +66,7 @@ fn the_world_is_sent_to_https_and_from_there_to_the_services_by_mutual_tls() {
         404
     );
     let moved = edge.shop("/old", "");
-    assert_eq!((moved.status, moved.header("location")), (302, Some("https://shop.example.com/productpage")));
+    assert_eq!((moved.status, moved.header("location")), (301, Some("https://shop.example.com/productpage")));
 
     let answers: Vec<_> = (0..30).map(|_| edge.shop("/reviews/1", "").json()).collect();
     for version in ["v1", "v2"] {
@@ -111,6 +111,10 @@ fn a_token_that_is_not_good_is_refused_and_a_good_one_demanded_where_policy_says
     assert_eq!(edge.shop("/account", "").status, 403);
     let good = edge.shop("/account", &bearer(&edge.login.token()));
     assert_eq!((good.status, good.json()["service"].as_str()), (200, Some("productpage")));
+    // What the token says chooses the route, and what the caller says does not.
+    let service = |headers: &str| edge.shop("/productpage", headers).json()["service"].clone();
+    assert_eq!(service(&bearer(&edge.login.token())), "reviews");
+    assert_eq!(service("group: beta\r\n"), "productpage");
 }
 
 #[test]

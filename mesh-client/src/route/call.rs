@@ -8,6 +8,7 @@ use http::{
 };
 use http_body::Body;
 use mesh_core::{
+    authorize::Claims,
     deadline,
     grpc::is_grpc,
     route::{Caller, Cited, Decision, Head, Rewrite},
@@ -61,7 +62,11 @@ impl Call {
     /// Returns where it goes: by its own word inside the mesh, by the server it arrived at if it came from outside.
     pub(super) fn decide<'a>(&self, snapshot: &'a Snapshot) -> Decision<'a> {
         match self.arrival {
-            Some(arrival) => snapshot.route_arrived(&self.head(), arrival.port, &mut ThreadDice),
+            Some(arrival) => {
+                let none = Claims::default();
+                let claims = self.request.extensions().get::<Claims>().unwrap_or(&none);
+                snapshot.route_arrived(&self.head(), arrival.port, claims, &mut ThreadDice)
+            }
             None => snapshot.route(&self.head(), &mut ThreadDice),
         }
     }

@@ -1,7 +1,10 @@
 //! Whether a route applies to a request, and if not, which condition failed first.
 
 use super::Head;
-use crate::config::istio::StringMatch;
+use crate::{
+    authorize::Claims,
+    config::istio::{ClaimMatch, StringMatch},
+};
 use http::{HeaderMap, HeaderName};
 use std::{borrow::Cow, fmt};
 
@@ -9,6 +12,8 @@ use std::{borrow::Cow, fmt};
 #[derive(Clone, Debug, Default)]
 pub struct RouteMatch {
     conditions: Box<[Condition]>,
+    /// On the claims of a token that was verified where the request arrived.
+    claims: Box<[ClaimMatch]>,
 }
 
 /// One condition.
@@ -46,32 +51,48 @@ pub struct Mismatch(pub String);
 impl RouteMatch {
     /// Returns a match of all `conditions`.
     pub fn all(conditions: Vec<Condition>) -> Self {
-        Self { conditions: conditions.into_boxed_slice() }
+        Self { conditions: conditions.into_boxed_slice(), claims: Box::default() }
+    }
+
+    /// Asks for `claims` as well, each of which must hold.
+    #[must_use]
+    pub fn of_claims(self, claims: Vec<ClaimMatch>) -> Self {
+        Self { claims: claims.into_boxed_slice(), ..self }
     }
 
     /// Returns whether it matches every request.
     // spec: istio pilot/pkg/networking/core/route IsCatchAllRoute
     pub fn is_catch_all(&self) -> bool {
-        self.conditions.iter().all(|condition| match condition {
-            Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => {
-                matches!(prefix.as_str(), "/" | "")
-            }
-            Condition::Path { pattern: StringMatch::Present, .. } => true,
-            Condition::Path { pattern: StringMatch::Regex(regex), .. } => {
-                matches!(regex.as_str(), ".*" | "^(?:.*)$" | "/.*" | "^(?:/.*)$")
-            }
-            _ => false,
-        })
+        self.claims.is_empty()
+            && self.conditions.iter().all(|condition| match condition {
+                Condition::Path { pattern: StringMatch::Prefix(prefix), .. } => {
+                    matches!(prefix.as_str(), "/" | "")
+                }
+                Condition::Path { pattern: StringMatch::Present, .. } => true,
+                Condition::Path { pattern: StringMatch::Regex(regex), .. } => {
+                    matches!(regex.as_str(), ".*" | "^(?:.*)$" | "/.*" | "^(?:/.*)$")
+                }
+                _ => false,
+            })
     }
 
-    /// Returns whether `head` matches.
+    /// Returns whether `head` matches, of a request without a token.
     pub fn matches(&self, head: &Head<'_>) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(head))
+        self.matches_for(head, &Claims::default())
     }
 
-    /// Returns the first condition that `head` does not meet.
+    /// Returns whether `head` matches, of a request whose verified token says `claims`.
+    pub fn matches_for(&self, head: &Head<'_>, claims: &Claims) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(head))
+            && self.claims.iter().all(|claim| claim.holds(claims))
+    }
+
+    /// Returns the first condition that `head` does not meet, of a request without a token.
     pub fn mismatch(&self, head: &Head<'_>) -> Option<Mismatch> {
-        let failed = self.conditions.iter().find(|condition| !condition.holds(head))?;
+        let Some(failed) = self.conditions.iter().find(|condition| !condition.holds(head)) else {
+            let failed = self.claims.iter().find(|claim| !claim.holds(&Claims::default()))?;
+            return Some(Mismatch(format!("{failed}, got no token")));
+        };
         Some(Mismatch(format!(
             "{failed}, got {}",
             failed.subject(head).as_deref().map_or("nothing".into(), quoted)
@@ -82,12 +103,13 @@ impl RouteMatch {
 /// The conditions in the user's words, joined by ` and `; `any request` if there is none.
 impl fmt::Display for RouteMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut conditions = self.conditions.iter();
-        match conditions.next() {
+        let conditions = self.conditions.iter().map(|condition| condition as &dyn fmt::Display);
+        let mut all = conditions.chain(self.claims.iter().map(|claim| claim as &dyn fmt::Display));
+        match all.next() {
             None => f.write_str("any request"),
             Some(first) => write!(f, "{first}"),
         }?;
-        conditions.try_for_each(|condition| write!(f, " and {condition}"))
+        all.try_for_each(|condition| write!(f, " and {condition}"))
     }
 }
 
@@ -135,12 +157,31 @@ impl fmt::Display for Condition {
             Self::WithoutHeader(name, pattern) => (format!("withoutHeaders[{name}]").into(), pattern),
             Self::Query(name, pattern) => (format!("queryParams[{name}]").into(), pattern),
         };
-        match pattern {
-            StringMatch::Exact(text) => write!(f, "{what} exact {text:?}"),
-            StringMatch::Prefix(text) => write!(f, "{what} prefix {text:?}"),
-            StringMatch::Regex(regex) => write!(f, "{what} regex {:?}", regex.as_str()),
-            StringMatch::Present => write!(f, "{what} present"),
-        }
+        write_condition(f, &what, pattern)
+    }
+}
+
+impl ClaimMatch {
+    /// Any item will do of a claim that is a list.
+    // spec: istio networking/v1alpha3/virtual_service.proto HTTPMatchRequest.headers: JWT claim based routing
+    fn holds(&self, claims: &Claims) -> bool {
+        claims.texts(&self.claim).any(|text| matches(&self.pattern, Some(text))) != self.absent
+    }
+}
+
+impl fmt::Display for ClaimMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let without = if self.absent { "without " } else { "" };
+        write_condition(f, &format!("{without}claim {}", self.claim.join(".")), &self.pattern)
+    }
+}
+
+fn write_condition(f: &mut fmt::Formatter<'_>, what: &str, pattern: &StringMatch) -> fmt::Result {
+    match pattern {
+        StringMatch::Exact(text) => write!(f, "{what} exact {text:?}"),
+        StringMatch::Prefix(text) => write!(f, "{what} prefix {text:?}"),
+        StringMatch::Regex(regex) => write!(f, "{what} regex {:?}", regex.as_str()),
+        StringMatch::Present => write!(f, "{what} present"),
     }
 }
 

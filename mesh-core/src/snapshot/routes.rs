@@ -162,7 +162,7 @@ impl<'a> Compiler<'a, '_, '_> {
 
     /// `None` if a condition cannot be judged: then the route could match more than was meant, so it is left out.
     fn conditions(&mut self, place: &Place<'_>, alternative: &HttpMatch) -> Option<RouteMatch> {
-        if !alternative.claims.is_empty() {
+        if !alternative.claims.is_empty() && self.gateway.is_none() {
             let message = "a call inside the mesh has no claims to match; the route is left out";
             let finding = place.finding("match", message.to_owned());
             self.findings.push(Diagnostic { code: Code::CLAIMS_WITHOUT_AUTHENTICATION, ..finding });
@@ -200,7 +200,7 @@ impl<'a> Compiler<'a, '_, '_> {
             let condition = if absent { Condition::WithoutHeader } else { Condition::Header };
             add(Some(condition(header, pattern.clone())));
         }
-        Some(RouteMatch::all(conditions))
+        Some(RouteMatch::all(conditions).of_claims(alternative.claims.clone()))
     }
 
     fn action(

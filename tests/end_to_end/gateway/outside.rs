@@ -151,7 +151,7 @@ impl Login {
 
     pub(super) fn token(&self) -> String {
         let part = |value: Value| base64(value.to_string().as_bytes());
-        let claims = json!({"iss": "https://login.example", "sub": "ann"});
+        let claims = json!({"iss": "https://login.example", "sub": "ann", "group": "beta"});
         let signed = format!("{}.{}", part(json!({"alg": "EdDSA"})), part(claims));
         format!("{signed}.{}", base64(&self.0.sign(signed.as_bytes()).unwrap()))
     }
