@@ -161,3 +161,69 @@ impl Text {
 
 // A bundle of a hundred authorities has 200 KiB.
 const FILE_LEN_MAX: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::config::{Options, Spec, load};
+
+    #[test]
+    fn a_credential_is_found_by_name_in_either_form_and_nothing_else_is_read_by_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |file: &str| std::fs::write(directory.path().join(file), file).unwrap();
+        std::fs::create_dir(directory.path().join("folder")).unwrap();
+        ["flat.crt", "flat.key", "folder/tls.crt", "folder/tls.key"].into_iter().for_each(put);
+        for (name, found) in [
+            ("flat", Ok("flat.crt")),
+            ("folder", Ok("folder/tls.crt")),
+            ("gone", Err("No such file")),
+            ("../flat", Err("is no name")),
+            ("a/../flat", Err("is no name")),
+            (".", Err("is no name")),
+        ] {
+            let read = Credential::read(
+                &tls(&format!("mode: SIMPLE, credentialName: '{name}'")),
+                Some(directory.path()),
+            );
+            match (read, found) {
+                (Ok(read), Ok(text)) => assert_eq!(&**read.chain.text, text),
+                (Err(why), Err(part)) => assert!(why.contains(part), "{name}: {why}"),
+                (read, _) => panic!("{name}: {:?}", read.err()),
+            }
+        }
+        let mutual = Credential::read(&tls("mode: MUTUAL, credentialName: flat"), Some(directory.path()));
+        assert!(mutual.is_err_and(|why| why.contains("flat.ca")), "without authorities nobody is let in");
+        let nowhere = Credential::read(&tls("mode: SIMPLE, credentialName: flat"), None);
+        assert!(nowhere.is_err_and(|why| why.contains("no directory")));
+    }
+
+    #[test]
+    fn a_file_that_holds_no_certificate_is_named_and_no_byte_of_a_key_is_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let [chain, key] = ["cert.pem", "key.pem"].map(|file| directory.path().join(file));
+        std::fs::write(&chain, rcgen_pem()).unwrap();
+        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nsecret!\n-----END PRIVATE KEY-----\n").unwrap();
+        let files = format!("serverCertificate: '{}', privateKey: '{}'", chain.display(), key.display());
+        let tls = tls(&format!("mode: SIMPLE, {files}"));
+        let why = Credential::read(&tls, None).and_then(|read| read.config(&tls)).unwrap_err();
+        assert!(why.contains("key.pem") && !why.contains("secret"), "{why}");
+    }
+
+    fn rcgen_pem() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()
+    }
+
+    fn tls(tls: &str) -> ServerTls {
+        let server =
+            format!("{{port: {{number: 443, name: a, protocol: HTTPS}}, hosts: ['*'], tls: {{{tls}}}}}");
+        let yaml = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec: {{servers: [{server}]}}\n"
+        );
+        let loaded = load("mesh.yaml", &yaml, &Options::default());
+        match &loaded.resources[0].spec {
+            Spec::Gateway(gateway) => gateway.servers[0].tls.clone().unwrap(),
+            _ => panic!("{yaml}"),
+        }
+    }
+}
