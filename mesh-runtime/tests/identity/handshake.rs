@@ -1,4 +1,4 @@
-//! Handshakes in memory, between a side of ours and one that shows whatever it is told to and believes everything.
+//! Handshakes in memory and over sockets, between a side of ours and one that shows whatever it is told to and believes everything.
 
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, ServerConfig,
@@ -7,13 +7,21 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::Arc;
+use std::{
+    io,
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+};
 
 /// How a handshake ended: the error of the side that refused, or both connections.
 pub(crate) struct Outcome {
     pub(crate) client: Result<ClientConnection, Error>,
     pub(crate) server: Result<ServerConnection, Error>,
 }
+
+/// A way to bring two sides together.
+pub(crate) type Shake = fn(&Arc<ClientConfig>, &Arc<ServerConfig>) -> Outcome;
 
 pub(crate) fn shake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Outcome {
     let name = ServerName::try_from("server.invalid").unwrap();
@@ -39,6 +47,33 @@ pub(crate) fn shake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> O
         }
     }
     Outcome { client: client_error.map_or(Ok(client), Err), server: server_error.map_or(Ok(server), Err) }
+}
+
+/// As [`shake`], over TCP on loopback: each side in a thread of its own, as two processes would.
+pub(crate) fn shake_over_sockets(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Outcome {
+    let name = ServerName::try_from("server.invalid").unwrap();
+    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::scope(|scope| {
+        let served = scope.spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let done = server.complete_io(&mut stream).map(|_| ());
+            done.map_or_else(|error| Err(tls_error(error)), |()| Ok(server))
+        });
+        let mut stream = TcpStream::connect(address).unwrap();
+        let done = client.complete_io(&mut stream).map(|_| ());
+        let client = done.map_or_else(|error| Err(tls_error(error)), |()| Ok(client));
+        drop(stream);
+        Outcome { client, server: served.join().unwrap() }
+    })
+}
+
+/// The other side may have hung up before it could be told why: then there is nothing but that.
+fn tls_error(error: io::Error) -> Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
+    tls.unwrap_or_else(|| Error::General(error.to_string()))
 }
 
 fn read_all(mut wire: &[u8], mut read: impl FnMut(&mut dyn std::io::Read) -> std::io::Result<usize>) {

@@ -3,7 +3,7 @@
 
 use crate::{
     authority::{Authority, DAY, ID, bundles, identity, order},
-    handshake::{careless_client, careless_server, shake},
+    handshake::{Shake, careless_client, careless_server, shake, shake_over_sockets},
     matrix::{Case, root_name, table},
 };
 use mesh_core::identity::{PeerRule, SpiffeId};
@@ -15,21 +15,27 @@ use std::time::SystemTime;
 
 #[test]
 fn every_bad_svid_is_refused_as_a_client_by_our_server() {
-    show_to_our_server(|case| case.client.is_some());
+    show_to_our_server(|case| case.client.is_some(), shake);
 }
 
 #[test]
 fn every_bad_svid_is_refused_as_a_server_by_our_client() {
-    show_to_our_client(|case| case.server.is_some());
+    show_to_our_client(|case| case.server.is_some(), shake);
 }
 
 #[test]
 fn every_good_svid_is_accepted_on_both_sides_and_its_id_is_byte_equal() {
-    show_to_our_server(|case| case.client.is_none());
-    show_to_our_client(|case| case.server.is_none());
+    show_to_our_server(|case| case.client.is_none(), shake);
+    show_to_our_client(|case| case.server.is_none(), shake);
 }
 
-fn show_to_our_server(chosen: impl Fn(&Case) -> bool) {
+#[test]
+fn over_sockets_every_svid_is_judged_as_in_memory() {
+    show_to_our_server(|_| true, shake_over_sockets);
+    show_to_our_client(|_| true, shake_over_sockets);
+}
+
+fn show_to_our_server(chosen: impl Fn(&Case) -> bool, shake: Shake) {
     let (a, b) = authorities();
     let store = store(&a, &b);
     for Case { what, issued, client: expected, .. } in table(&a, &b).into_iter().filter(chosen) {
@@ -43,7 +49,7 @@ fn show_to_our_server(chosen: impl Fn(&Case) -> bool) {
     }
 }
 
-fn show_to_our_client(chosen: impl Fn(&Case) -> bool) {
+fn show_to_our_client(chosen: impl Fn(&Case) -> bool, shake: Shake) {
     let (a, b) = authorities();
     let store = store(&a, &b);
     let client = store.client_config(&PeerRule::Verified, Alpn::Any).unwrap();
