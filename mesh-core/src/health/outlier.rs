@@ -45,7 +45,7 @@ pub struct OutlierPolicy {
     pub interval: Duration,
     /// First ejection time; grows with each ejection. Default 30 s.
     pub base_ejection_time: Duration,
-    /// Upper bound of the ejection time. Default 300 s.
+    /// Upper bound of the ejection time, which no first ejection is cut to. Default 300 s.
     pub max_ejection_time: Duration,
     /// How many per cent of the endpoints may be ejected. Default 10.
     pub max_ejection_percent: u8,
@@ -250,7 +250,7 @@ impl OutlierPolicy {
     fn grow(&self, growth: u32, back_since: Time, now: Time) -> u32 {
         let intervals = now.since(back_since).as_nanos().checked_div(self.interval.as_nanos()).unwrap_or(0);
         let growth = growth.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX));
-        let longest = self.max_ejection_time.saturating_add(self.base_ejection_time);
+        let longest = self.longest_ejection().saturating_add(self.base_ejection_time);
         growth + u32::from(self.base_ejection_time.saturating_mul(growth) < longest)
     }
 
@@ -275,7 +275,13 @@ impl OutlierPolicy {
     }
 
     fn ejection_time(&self, growth: u32) -> Duration {
-        self.base_ejection_time.saturating_mul(growth).min(self.max_ejection_time)
+        self.base_ejection_time.saturating_mul(growth).min(self.longest_ejection())
+    }
+
+    /// Returns the bound in force. Istio has a field for the first ejection only, which may be longer than Envoy's default.
+    // spec: envoy config/cluster/v3/outlier_detection.proto max_ejection_time: the default or the base, whichever is larger
+    fn longest_ejection(&self) -> Duration {
+        self.max_ejection_time.max(self.base_ejection_time)
     }
 }
 

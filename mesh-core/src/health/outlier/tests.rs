@@ -222,6 +222,15 @@ fn each_ejection_is_longer_by_the_base_until_the_longest_and_shrinks_with_time_i
     assert_eq!(world.eject_and_wait(0), 30);
 }
 
+/// Istio has a field for the first ejection and none for the longest.
+#[test]
+fn a_first_ejection_longer_than_the_longest_is_the_longest() {
+    let base_ejection_time = 600 * SECOND;
+    let mut world = World::new(1, OutlierPolicy { consecutive_5xx: 1, base_ejection_time, ..all_may_go() });
+    let times: Vec<_> = (0..3).map(|_| world.eject_and_wait(0)).collect();
+    assert_eq!(times, [600, 600, 600]);
+}
+
 #[test]
 fn a_request_sent_to_an_ejected_endpoint_in_a_panic_is_no_verdict_when_it_is_back() {
     let mut world = World::new(1, OutlierPolicy { consecutive_5xx: 1, ..all_may_go() });
@@ -354,11 +363,15 @@ struct Model {
 }
 
 impl Model {
+    fn longest(policy: &OutlierPolicy) -> Duration {
+        policy.max_ejection_time.max(policy.base_ejection_time)
+    }
+
     fn sweep(&mut self, now: Time, policy: &OutlierPolicy) {
         match self.ejected_at {
             None => self.growth = self.growth.saturating_sub(1),
             Some(at) => {
-                let time = (policy.base_ejection_time * self.growth).min(policy.max_ejection_time);
+                let time = (policy.base_ejection_time * self.growth).min(Self::longest(policy));
                 if now.since(at) >= time {
                     (self.ejected_at, self.failures) = (None, 0);
                 }
@@ -377,8 +390,7 @@ impl Model {
         self.failures = 0;
         if 100.0 * (ejected + 1) as f64 / hosts as f64 <= f64::from(policy.max_ejection_percent) {
             self.ejected_at = Some(now);
-            if policy.base_ejection_time * self.growth < policy.max_ejection_time + policy.base_ejection_time
-            {
+            if policy.base_ejection_time * self.growth < Self::longest(policy) + policy.base_ejection_time {
                 self.growth += 1;
             }
         }
