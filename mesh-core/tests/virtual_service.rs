@@ -616,7 +616,7 @@ fn what_is_wrong_with_an_annotation_is_said_with_what_to_write() {
     for (annotations, route, code, part, help) in [
         ("mesh/hedgeDelay: soon", "", Code::SCHEMA, "soon", ""),
         ("mesh/hedgeDelay: 0s", "", Code::SCHEMA, "at least 1ms", ""),
-        ("mesh/hedgeDelay: 50ms, mesh/hedgeAnyMethod: maybe", "", Code::SCHEMA, "true or false", ""),
+        ("mesh/hedgeDelay: 50ms, mesh/hedgeAnyMethod: maybe", "", Code::SCHEMA, "`maybe` is neither", "\"true\" or \"false\""),
         ("mesh/hedgeAnyMethod: 'true'", "", Code::INEFFECTIVE_POLICY, "nothing says that any is", "write `mesh/hedgeDelay` too"),
         (delay, "retries: {attempts: 0}", Code::INEFFECTIVE_POLICY, "`retries.attempts` is 0 makes no second attempt", ""),
         (delay, "retries: {attempts: 2, retryOn: 5xx, perTryTimeout: 50ms}", Code::INEFFECTIVE_POLICY, "`retries.perTryTimeout` is no longer", ""),

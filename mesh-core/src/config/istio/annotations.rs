@@ -2,11 +2,14 @@
 //!
 //! A sidecar does not read them: under Istio the object means what its fields say.
 
-use crate::config::{
-    decode::{Decoder, nearest, shortened},
-    diagnostic::{Code, Diagnostic},
-    resource::{Mark, Meta},
-    tree::Node,
+use crate::{
+    authorize::flag,
+    config::{
+        decode::{Decoder, nearest, shortened},
+        diagnostic::{Code, Diagnostic},
+        resource::{Mark, Meta},
+        tree::Node,
+    },
 };
 
 /// The annotations of one object.
@@ -58,6 +61,17 @@ impl<'d, 'n> Annotations<'d, 'n> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.meta.annotations.contains_key(name)
+    }
+
+    /// Reads a boolean; one that is not there, or does not read, is false.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        let Some(written) = self.get(name) else { return false };
+        let read = flag(written);
+        if read.is_none() {
+            let message = format!("{name}: `{}` is neither true nor false", shortened(written));
+            self.find(name, Diagnostic::error(Code::SCHEMA, message).help("write \"true\" or \"false\""));
+        }
+        read.unwrap_or_default()
     }
 
     pub(super) fn find(&mut self, name: &str, finding: Diagnostic) {

@@ -4,7 +4,6 @@
 
 use super::{DestinationRule, LoadBalancer, SimpleLb, TrafficPolicy};
 use crate::{
-    authorize::flag,
     config::{
         decode::{Decoder, shortened},
         diagnostic::{Code, Diagnostic},
@@ -75,7 +74,7 @@ impl Annotations<'_, '_> {
     /// rule writes.
     fn eject(&mut self, rule: &mut DestinationRule) {
         let (success_rate, failure_percentage) = (self.success_rate(), self.failure_percentage());
-        let always_one = self.always_eject_one();
+        let always_one = self.flag(ALWAYS_ONE);
         let Some(first) = ALL.into_iter().find(|&name| name != LOAD_BALANCER && self.has(name)) else {
             return;
         };
@@ -116,19 +115,6 @@ impl Annotations<'_, '_> {
         self.number(FAILURE_HOSTS, u32::MAX, &mut rule.volume.endpoints_min);
         self.number(FAILURE_VOLUME, VOLUME_MAX, &mut rule.volume.answers_min);
         names.into_iter().any(|name| self.has(name)).then_some(rule)
-    }
-
-    fn always_eject_one(&mut self) -> bool {
-        let Some(written) = self.meta.annotations.get(ALWAYS_ONE) else { return false };
-        let read = flag(written);
-        if read.is_none() {
-            let message = format!("{ALWAYS_ONE}: `{}` is neither true nor false", shortened(written));
-            self.find(
-                ALWAYS_ONE,
-                Diagnostic::error(Code::SCHEMA, message).help("write \"true\" or \"false\""),
-            );
-        }
-        read.unwrap_or_default()
     }
 
     /// Reads a number from 1 to `most` into `setting`, if it is there.

@@ -3,7 +3,7 @@
 use super::{HttpRoute, VirtualService};
 use crate::{
     config::{
-        decode::{Decoder, flag, lasting},
+        decode::{Decoder, lasting},
         diagnostic::{Code, Diagnostic},
         istio::annotations::Annotations,
         resource::Meta,
@@ -28,9 +28,8 @@ impl VirtualService {
 
 impl Annotations<'_, '_> {
     fn hedge(&mut self) -> Option<Hedge> {
-        let node = self.node;
-        let any_method = node.get(ANY_METHOD).and_then(|node| flag(self.decoder, node)).unwrap_or_default();
-        if let Some(delay) = node.get(DELAY) {
+        let any_method = self.flag(ANY_METHOD);
+        if let Some(delay) = self.node.get(DELAY) {
             return lasting(self.decoder, delay).map(|after| Hedge { after, any_method });
         }
         if self.has(ANY_METHOD) {
