@@ -165,6 +165,7 @@ fn tell(snapshot: &Snapshot, head: &Head<'_>, written: Written<'_>) -> Explanati
             story.on_route(&route.name, route.source.as_ref());
             story.on_the_way = policy::on_the_way(route.fault(), Some(forward));
             story.on_forward(snapshot, forward, route.source.as_ref(), written);
+            story.on_hedge(forward.retry.hedges_after(head.method));
         }
         Decision::Answer { route, .. } => {
             story.on_route(&route.name, route.source.as_ref());
@@ -239,6 +240,13 @@ impl Explanation {
         if let Some(target) = heaviest(forward) {
             self.cluster = Some(Arc::clone(&target.name));
             self.on_cluster(target.cluster.map(|number| &**snapshot.cluster(number)), written);
+        }
+    }
+
+    /// Whether there may be a second try beside the first is a matter of the method, too.
+    fn on_hedge(&mut self, after: Option<Duration>) {
+        if let Some(retries) = &mut self.retries {
+            retries.hedge_after_ms = after.map(millis);
         }
     }
 

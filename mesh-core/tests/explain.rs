@@ -52,6 +52,22 @@ fn retries_that_nobody_wrote_are_the_default_also_where_requests_are_hashed() {
 }
 
 #[test]
+fn a_second_try_beside_the_first_is_told_where_the_request_would_get_one() {
+    for (any_method, expected) in [("", [Some(50), None]), (", mesh/hedgeAnyMethod: 'true'", [Some(50); 2])] {
+        let annotations = format!("{{mesh/hedgeDelay: 50ms{any_method}}}");
+        let mesh = TestMesh::of_yaml(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a, namespace: shop}}, spec: {{ports: [{{port: 80}}]}}}}\n\
+             ---\n\
+             {{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: a, namespace: shop, \
+             annotations: {annotations}}}, spec: {{hosts: [a], http: [{{route: [{{destination: {{host: a}}}}]}}]}}}}"
+        ));
+        let caller = mesh.caller("shop/b");
+        let told = [caller.get("http://a/"), caller.post("http://a/")].map(|call| call.explain());
+        assert_eq!(told.map(|story| story.retries.unwrap().hedge_after_ms), expected, "{any_method}");
+    }
+}
+
+#[test]
 fn what_a_route_does_to_a_request_is_told_in_the_order_in_which_it_is_done() {
     let lines = of("productpage", "http://reviews/slow").on_the_way;
     let expected = [
