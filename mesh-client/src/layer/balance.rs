@@ -21,7 +21,7 @@ use tower_service::Service;
 /// Sends each request to one of several services, and to none for a while that fails too often.
 ///
 /// A service is chosen as an endpoint is, by what it has in flight; a request is in flight until the body of its answer
-/// ends.
+/// ends. One that never answers has not failed: a [`TimeoutLayer`](super::TimeoutLayer) around each service says when it has.
 ///
 /// ```
 /// use http::{Request, Response};

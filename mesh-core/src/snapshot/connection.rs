@@ -16,7 +16,7 @@ pub struct ConnectionPolicy {
     pub streams_max: Option<u32>,
     /// At which age a connection gets no further request; `None` is never.
     pub age_max: Option<Duration>,
-    /// Probes of an idle TCP connection; `None` sends none.
+    /// Probes of an idle TCP connection; `None` leaves them to the client.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Pings on an HTTP/2 connection; `None` leaves them to the client.
     pub http2_keep_alive: Option<Http2KeepAlive>,
