@@ -4,6 +4,7 @@
 
 mod asked;
 mod call;
+mod unroutable;
 
 use crate::{
     Error,
@@ -82,15 +83,10 @@ impl Step<()> for Route {
             }
             Decision::Answer { route, .. } => self.answer(call, route).await,
             Decision::NoRoute { host } => {
-                let path = call.request.uri().path();
-                let message = format!("no route of {} matches {path:?} (NR)", host.name);
-                Err(self.unroutable(&plan, &call, Journal::default(), Cause::NoRoute, message))
+                Err(self.unroutable(&plan, &call, Journal::default(), call.no_route(host)))
             }
             Decision::Passthrough => self.pass_through(call).await,
-            Decision::Blocked => {
-                let message = format!("no service {} is known, and policy forbids others", call.authority);
-                Err(self.unroutable(&plan, &call, Journal::default(), Cause::Blocked, message))
-            }
+            Decision::Blocked => Err(self.unroutable(&plan, &call, Journal::default(), call.blocked())),
         }
     }
 }
@@ -104,9 +100,7 @@ impl Route {
     ) -> Result<Response<ResponseBody>, Error> {
         let journal = Journal::of(Some(Arc::clone(&chosen.target.name)));
         let Some(id) = chosen.target.cluster else {
-            let message = format!("there is no cluster {} (NC): see `meshctl analyze`", chosen.target.name);
-            let cause = Cause::NoCluster(chosen.target.unknown_status);
-            return Err(self.unroutable(plan, &call, journal, cause, message));
+            return Err(self.unroutable(plan, &call, journal, call.no_cluster(chosen.target)));
         };
         let clock = self.workload.clock();
         let begun = clock.now();
@@ -246,12 +240,12 @@ impl Route {
     }
 
     /// That there is no way is the answer only if there is a configuration that says so.
-    fn unroutable(&self, plan: &Plan, call: &Call, journal: Journal, cause: Cause, message: String) -> Error {
+    fn unroutable(&self, plan: &Plan, call: &Call, journal: Journal, error: Error) -> Error {
         let error = match self.workload.readiness() {
             Readiness::NotReady(reason) if plan.snapshot().version().is_empty() => {
                 Error::new(Cause::NotReady, format!("this workload is not ready: {reason}"))
             }
-            _ => Error::new(cause, message),
+            _ => error,
         };
         error.settle(journal.account(), call.grpc)
     }

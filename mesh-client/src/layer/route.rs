@@ -4,7 +4,6 @@ use super::{Answer, AnswerBody, Below};
 use crate::{
     Error, RequestBody, ResponseBody,
     body::BoxError,
-    error::Cause,
     local,
     route::{Call, Chosen},
     step::Step as _,
@@ -158,25 +157,20 @@ where
             Decision::Answer { route, .. } => {
                 Ok(local::answer(&call.cited(), route).map(|body| RoutedBody { kind: Kind::Local { body } }))
             }
-            Decision::NoRoute { host } => {
-                let path = call.request.uri().path();
-                Err(Error::new(Cause::NoRoute, format!("no route of {} matches {path:?} (NR)", host.name)))
-            }
+            Decision::NoRoute { host } => Err(call.settle(call.no_route(host))),
             Decision::Passthrough => self.send(call.request).await,
-            Decision::Blocked => {
-                let message = format!("no service {} is known, and policy forbids others", call.authority);
-                Err(Error::new(Cause::Blocked, message))
-            }
+            Decision::Blocked => Err(call.settle(call.blocked())),
         }
     }
 
     async fn forward(&self, mut call: Call, chosen: Chosen<'_>) -> Result<Response<RoutedBody<R>>, Error> {
         let Chosen { route, forward, target } = chosen;
         if target.cluster.is_none() {
-            let message = format!("there is no cluster {} (NC): see `meshctl analyze`", target.name);
-            return Err(Error::new(Cause::NoCluster(target.unknown_status), message));
+            return Err(call.settle(call.no_cluster(target)));
         }
-        call.become_what(chosen)?;
+        if let Err(error) = call.become_what(chosen) {
+            return Err(call.settle(error));
+        }
         let operations = forward.in_order(&route.response_headers, &target.response_headers);
         let operations: [(&HeaderOps, _); 2] = operations.map(|it| (it, it.values(&call.cited())));
         let mut request = addressed(call);

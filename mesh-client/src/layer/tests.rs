@@ -348,6 +348,11 @@ async fn a_request_is_routed_as_istio_s_configuration_says_and_what_it_cannot_be
     ] {
         assert_eq!(call(url).await.unwrap_err().kind(), kind, "{url}");
     }
+    let request = Request::post("http://a/").header("content-type", "application/grpc");
+    let error = service.oneshot(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap_err();
+    assert_eq!(error.flags().to_string(), "NR");
+    let answer = error.into_response();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"12".parse().unwrap()));
 }
 
 fn policy(on: &str) -> RetryPolicy {
