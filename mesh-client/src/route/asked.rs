@@ -2,7 +2,7 @@
 // spec: envoy configuration/http/http_filters/router_filter "HTTP headers (consumed)"
 
 use http::{HeaderMap, HeaderName};
-use mesh_core::retry::{Hedge, RetryOn, RetryPolicy};
+use mesh_core::retry::{Condition, Hedge, RetryOn, RetryPolicy};
 use std::{str::FromStr, time::Duration};
 
 /// What one call asks for over the policy of its route. It goes into the extensions of the request.
@@ -51,7 +51,8 @@ impl CallPolicy {
         Self { retries_max: Some(retries_max), ..self }
     }
 
-    /// Adds to what is retried. It counts as written by the user: what may have been executed is repeated too.
+    /// Adds to what is retried. It counts as written by the user: what ends so is repeated though it may have been executed.
+    /// What the route retries besides stays as it is.
     #[must_use]
     pub fn retry_on(self, on: RetryOn) -> Self {
         Self { retry_on: Some(on), ..self }
@@ -110,10 +111,14 @@ impl CallPolicy {
         let mut policy = route.clone();
         if let Some(on) = &self.retry_on {
             if policy.retries_max == 0 {
-                (policy.on, policy.retries_max) = (RetryOn::none(), 1);
+                // Of a list that is switched off nothing is left: all of it is the call's.
+                (policy.on, policy.retries_max, policy.explicit) = (RetryOn::none(), 1, true);
+            }
+            policy.asked = on.clone();
+            if policy.on.has(Condition::RetriableStatusCodes) && !on.statuses().is_empty() {
+                policy.asked.add_words(Condition::RetriableStatusCodes.as_str());
             }
             policy.on.add(on);
-            policy.explicit = true;
         }
         if policy.retries_max > 0 {
             policy.retries_max = self.retries_max.unwrap_or(policy.retries_max);

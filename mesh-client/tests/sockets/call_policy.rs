@@ -1,7 +1,7 @@
 //! What a call asks for over the policy of its route, by extension or in Envoy's headers.
 
 use crate::support::*;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use mesh_client::{CallPolicy, ErrorKind, MeshClient, RequestBody};
 use mesh_core::retry::RetryOn;
@@ -58,6 +58,30 @@ async fn an_extension_means_the_same_and_goes_before_the_headers() {
     let asked = CallPolicy::default().retry_on(RetryOn::parse("5xx").unwrap()).retries_max(1);
     request.extensions_mut().insert(asked);
     assert_eq!(obeying(&mesh).send(request).await.unwrap().body().call_info().attempts, 2);
+}
+
+/// Rows: what the call adds to Istio's default list, and how often a server is called that answers UNAVAILABLE.
+#[tokio::test]
+async fn what_a_call_adds_does_not_make_the_list_of_its_route_one_that_somebody_wrote() {
+    for (added, method, attempts) in [
+        ("connect-failure", Method::POST, 1),
+        ("connect-failure", Method::GET, 3),
+        ("unavailable", Method::POST, 3),
+    ] {
+        let server = Server::start(|_| async {
+            let mut answer = status(200);
+            answer.headers_mut().insert("grpc-status", "14".parse().unwrap());
+            answer
+        })
+        .await;
+        let mesh = Mesh::new(&routed(&server, "")).await;
+        let request = Request::builder().method(&method).uri("http://reviews/");
+        let mut request = request.body(RequestBody::empty()).unwrap();
+        let asked = CallPolicy::default().retry_on(RetryOn::parse(added).unwrap());
+        request.extensions_mut().insert(asked);
+        let response = mesh.client.send(request).await.unwrap();
+        assert_eq!(response.body().call_info().attempts, attempts, "{method}, {added}");
+    }
 }
 
 #[tokio::test]

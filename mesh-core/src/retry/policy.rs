@@ -14,6 +14,8 @@ pub struct RetryPolicy {
     pub on: RetryOn,
     /// Whether the user wrote `retryOn`: only then may something be repeated that may have been executed.
     pub explicit: bool,
+    /// What of `on` one call asks for: that may be repeated too. Default none.
+    pub asked: RetryOn,
     /// Bound of each try, the first included; `None` is unbounded.
     pub per_try_timeout: Option<Duration>,
     /// Waiting between tries.
@@ -140,7 +142,10 @@ impl RetryPolicy {
     /// Istio's default list also names gRPC `unavailable` and `cancelled`; both may follow an execution, so by default
     /// they are not repeated for POST, and are as soon as the user writes them.
     fn may_repeat(&self, attempt: &Attempt<'_>) -> bool {
-        self.explicit || !attempt.outcome.may_have_been_executed() || is_idempotent(attempt.method)
+        self.explicit
+            || !attempt.outcome.may_have_been_executed()
+            || is_idempotent(attempt.method)
+            || attempt.outcome.named_by(&self.asked).is_some()
     }
 }
 
@@ -160,6 +165,7 @@ impl Default for RetryPolicy {
             retries_max: 2,
             on: RetryOn::default(),
             explicit: false,
+            asked: RetryOn::none(),
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous_hosts: true,

@@ -112,6 +112,25 @@ fn what_may_have_been_executed_is_repeated_only_if_idempotent_or_asked_for() {
 }
 
 #[test]
+fn what_one_call_adds_to_a_list_that_nobody_wrote_is_repeated_for_any_method_and_the_rest_is_not() {
+    let decided = |added: &str, outcome, method| {
+        let asked = RetryOn::parse(added).unwrap();
+        let mut policy = RetryPolicy { asked, ..RetryPolicy::default() };
+        policy.on.add(&policy.asked);
+        match World::default().decide(&policy, &failed(&outcome, &method)) {
+            Verdict::Retry { condition, .. } => Ok(condition),
+            Verdict::GiveUp(reason) => Err(reason),
+        }
+    };
+    let (unavailable, executed) = (answer(200, Some(14)), Err(GiveUp::MayHaveBeenExecuted));
+    assert_eq!(decided("connect-failure", unavailable, Method::POST), executed, "nobody asked for that");
+    assert_eq!(decided("unavailable", unavailable, Method::POST), Ok(Condition::Unavailable));
+    assert_eq!(decided("503", answer(503, None), Method::POST), Ok(Condition::RetriableStatusCodes));
+    assert_eq!(decided("503", unavailable, Method::GET), Ok(Condition::Unavailable), "the list holds too");
+    assert_eq!(decided("503", Outcome::Vanished, Method::GET), Ok(Condition::Reset), "and so does this");
+}
+
+#[test]
 fn an_idempotent_request_to_a_peer_that_vanished_is_made_again_unless_the_user_lists_what_is() {
     let reset = Ok(Condition::Reset);
     for (policy, method, expected) in [
