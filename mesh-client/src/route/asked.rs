@@ -83,9 +83,8 @@ impl CallPolicy {
             taken.get_mut(index)?.take()
         };
         let mut on = RetryOn::none();
-        for name in [&RETRY_ON, &RETRY_GRPC_ON] {
-            on.add_words(&text(name).unwrap_or_default());
-        }
+        on.add_words(&text(&RETRY_ON).unwrap_or_default());
+        on.add_grpc_words(&text(&RETRY_GRPC_ON).unwrap_or_default());
         on.add_statuses(&text(&RETRIABLE_STATUS_CODES).unwrap_or_default());
         Some(Self {
             timeout: text(&TIMEOUT_MS).as_deref().and_then(millis),

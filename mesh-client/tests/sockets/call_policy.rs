@@ -20,6 +20,7 @@ async fn a_call_may_ask_for_other_retries_than_its_route_has() {
         ("", vec![("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", "1")], 2),
         ("", vec![("x-envoy-max-retries", "5")], 1),
         ("", vec![("x-envoy-retry-on", "nonsense")], 1),
+        ("", vec![("x-envoy-retry-grpc-on", "gateway-error")], 1),
         ("", vec![("x-envoy-retriable-status-codes", "503")], 3),
         (listed, vec![("x-envoy-retriable-status-codes", "503")], 1),
         (

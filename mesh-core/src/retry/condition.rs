@@ -84,6 +84,18 @@ impl Condition {
             Self::Unavailable => "unavailable",
         }
     }
+
+    /// Returns whether it is a status of gRPC.
+    const fn is_grpc(self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled
+                | Self::DeadlineExceeded
+                | Self::Internal
+                | Self::ResourceExhausted
+                | Self::Unavailable
+        )
+    }
 }
 
 impl fmt::Display for Condition {
@@ -145,11 +157,23 @@ impl RetryOn {
         self.extend(other.statuses.iter().copied());
     }
 
-    /// Adds the words of `text` that are conditions; others are passed over, as Envoy does in a request's headers.
-    // spec: envoy source/common/router/retry_state_impl.cc parseRetryOn, parseRetryGrpcOn
+    /// Adds the words of `text` that are conditions, but those of gRPC; others are passed over, as Envoy does in
+    /// `x-envoy-retry-on`.
+    // spec: envoy source/common/router/retry_state_impl.cc parseRetryOn
     pub fn add_words(&mut self, text: &str) {
-        let words = text.split(',').map(str::trim);
-        for condition in words.filter_map(|word| Condition::ALL.into_iter().find(|it| it.as_str() == word)) {
+        self.add_named(text, |condition| !condition.is_grpc());
+    }
+
+    /// Adds the words of `text` that are conditions of gRPC; others are passed over, as Envoy does in
+    /// `x-envoy-retry-grpc-on`.
+    // spec: envoy source/common/router/retry_state_impl.cc parseRetryGrpcOn
+    pub fn add_grpc_words(&mut self, text: &str) {
+        self.add_named(text, Condition::is_grpc);
+    }
+
+    fn add_named(&mut self, text: &str, is_meant: fn(Condition) -> bool) {
+        let named = |word: &str| Condition::ALL.into_iter().find(|it| it.as_str() == word && is_meant(*it));
+        for condition in text.split(',').map(str::trim).filter_map(named) {
             self.conditions |= condition as u16;
         }
     }
@@ -253,7 +277,8 @@ mod tests {
     #[test]
     fn what_a_request_asks_for_is_added_and_what_is_no_condition_is_passed_over() {
         let mut on = RetryOn::parse("reset").unwrap();
-        on.add_words("5xx, nope,unavailable,503");
+        on.add_words("5xx, nope,cancelled,503");
+        on.add_grpc_words("unavailable, nope,gateway-error");
         assert_eq!(on.to_string(), "5xx,reset,unavailable");
         on.add_statuses("429, soon,1000");
         assert_eq!(on.statuses(), [StatusCode::TOO_MANY_REQUESTS]);
