@@ -52,6 +52,39 @@ fn retries_that_nobody_wrote_are_the_default_also_where_requests_are_hashed() {
 }
 
 #[test]
+fn how_connections_are_made_and_kept_is_told_where_somebody_says_so() {
+    let mesh = TestMesh::of_yaml(
+        "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a, namespace: shop}
+spec:
+  host: a
+  trafficPolicy:
+    connectionPool:
+      tcp:
+        tcpKeepalive: {time: 60s, probes: 3}
+      http:
+        useClientProtocol: true
+        maxConcurrentStreams: 7
+        http2KeepAlive: {interval: 5s}
+",
+    );
+    let story = mesh.caller("shop/b").get("http://a/").explain();
+    for (field, value, line) in [
+        ("connectionPool.tcp.tcpKeepalive", "time 60s, interval the system's, probes 3", 11),
+        ("connectionPool.http.useClientProtocol", "true", 13),
+        ("connectionPool.http.maxConcurrentStreams", "7", 14),
+        ("connectionPool.http.http2KeepAlive", "interval 5s, timeout the client's", 15),
+    ] {
+        let row = story.policy.iter().find(|row| row.field == field).unwrap_or_else(|| panic!("{field}"));
+        assert_eq!((&*row.value, row.source.as_ref().map(|it| it.line)), (value, Some(line)), "{field}");
+    }
+    assert!(story.policy.iter().all(|row| row.field != "connectionPool.http.h2UpgradePolicy"));
+}
+
+#[test]
 fn a_second_try_beside_the_first_is_told_where_the_request_would_get_one() {
     for (any_method, expected) in [("", [Some(50), None]), (", mesh/hedgeAnyMethod: 'true'", [Some(50); 2])] {
         let annotations = format!("{{mesh/hedgeDelay: 50ms{any_method}}}");

@@ -125,6 +125,11 @@ impl<'a> Rows<'a> {
         self.add("connectionPool.tcp.connectTimeout", lasting(cluster.connect_timeout));
         self.add("connectionPool.tcp.maxConnections", bound(limits.connections_max));
         self.add_if("connectionPool.tcp.maxConnectionDuration", connection.age_max.map(lasting));
+        let probes = connection.tcp_keepalive.map(|it| {
+            let count = it.probes.map_or(SYSTEM.to_owned(), |probes| probes.to_string());
+            format!("time {}, interval {}, probes {count}", or_system(it.time), or_system(it.interval))
+        });
+        self.add_if("connectionPool.tcp.tcpKeepalive", probes);
         self.add("connectionPool.http.http1MaxPendingRequests", bound(limits.pending_max));
         self.add("connectionPool.http.http2MaxRequests", bound(limits.requests_max));
         self.add("connectionPool.http.maxRetries", bound(limits.retries_max));
@@ -138,9 +143,19 @@ impl<'a> Rows<'a> {
             UpstreamHttp::Any => None,
             UpstreamHttp::Http1 => Some("DO_NOT_UPGRADE"),
             UpstreamHttp::Http2 => Some("UPGRADE"),
-            UpstreamHttp::AsRequested => Some("as each request asks"),
+            UpstreamHttp::AsRequested => {
+                self.add("connectionPool.http.useClientProtocol", "true");
+                None
+            }
         };
         self.add_if("connectionPool.http.h2UpgradePolicy", http);
+        let streams = connection.streams_max.map(|most| most.to_string());
+        self.add_if("connectionPool.http.maxConcurrentStreams", streams);
+        let pings = connection.http2_keep_alive.map(|it| {
+            let or_client = |time: Option<Duration>| time.map_or("the client's".to_owned(), lasting);
+            format!("interval {}, timeout {}", or_client(it.interval), or_client(it.timeout))
+        });
+        self.add_if("connectionPool.http.http2KeepAlive", pings);
     }
 
     fn on_outlier_detection(&mut self, cluster: &'a Cluster) {
@@ -191,3 +206,9 @@ fn count(number: u32) -> String {
 fn lasting(duration: Duration) -> String {
     format!("{duration:?}")
 }
+
+fn or_system(time: Option<Duration>) -> String {
+    time.map_or(SYSTEM.to_owned(), lasting)
+}
+
+const SYSTEM: &str = "the system's";
