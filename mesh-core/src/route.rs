@@ -69,6 +69,10 @@ pub struct Route {
 /// What a route does.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every route forwards, and a box would be one more way for each call"
+)]
 pub enum RouteAction {
     /// Sends the request to one of its destinations.
     Forward(Forward),

@@ -113,11 +113,12 @@ impl CallPolicy {
                 // Of a list that is switched off nothing is left: all of it is the call's.
                 (policy.on, policy.retries_max, policy.explicit) = (RetryOn::none(), 1, true);
             }
-            policy.asked = on.clone();
+            let mut asked = on.clone();
             if policy.on.has(Condition::RetriableStatusCodes) && !on.statuses().is_empty() {
-                policy.asked.add_words(Condition::RetriableStatusCodes.as_str());
+                asked.add_words(Condition::RetriableStatusCodes.as_str());
             }
             policy.on.add(on);
+            policy.asked = Some(Box::new(asked));
         }
         if policy.retries_max > 0 {
             policy.retries_max = self.retries_max.unwrap_or(policy.retries_max);

@@ -15,7 +15,8 @@ pub struct RetryPolicy {
     /// Whether the user wrote `retryOn`: only then may something be repeated that may have been executed.
     pub explicit: bool,
     /// What of `on` one call asks for: that may be repeated too. Default none.
-    pub asked: RetryOn,
+    // Boxed: every route has a policy, and few calls ask.
+    pub asked: Option<Box<RetryOn>>,
     /// Bound of each try, the first included; `None` is unbounded.
     pub per_try_timeout: Option<Duration>,
     /// Waiting between tries.
@@ -145,7 +146,7 @@ impl RetryPolicy {
         self.explicit
             || !attempt.outcome.may_have_been_executed()
             || is_idempotent(attempt.method)
-            || attempt.outcome.named_by(&self.asked).is_some()
+            || self.asked.as_deref().is_some_and(|asked| attempt.outcome.named_by(asked).is_some())
     }
 }
 
@@ -165,7 +166,7 @@ impl Default for RetryPolicy {
             retries_max: 2,
             on: RetryOn::default(),
             explicit: false,
-            asked: RetryOn::none(),
+            asked: None,
             per_try_timeout: None,
             backoff: Backoff::default(),
             avoid_previous_hosts: true,

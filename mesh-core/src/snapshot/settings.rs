@@ -143,7 +143,7 @@ pub(super) fn retry(written: Option<&HttpRetry>, settings: &MeshSettings, hashed
         avoid_previous_hosts: written.ignore_previous_hosts.unwrap_or(default.avoid_previous_hosts),
         leave_localities: written.remote_localities.unwrap_or(default.leave_localities),
         on: on.cloned().unwrap_or(default.on),
-        asked: RetryOn::none(),
+        asked: None,
         hedge: None,
     }
 }

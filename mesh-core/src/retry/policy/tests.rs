@@ -115,8 +115,9 @@ fn what_may_have_been_executed_is_repeated_only_if_idempotent_or_asked_for() {
 fn what_one_call_adds_to_a_list_that_nobody_wrote_is_repeated_for_any_method_and_the_rest_is_not() {
     let decided = |added: &str, outcome, method| {
         let asked = RetryOn::parse(added).unwrap();
-        let mut policy = RetryPolicy { asked, ..RetryPolicy::default() };
-        policy.on.add(&policy.asked);
+        let mut policy = RetryPolicy::default();
+        policy.on.add(&asked);
+        policy.asked = Some(Box::new(asked));
         match World::default().decide(&policy, &failed(&outcome, &method)) {
             Verdict::Retry { condition, .. } => Ok(condition),
             Verdict::GiveUp(reason) => Err(reason),
