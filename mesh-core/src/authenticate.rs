@@ -69,7 +69,7 @@ impl Authenticator {
     ///
     /// The first rule, by issuer, by which the request's token is good takes the token out of `head`, unless it is to be
     /// forwarded, and passes on what it is asked to. Headers by which rules pass things on are taken out of every
-    /// request: nobody else may set them.
+    /// request: nobody else may set them. So are tokens that no rule has found good, where they are let through.
     ///
     /// # Errors
     ///
@@ -86,17 +86,39 @@ impl Authenticator {
         // A browser asks first without its user's token, and is answered without one.
         // spec: envoy config.filter.http.jwt_authn JwtAuthentication.bypass_cors_preflight, which Istio sets
         if is_preflight(head) {
+            self.on(port).for_each(|rule| rule.clear_tokens(head));
             return Ok(Claims::default());
         }
         let mut fault = None;
         for rule in self.on(port) {
             match rule.judge(head, signatures, now_seconds) {
                 Verdict::NoToken => {}
-                Verdict::Good(good) => return Ok(rule.accept(good, head)),
+                Verdict::Good(good) => {
+                    let claims = rule.accept(good, head);
+                    self.clear_unverified(rule, head, port, signatures, now_seconds);
+                    return Ok(claims);
+                }
                 Verdict::Bad(why) => fault = Some(fault.map_or(why, |known| why.or(known))),
             }
         }
         fault.map_or_else(|| Ok(Claims::default()), Err)
+    }
+
+    /// Takes out what stands where rules beside `accepted` look for tokens, unless it is good and to be forwarded. Envoy
+    /// passes it on as it came, and whoever finds a token where one is forwarded takes it for verified.
+    fn clear_unverified(
+        &self,
+        accepted: &Rule,
+        head: &mut Parts,
+        port: u16,
+        signatures: &impl Signatures,
+        now_seconds: u64,
+    ) {
+        for other in self.on(port).filter(|other| !other.looks_where(accepted)) {
+            if !(other.forwards() && matches!(other.judge(head, signatures, now_seconds), Verdict::Good(_))) {
+                other.clear_tokens_beside(accepted, head);
+            }
+        }
     }
 
     fn on(&self, port: u16) -> impl Iterator<Item = &Rule> {

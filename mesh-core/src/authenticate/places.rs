@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuer
 use std::borrow::Cow;
 
 /// The places of one rule, in the order in which Envoy looks at them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
     headers: Box<[TokenHeader]>,
     params: Box<[String]>,
@@ -35,6 +35,16 @@ impl Places {
         let params = self.params.iter().flat_map(|name| in_query(name, &head.uri));
         let cookies = self.cookies.iter().flat_map(|name| in_cookies(name, &head.headers));
         headers.chain(params).chain(cookies).collect()
+    }
+
+    /// Returns these places without those that are among `others`.
+    pub(super) fn without(&self, others: &Self) -> Self {
+        let is_others = |name| others.headers.iter().any(|header| header.name == name);
+        Self {
+            headers: self.headers.iter().filter(|header| !is_others(&header.name)).cloned().collect(),
+            params: self.params.iter().filter(|name| !others.params.contains(name)).cloned().collect(),
+            cookies: self.cookies.iter().filter(|name| !others.cookies.contains(name)).cloned().collect(),
+        }
     }
 
     /// Takes the tokens out of `head`.

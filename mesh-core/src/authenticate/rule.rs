@@ -85,6 +85,26 @@ impl Rule {
         }
     }
 
+    /// Returns whether this rule and `other` look for tokens in the same places.
+    pub(super) fn looks_where(&self, other: &Self) -> bool {
+        self.places == other.places
+    }
+
+    /// Returns whether a good token stays in the request.
+    pub(super) fn forwards(&self) -> bool {
+        self.forward_token
+    }
+
+    /// Takes the tokens out of `head`.
+    pub(super) fn clear_tokens(&self, head: &mut Parts) {
+        self.places.clear(head);
+    }
+
+    /// Takes the tokens out of `head`, but for those that stand where `accepted` looks: it has judged them.
+    pub(super) fn clear_tokens_beside(&self, accepted: &Self, head: &mut Parts) {
+        self.places.without(&accepted.places).clear(head);
+    }
+
     /// Judges the tokens in this rule's places; what the first one says counts if all are good.
     pub(super) fn judge(&self, head: &Parts, signatures: &impl Signatures, now_seconds: u64) -> Verdict {
         let mut first = Verdict::NoToken;
@@ -122,7 +142,7 @@ impl Rule {
     pub(super) fn accept(&self, good: Good, head: &mut Parts) -> Claims {
         let Good { payload, payload_text } = good;
         if !self.forward_token {
-            self.places.clear(head);
+            self.clear_tokens(head);
         }
         if let (Some(name), Ok(value)) = (&self.payload_header, HeaderValue::try_from(payload_text)) {
             head.headers.append(name, value);

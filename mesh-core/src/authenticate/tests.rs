@@ -253,6 +253,30 @@ fn a_browser_that_asks_whether_it_may_ask_is_asked_for_nothing() {
         let mut head = head("/", headers);
         head.method = method;
         assert_eq!(judge(&rules, &mut head).is_ok(), is_let_through);
+        assert!(!is_let_through || !head.headers.contains_key("authorization"), "nobody has verified it");
+    }
+}
+
+/// Whoever reads a token behind this takes it for verified.
+#[test]
+fn no_token_that_nobody_verified_is_passed_on() {
+    let rules = authenticator(
+        "- {issuer: a, jwks: KEYS, fromHeaders: [{name: x-a}], forwardOriginalToken: true}\n\
+         - {issuer: b, jwks: KEYS, fromHeaders: [{name: x-a}, {name: x-b}], fromParams: [b], fromCookies: [b]}\n\
+         - {issuer: c, jwks: KEYS, fromHeaders: [{name: x-c}], forwardOriginalToken: true}",
+    );
+    let token =
+        |issuer: &str, signature| Brings { payload: json!({"iss": issuer}), signature, ..GOOD }.token();
+    let (a, c, forged) = (token("a", "signed"), token("c", "signed"), token("c", "forged"));
+    let cookie = format!("b={forged}; d=e");
+    let uri = format!("/?b={forged}&d=e");
+    for (of_c, left) in [(&c, &["cookie", "x-a", "x-c"][..]), (&forged, &["cookie", "x-a"])] {
+        let mut head = head(&uri, &[("x-a", &a), ("x-b", &forged), ("cookie", &cookie), ("x-c", of_c)]);
+        assert!(judge(&rules, &mut head).is_ok());
+        let mut names: Vec<_> = head.headers.keys().collect();
+        names.sort_by_key(|name| name.as_str());
+        assert_eq!(names, left);
+        assert_eq!((head.headers["cookie"].to_str().unwrap(), head.uri.query()), ("d=e", Some("d=e")));
     }
 }
 
