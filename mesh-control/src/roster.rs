@@ -11,8 +11,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     workloads: BTreeMap<Member, Seen>,
-    /// How many callers they have reported, in all.
-    records: usize,
+    /// How much is kept of what they have reported, in bytes.
+    bytes: usize,
 }
 
 /// One workload. Its identity is part of the key: nobody speaks for another.
@@ -32,6 +32,8 @@ struct Seen {
     labels: BTreeMap<String, String>,
     certificate_seconds: Option<u64>,
     callers: Option<Callers>,
+    /// How much the report takes of what they all may.
+    bytes: usize,
 }
 
 impl Roster {
@@ -45,6 +47,7 @@ impl Roster {
             labels: BTreeMap::new(),
             certificate_seconds: None,
             callers: None,
+            bytes: 0,
         });
         seen.heard = now;
         if let Some(version) = version {
@@ -52,29 +55,32 @@ impl Roster {
         }
     }
 
-    /// Notes what a workload reports: what it has in force, and who calls it.
+    /// Notes what a workload reports: what it has in force, and who calls it. Where there is no room for it, none of it
+    /// is kept: half a list of callers would be read as all of them.
     pub(crate) fn on_report(&mut self, member: &Member, report: Report, now: Instant) {
         self.on_heard(member, Some(&report.version), now);
-        let before = self.workloads.get(member).map_or(0, Seen::records);
-        let room = RECORDS_MAX - (self.records - before);
-        if let Some(seen) = self.workloads.get_mut(member) {
-            seen.rejected = report.rejected.into_iter().take(REJECTIONS_MAX).map(shortened).collect();
-            seen.labels = bounded::labels(report.labels);
-            seen.certificate_seconds = report.certificate_seconds;
-            seen.callers = Some(bounded::callers(report.callers, room));
-            self.records = RECORDS_MAX - room + seen.records();
+        let Some(seen) = self.workloads.get_mut(member) else { return };
+        let kept = bounded::report(report);
+        let others = self.bytes - seen.bytes;
+        seen.certificate_seconds = kept.certificate_seconds;
+        seen.bytes = bounded::bytes(&kept);
+        if others + seen.bytes <= BYTES_MAX {
+            (seen.rejected, seen.labels, seen.callers) = (kept.rejected, kept.labels, Some(kept.callers));
+        } else {
+            (seen.rejected, seen.labels, seen.callers, seen.bytes) = Default::default();
         }
+        self.bytes = others + seen.bytes;
     }
 
     /// Forgets a workload that said goodbye.
     pub(crate) fn on_left(&mut self, member: &Member) {
-        self.records -= self.workloads.remove(member).map_or(0, |seen| seen.records());
+        self.bytes -= self.workloads.remove(member).map_or(0, |seen| seen.bytes);
     }
 
     /// Forgets who was silent for too long.
     pub(crate) fn sweep(&mut self, now: Instant) {
         self.workloads.retain(|_, seen| now.duration_since(seen.heard) < SILENCE_MAX);
-        self.records = self.workloads.values().map(Seen::records).sum();
+        self.bytes = self.workloads.values().map(|seen| seen.bytes).sum();
     }
 
     /// Returns everybody, for the status; with their callers those whom `shows` names.
@@ -121,24 +127,6 @@ impl Roster {
     }
 }
 
-impl Seen {
-    /// Returns how many callers it has reported.
-    fn records(&self) -> usize {
-        self.callers.as_ref().map_or(0, |callers| callers.callers.len())
-    }
-}
-
-fn shortened(rejection: Rejection) -> Rejection {
-    Rejection {
-        resource: short(&rejection.resource),
-        file: short(&rejection.file),
-        code: short(&rejection.code),
-        message: short(&rejection.message),
-        kept: short(&rejection.kept),
-        ..rejection
-    }
-}
-
 fn short(text: &str) -> String {
     text.chars().take(TEXT_MAX).collect()
 }
@@ -147,15 +135,15 @@ fn short(text: &str) -> String {
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Ten times what one machine runs.
 const MEMBERS_MAX: usize = 20_000;
-/// Of callers, in all: 3 KiB each at most. What is reported beyond that is not kept.
-const RECORDS_MAX: usize = 20_000;
+/// Of reports, in all: 20,000 callers of 3 KiB.
+const BYTES_MAX: usize = 64 << 20;
 const REJECTIONS_MAX: usize = 100;
 const TEXT_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_runtime::control::wire::{AskedRecord, CallerRecord, CallsBy};
+    use mesh_runtime::control::wire::{AskedRecord, CallerRecord, CallsBy, TrialDenial};
 
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_for_too_long_is_forgotten() {
@@ -215,16 +203,52 @@ mod tests {
             asked_more: 0,
         };
         let callers = Callers { callers: (0..300).map(record).collect(), ..Callers::default() };
-        for n in 0..110 {
+        for n in 0..3 {
             let report = Report { callers: callers.clone(), ..report("v1", Vec::new()) };
             roster.on_report(&member(&format!("i{n}")), report, now);
         }
         let all = roster.workloads(now, |member| member.instance != "i1");
-        let kept = |status: &WorkloadStatus| status.callers.as_ref().map_or(0, |it| it.callers.len());
-        assert!(all.iter().map(kept).sum::<usize>() <= RECORDS_MAX);
         assert!(all.iter().all(|status| (status.instance == "i1") == status.callers.is_none()));
         let first = &all[0].callers.as_ref().unwrap().callers[0];
         assert!(first.address.as_ref().unwrap().len() <= 2_048 && first.asked.len() <= 16, "{first:?}");
+    }
+
+    /// One genuine workload can call itself by any number of instances.
+    #[tokio::test(start_paused = true)]
+    async fn reports_have_one_bound_together_and_what_has_no_room_is_not_known_rather_than_cut() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let asked = AskedRecord { method: "GET".into(), host: "h".into(), path: "p".into(), count: 1 };
+        let denial = TrialDenial {
+            policy: Some("p".repeat(5_000)),
+            caller: "c".repeat(5_000),
+            port: 80,
+            asked,
+            last_seen_seconds: 0,
+        };
+        let long = Report {
+            labels: (0..100).map(|n| (format!("{n:05000}"), "v".repeat(5_000))).collect(),
+            callers: Callers { denied_on_trial: vec![denial; 100], ..Callers::default() },
+            ..report("v1", Vec::new())
+        };
+        let mut instances = (0..).map(|n| member(&format!("i{n}")));
+        let is_kept = |roster: &Roster, member: &Member| roster.workloads[member].callers.is_some();
+        let first_left_out = loop {
+            let member = instances.next().unwrap();
+            roster.on_report(&member, long.clone(), now);
+            if !is_kept(&roster, &member) {
+                break member;
+            }
+            assert!(roster.len() < 1_000, "there is no bound");
+        };
+        let told = serde_json::to_vec(&roster.workloads(now, |_| true)).unwrap();
+        assert!(told.len() <= BYTES_MAX, "{}", told.len());
+        roster.on_report(&member("i0"), report("v2", Vec::new()), now);
+        roster.on_report(&first_left_out, long, now);
+        assert!(is_kept(&roster, &first_left_out), "what another gives up is room");
+        for member in roster.workloads.keys().cloned().collect::<Vec<_>>() {
+            roster.on_left(&member);
+        }
+        assert_eq!(roster.bytes, 0);
     }
 
     fn report(version: &str, rejected: Vec<Rejection>) -> Report {
