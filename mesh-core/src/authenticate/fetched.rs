@@ -35,9 +35,16 @@ impl KeyLocation {
     }
 }
 
+/// Without what may be a secret: a user before the host, and the query.
 impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.uri())
+        let uri = self.uri();
+        let (scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let mark = if scheme.is_empty() { "" } else { "://" };
+        write!(f, "{scheme}{mark}{host}{path}")
     }
 }
 
@@ -97,6 +104,19 @@ mod tests {
         keys.on_keys(KeySet::default());
         keys.on_failure();
         assert!(!keys.is_unanswered() && keys.known().is_some());
+    }
+
+    #[test]
+    fn a_line_about_a_location_shows_no_secret_of_it() {
+        for (uri, shown) in [
+            ("https://login.example/keys", "https://login.example/keys"),
+            ("https://ann:secret@login.example:8443/keys?key=secret", "https://login.example:8443/keys"),
+            ("https://login.example?key=secret", "https://login.example"),
+            ("https://a@secret@login.example/a@b", "https://login.example/a@b"),
+            ("no uri", "no uri"),
+        ] {
+            assert_eq!(KeyLocation::Uri(uri.into()).to_string(), shown);
+        }
     }
 
     #[test]
