@@ -42,6 +42,8 @@ pub(super) enum FetchError {
     TooLarge,
     #[error("its discovery document names no `jwks_uri`")]
     NoKeyUri,
+    #[error("its discovery document names a `jwks_uri` without TLS: {0}")]
+    PlainKeyUri(String),
     #[error("the answer: {0}")]
     NoKeys(#[from] KeysError),
 }
@@ -60,7 +62,7 @@ impl Fetch {
     pub(super) async fn keys(&self) -> Result<KeySet, FetchError> {
         let mut answer = self.get(&self.location.uri()).await?;
         if let KeyLocation::Issuer(_) = self.location {
-            answer = self.get(&key_uri(&answer)?).await?;
+            answer = self.get(&key_uri(&self.location, &answer)?).await?;
         }
         Ok(KeySet::parse(&answer)?)
     }
@@ -71,14 +73,28 @@ impl Fetch {
     }
 }
 
-// spec: openid-connect-discovery 3
-fn key_uri(document: &[u8]) -> Result<String, FetchError> {
+/// Returns where `document` says the keys are. An issuer that is asked by TLS proves nothing by keys that come without.
+// spec: openid-connect-discovery 3, jwks_uri
+fn key_uri(issuer: &KeyLocation, document: &[u8]) -> Result<String, FetchError> {
     let document: serde_json::Value = serde_json::from_slice(document).map_err(|_| FetchError::NoKeyUri)?;
-    document.get("jwks_uri").and_then(|uri| uri.as_str()).map(str::to_owned).ok_or(FetchError::NoKeyUri)
+    let uri = document.get("jwks_uri").and_then(|uri| uri.as_str()).ok_or(FetchError::NoKeyUri)?;
+    if is_tls(&issuer.uri()) && !is_tls(uri) {
+        return Err(FetchError::PlainKeyUri(excerpt(uri)));
+    }
+    Ok(uri.to_owned())
+}
+
+fn is_tls(uri: &str) -> bool {
+    uri.parse::<Uri>().is_ok_and(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+}
+
+/// Returns `text` as an error shows it.
+fn excerpt(text: &str) -> String {
+    text.chars().take(200).collect::<String>().escape_debug().to_string()
 }
 
 async fn get(text: &str) -> Result<Bytes, FetchError> {
-    let no_uri = || FetchError::Uri(text.chars().take(200).collect::<String>().escape_debug().to_string());
+    let no_uri = || FetchError::Uri(excerpt(text));
     let uri: Uri = text.parse().map_err(|_| no_uri())?;
     let host = uri.host().map(|host| host.trim_matches(['[', ']'])).ok_or_else(no_uri)?;
     let is_tls = match uri.scheme() {
@@ -150,3 +166,24 @@ fn request(uri: &Uri) -> Request<Empty<Bytes>> {
 /// A key is less than 1 KiB, and no more than a hundred are tried.
 const BODY_MAX: usize = 1 << 20;
 const HEAD_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_that_is_asked_by_tls_has_its_keys_by_tls() {
+        for (issuer, uri, is_taken) in [
+            ("https://a.example", "https://b.example/keys", true),
+            ("https://a.example", "HTTPS://b.example/keys", true),
+            ("https://a.example", "http://a.example/keys", false),
+            ("https://a.example", "a.example/keys", false),
+            ("http://a.example", "http://a.example/keys", true),
+            ("http://a.example", "https://a.example/keys", true),
+        ] {
+            let document = format!("{{\"jwks_uri\": \"{uri}\"}}");
+            let found = key_uri(&KeyLocation::Issuer(issuer.into()), document.as_bytes());
+            assert_eq!(found.is_ok(), is_taken, "{issuer} names {uri}: {found:?}");
+        }
+    }
+}
