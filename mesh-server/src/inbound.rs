@@ -208,7 +208,9 @@ fn poll_keys<H: Handler>(
         ready!(keys.as_mut().poll(cx));
         let (Some(later), Some(ending)) = (later.take(), ending.as_mut()) else { return Poll::Pending };
         let Later { inbound, request } = *later;
-        let judged = inbound.kind(request, ending);
+        // It was let in before policy changed, but nobody has begun to work on it.
+        let judged =
+            if inbound.activity.is_forbidden() { Kind::Forbidden } else { inbound.kind(request, ending) };
         kind.set(judged);
     }
     Poll::Ready(())

@@ -4,7 +4,7 @@ use crate::support::*;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, Request, Response, StatusCode};
 use mesh_core::{authorize::Claims, config::istio::MtlsMode};
-use mesh_runtime::{Settings, Workload, identity::Alpn};
+use mesh_runtime::{Settings, Workload, control::wire::CallerRecord, identity::Alpn};
 use mesh_server::{RequestBody, Server};
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
@@ -180,6 +180,45 @@ async fn a_request_whose_keys_are_being_fetched_for_the_first_time_waits_for_the
     asked.read_exact(&mut head).await.unwrap();
     asked.write_all(answer.as_bytes()).await.unwrap();
     assert_eq!(soon(waits).await.unwrap().0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_keys_is_not_served_once_policy_forbids_its_connection() {
+    let login = Login::new();
+    let issuer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/keys", issuer.local_addr().unwrap());
+    let rules = RULES
+        .replace("NAME", "r")
+        .replace("RULE", &format!("{{issuer: '{ISSUER}', jwksUri: '{uri}', timeout: 20s}}"));
+    let server = Running::start(MtlsMode::Permissive, mirror(), |server| server).await;
+    set_config(&server.workload, &rules);
+    let (mut asked, _) = soon(issuer.accept()).await.unwrap();
+    let mut waiting = http1(server.tcp().await).await;
+    let request = with_token("/", &login.token(&json!({"iss": ISSUER, "sub": "ann"})));
+    let waits = tokio::spawn(async move { waiting.send(request).await.map(|answer| answer.status()) });
+    let is_recorded =
+        |has: fn(&CallerRecord) -> bool| server.workload.callers().report().callers.iter().any(has);
+    soon(async {
+        while !is_recorded(|caller| caller.connections > 0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let strict = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                  metadata: {name: s, namespace: default}\nspec: {mtls: {mode: STRICT}}\n";
+    set_config(&server.workload, &(rules + strict));
+    soon(async {
+        while !is_recorded(|caller| caller.refused > 0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let keys = login.keys();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{keys}", keys.len());
+    asked.write_all(answer.as_bytes()).await.unwrap();
+    let answered = soon(waits).await.unwrap();
+    assert!(answered.is_err(), "{answered:?}");
 }
 
 /// CVE-2026-31837: there is no key to fall back to.
