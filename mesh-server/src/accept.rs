@@ -83,17 +83,22 @@ impl<H: Handler> Reception<H> {
         }
     }
 
-    fn place(&self, address: SocketAddr) -> Option<Place> {
-        let is_room = self.connections.len() < self.shared.limits.connections_max;
-        is_room.then(|| self.crowd.enter(address.ip()))?
+    fn place(&self, address: SocketAddr) -> Result<Place, TurnedAway> {
+        if self.connections.len() >= self.shared.limits.connections_max {
+            return Err(TurnedAway::Full);
+        }
+        self.crowd.enter(address.ip()).ok_or(TurnedAway::PeerFull)
     }
 
     fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((stream, address)) => {
-                let Some(place) = self.place(address) else {
-                    drop(stream);
-                    return self.shared.turn_away(&TurnedAway::Crowded, address);
+                let place = match self.place(address) {
+                    Ok(place) => place,
+                    Err(why) => {
+                        drop(stream);
+                        return self.shared.turn_away(&why, address);
+                    }
                 };
                 // An answer is one write; waiting for more to fill a packet helps nobody. Failing is harmless.
                 let _ = stream.set_nodelay(true);

@@ -33,6 +33,10 @@ pub(crate) enum TurnedAway {
     Silent,
     #[error("too many connections wait already")]
     Crowded,
+    #[error("as many connections stand as Limits::connections_max allows")]
+    Full,
+    #[error("as many connections of this peer stand as Limits::connections_per_peer_max allows")]
+    PeerFull,
     #[error("it broke before it sent anything: {0}")]
     Broken(#[from] io::Error),
 }
@@ -62,6 +66,8 @@ impl TurnedAway {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Silent => "silent",
             Self::Crowded => "crowded",
+            Self::Full => "full",
+            Self::PeerFull => "peer_full",
             Self::Broken(_) => "broken",
         }
     }

@@ -126,3 +126,24 @@ async fn whom_a_strict_server_does_not_believe_is_counted_by_the_reason_and_neve
     recorded(admin, &["mesh_handshakes_refused_total{", "reason=\"handshake\"} 1"]).await;
     assert!(!door.has_arrivals(), "a handler ran for somebody who was refused");
 }
+
+/// Each bound has a reason of its own: an operator must know which to raise.
+#[tokio::test]
+async fn a_connection_too_many_is_counted_by_the_bound_that_it_is_beyond() {
+    for (reason, connections_max, per_peer_max) in [("full", 1, 5), ("peer_full", 5, 1)] {
+        let mut settings = Settings::for_service("payment");
+        settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let workload = Workload::start(settings).await.unwrap();
+        let admin = workload.admin().unwrap();
+        let server = Running::start_with(workload, MtlsMode::Permissive, mirror(), |server| {
+            server.limits(|limits| {
+                (limits.connections_max, limits.connections_per_peer_max) = (connections_max, per_peer_max);
+            })
+        })
+        .await;
+        let mut first = http1(server.tcp().await).await;
+        assert!(first.get("/").await.is_ok());
+        assert_eq!(exchange(server.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
+        recorded(admin, &["mesh_handshakes_refused_total{", &format!("reason=\"{reason}\"}} 1")]).await;
+    }
+}
