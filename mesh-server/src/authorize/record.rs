@@ -1,4 +1,5 @@
-//! Tells of decisions: every one in a counter, and of denials one line a second that names the policy and the rule.
+//! Tells of decisions: every one in a counter, and of denials one line a second that names the policy and the rule. So it
+//! does of tokens that are not good.
 
 use crate::normalise;
 use http::{Method, request::Parts};
@@ -17,18 +18,20 @@ use std::{fmt, sync::Arc};
 #[derive(Debug)]
 pub(crate) struct Record {
     telemetry: Arc<Telemetry>,
-    lines: Sparing,
+    /// Apart from the denials: bad tokens of strangers must not hide whom policy denies.
+    tokens: Sparing,
+    denials: Sparing,
 }
 
 impl Record {
     pub(crate) fn new(telemetry: Arc<Telemetry>, clock: Clock) -> Self {
-        Self { telemetry, lines: Sparing::new(clock) }
+        Self { telemetry, tokens: Sparing::new(clock), denials: Sparing::new(clock) }
     }
 
     pub(super) fn on_token_refused(&self, fault: TokenFault, head: &Parts) {
         self.telemetry.on_token_refused(fault);
         let request = Shown { method: &head.method, host: normalise::host(head), path: head.uri.path() };
-        match self.lines.line() {
+        match self.tokens.line() {
             Some(unlogged) => tracing::warn!(%request, unlogged, "token refused: {fault}"),
             None => tracing::debug!(%request, "token refused: {fault}"),
         }
@@ -59,7 +62,7 @@ impl Record {
         self.telemetry.on_policy(PolicyOutcome::Denied, policy);
         let (by, shown) = (By(decision), Shown::of(request));
         let peer = request.peer.map_or("none", |peer| peer.as_str());
-        match self.lines.line() {
+        match self.denials.line() {
             Some(unlogged) => tracing::warn!(%by, peer, request = %shown, unlogged, "RBAC: access denied"),
             None => tracing::debug!(%by, peer, request = %shown, "RBAC: access denied"),
         }
@@ -122,7 +125,9 @@ const SHOWN_MAX: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request as HttpRequest;
     use mesh_core::config::{Location, Mark, Origin, ResourceKey};
+    use mesh_runtime::Settings;
 
     #[test]
     fn a_line_names_the_policy_the_rule_and_the_place() {
@@ -132,6 +137,15 @@ mod tests {
         let said = By(&denied).to_string();
         assert!(said.starts_with("ns[shop]-policy[no-admin]-rule[2] at mesh.yaml:"), "{said}");
         assert_eq!(By(&Decision::NotAllowed).to_string(), "no ALLOW policy matches");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_tokens_of_strangers_use_up_no_line_about_a_denial() {
+        let telemetry = Telemetry::new(&Settings::for_service("payment"));
+        let record = Record::new(Arc::new(telemetry), Clock::start());
+        let head = HttpRequest::get("/").body(()).unwrap().into_parts().0;
+        record.on_token_refused(TokenFault::Form, &head);
+        assert_eq!((record.tokens.line(), record.denials.line()), (None, Some(0)));
     }
 
     #[test]
