@@ -67,7 +67,7 @@ enum Who {
 pub struct Seen<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The host, without port.
+    /// The host, with the port that the request names, if it names one.
     pub host: &'a str,
     /// The path, without query.
     pub path: &'a str,

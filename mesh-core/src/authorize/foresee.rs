@@ -20,7 +20,7 @@ pub struct Recorded<'a> {
     pub port: u16,
     /// The method.
     pub method: &'a Method,
-    /// The host, normalised, without port.
+    /// The host, normalised, with the port that the request names, if it names one.
     pub host: &'a str,
     /// The path, normalised, without query.
     pub path: &'a str,

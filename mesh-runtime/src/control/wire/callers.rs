@@ -66,7 +66,7 @@ pub enum CallsBy {
 pub struct AskedRecord {
     /// The method.
     pub method: String,
-    /// The host, without port.
+    /// The host, with the port that the request names, if it names one.
     pub host: String,
     /// The path, without query.
     pub path: String,
