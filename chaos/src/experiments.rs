@@ -1,12 +1,16 @@
 //! The experiments, in order, and what they have in common.
 
 mod black_hole;
+mod clock;
 mod crash;
 mod drain;
+mod hostile;
 mod long_run;
 mod metastable;
+mod outage;
 mod overload;
 mod reload;
+mod rotation;
 mod slope;
 
 use crate::{
@@ -88,9 +92,29 @@ pub(crate) const ALL: &[Experiment] = &[
         run: |bench| Box::pin(metastable::run(bench, &metastable::TRIES)),
     },
     Experiment {
+        name: "E8-rotate",
+        what: "certificates every 2 s under load, then another root",
+        run: |bench| Box::pin(rotation::run(bench)),
+    },
+    Experiment {
+        name: "E8-outage",
+        what: "no control endpoint until just before certificates end",
+        run: |bench| Box::pin(outage::run(bench)),
+    },
+    Experiment {
+        name: "E9",
+        what: "hostile peers, while others call",
+        run: |bench| Box::pin(hostile::run(bench)),
+    },
+    Experiment {
         name: "E11",
         what: "churn, edits, rotation of certificates and 1 % loss",
         run: |bench| Box::pin(long_run::run(bench)),
+    },
+    Experiment {
+        name: "E12",
+        what: "clocks that jump by an hour, and by ten years",
+        run: |bench| Box::pin(clock::run(bench)),
     },
 ];
 

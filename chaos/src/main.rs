@@ -6,7 +6,9 @@
 //! request was due. Everything runs on loopback, in a network namespace of its own where the system gives one, and
 //! every child ends with this process.
 
+mod connections;
 mod experiments;
+mod intruder;
 mod load;
 mod network;
 mod options;

@@ -24,6 +24,7 @@ pub(crate) struct Town {
     pub(crate) control: Process,
     pub(crate) caller: Mesh,
     url: String,
+    ttl: String,
     echo: PathBuf,
     meshctl: PathBuf,
     directory: TempDir,
@@ -37,22 +38,55 @@ impl Town {
     /// Returns what does not start, or is refused of `config`.
     pub(crate) async fn start(tools: &Tools, config: &str, ttl: &str) -> Result<Self, Failed> {
         let directory = tempfile::Builder::new().prefix("mesh-chaos-").tempdir()?;
-        let (file, data) = (directory.path().join(CONFIG), directory.path().join(DATA));
-        std::fs::write(&file, config)?;
-        let mut command = Command::new(&tools.meshctl);
-        command.arg("serve").arg("--config").arg(file).arg("--data").arg(&data);
-        command.args(["--listen", "127.0.0.1:0", "--certificate-ttl", ttl]);
-        let mut control = Process::start("meshctl serve", &mut command)?;
-        let url = control.line("control endpoint ready on ").await?.trim().to_owned();
-        let token = JoinToken::parse(&token(&data, "caller")?)?;
-        let caller = Mesh::builder("caller").control(&url).join_token(token).start().await?;
-        caller.ready().await;
+        std::fs::write(directory.path().join(CONFIG), config)?;
+        let (control, url) = serve(&tools.meshctl, directory.path(), "127.0.0.1:0", ttl).await?;
+        let caller = join(&url, directory.path(), "caller").await?;
         let (echo, meshctl) = (tools.echo.clone(), tools.meshctl.clone());
-        let town = Self { control, caller, url, echo, meshctl, directory };
+        let town = Self { control, caller, url, ttl: ttl.to_owned(), echo, meshctl, directory };
         match town.refused().await?.as_slice() {
             [] => Ok(town),
             refused => Err(format!("the configuration of the experiment is refused: {refused:?}").into()),
         }
+    }
+
+    /// Starts the control endpoint again, where it was.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it is not ready.
+    pub(crate) async fn restart_control(&mut self) -> Result<(), Failed> {
+        let listen = self.url.rsplit('/').next().unwrap_or_default();
+        (self.control, _) = serve(&self.meshctl, self.directory.path(), listen, &self.ttl).await?;
+        Ok(())
+    }
+
+    /// Begins to rotate the root, as an operator does.
+    ///
+    /// # Errors
+    ///
+    /// Returns that `meshctl` refuses to.
+    pub(crate) async fn rotate_root(&self) -> Result<(), Failed> {
+        let mut command = Command::new(&self.meshctl);
+        command.args(["rotate-root", "--certificate-ttl", &self.ttl, "--data"]).arg(self.data());
+        let output = command.kill_on_drop(true).output().await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("meshctl rotate-root: {}", String::from_utf8_lossy(&output.stderr)).into())
+    }
+
+    /// Starts another caller, of this process.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it does not start.
+    pub(crate) async fn join(&self, account: &str) -> Result<Mesh, Failed> {
+        join(&self.url, self.directory.path(), account).await
+    }
+
+    /// Returns where the control endpoint keeps what must survive it: its authority, above all.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path(DATA)
     }
 
     /// Starts a service.
@@ -75,7 +109,7 @@ impl Town {
         flags: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Echo, Failed> {
-        let token = token(&self.path(DATA), service)?;
+        let token = token(&self.data(), service)?;
         let mut command = Command::new(&self.echo);
         command.args(["--service", service, "--version", "v1", "--plain", "127.0.0.1:0"]).args(flags);
         command.args(["--control", &self.url, "--token", &token]);
@@ -142,19 +176,42 @@ impl Town {
     /// Returns that it tells nothing.
     pub(crate) async fn refused(&self) -> Result<Vec<serde_json::Value>, Failed> {
         let mut command = Command::new(&self.meshctl);
-        command.args(["status", "--control", &self.url, "-o", "json", "--data"]).arg(self.path(DATA));
+        command.args(["status", "--control", &self.url, "-o", "json", "--data"]).arg(self.data());
         let output = command.kill_on_drop(true).output().await?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         Ok(status["rejected"].as_array().cloned().unwrap_or_default())
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    /// Returns where `name` is in the directory that ends with this.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }
 }
 
 const CONFIG: &str = "mesh.yaml";
 const DATA: &str = "data";
+
+/// Starts a control endpoint on what is in `directory`; returns its address, too.
+async fn serve(
+    meshctl: &Path,
+    directory: &Path,
+    listen: &str,
+    ttl: &str,
+) -> Result<(Process, String), Failed> {
+    let mut command = Command::new(meshctl);
+    command.arg("serve").arg("--config").arg(directory.join(CONFIG)).arg("--data").arg(directory.join(DATA));
+    command.args(["--listen", listen, "--certificate-ttl", ttl]);
+    let mut control = Process::start("meshctl serve", &mut command)?;
+    let url = control.line("control endpoint ready on ").await?.trim().to_owned();
+    Ok((control, url))
+}
+
+async fn join(url: &str, directory: &Path, account: &str) -> Result<Mesh, Failed> {
+    let token = JoinToken::parse(&token(&directory.join(DATA), account)?)?;
+    let mesh = Mesh::builder(account).control(url).join_token(token).start().await?;
+    mesh.ready().await;
+    Ok(mesh)
+}
 
 fn token(data: &Path, account: &str) -> Result<String, Failed> {
     let ask = TokenAsk {
@@ -191,8 +248,38 @@ impl Echo {
     ///
     /// Returns that it does not tell.
     pub(crate) async fn handled(&self, town: &Town, path: &str) -> Result<usize, Failed> {
+        self.seen(town, "byPath", path).await
+    }
+
+    /// Returns how often the handler has run for `peer`: a SPIFFE ID, or `none`.
+    ///
+    /// # Errors
+    ///
+    /// Returns that it does not tell.
+    pub(crate) async fn handled_of(&self, town: &Town, peer: &str) -> Result<usize, Failed> {
+        self.seen(town, "byPeer", peer).await
+    }
+
+    async fn seen(&self, town: &Town, by: &str, key: &str) -> Result<usize, Failed> {
         let seen = self.ask(town, "/mesh/seen").await?;
-        Ok(seen["byPath"][path].as_u64().unwrap_or_default().try_into()?)
+        Ok(seen[by][key].as_u64().unwrap_or_default().try_into()?)
+    }
+
+    /// Makes it call `url` itself, `count` times one after the other; returns what became of each: nothing, or the kind
+    /// and the message of an error.
+    ///
+    /// # Errors
+    ///
+    /// Returns that it does not tell.
+    pub(crate) async fn calls(
+        &self,
+        town: &Town,
+        url: &str,
+        count: usize,
+    ) -> Result<Vec<Option<String>>, Failed> {
+        let calls = self.ask(town, &format!("/mesh/call?url={url}&count={count}")).await?;
+        let calls = calls.as_array().ok_or("it has not called")?;
+        Ok(calls.iter().map(trouble).collect())
     }
 
     /// Returns how many tasks it has.
@@ -209,6 +296,16 @@ impl Echo {
     async fn ask(&self, town: &Town, path: &str) -> Result<serde_json::Value, Failed> {
         let answer = town.caller.client().get(&format!("http://{}{path}", self.plain)).await?;
         Ok(serde_json::from_str(&answer.into_body().text().await?)?)
+    }
+}
+
+/// Returns what went wrong with a call, as `echo` tells it.
+fn trouble(call: &serde_json::Value) -> Option<String> {
+    let error = &call["error"];
+    match error["kind"].as_str() {
+        Some(kind) => Some(format!("{kind}: {}", error["message"].as_str().unwrap_or_default())),
+        None if call["status"] == 200 => None,
+        None => Some(format!("answered {}", call["status"])),
     }
 }
 

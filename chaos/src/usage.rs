@@ -1,6 +1,9 @@
 //! What processes hold on to, as /proc tells it, and the panics of this one.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// What one process holds at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,23 @@ impl Usage {
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         Self::of(std::process::id(), tasks)
     }
+}
+
+/// Returns how much of the processors a process has used since it began; `None` if it is gone.
+pub(crate) fn cpu(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // What comes before the last parenthesis is its name, which may hold anything.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    // Linux shows a hundred ticks a second, whatever it counts in itself.
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+}
+
+/// Returns how many descriptors this process may open.
+pub(crate) fn descriptors_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// From now on panics of this process are counted, besides being shown.
