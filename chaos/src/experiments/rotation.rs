@@ -35,7 +35,7 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<Findings, Unfinished> {
     let rotation = town.data().join("rotation.json");
     watch.until(&town, ROTATION_MAX, || !rotation.exists()).await;
     // Both sides have certificates of the new root by then, and the last connections of the old one have ended.
-    watch.until(&town, Duration::from_secs(5), || false).await;
+    watch.until(&town, bench.options.seconds(8, 2), || false).await;
     let rotated = !rotation.exists() && std::fs::read(&root)? != old_root;
     let calls = load.end().await;
 
