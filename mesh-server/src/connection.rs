@@ -21,7 +21,7 @@ use crate::{
     trusted_hops::TrustedHops,
     turned_away::{Log, TurnedAway},
 };
-use mesh_core::{config::istio::MtlsMode, overload::Overload};
+use mesh_core::{config::istio::MtlsMode, overload::Overload, time::Time};
 use mesh_runtime::{
     Workload,
     callers::Caller,
@@ -214,7 +214,8 @@ impl Entered {
         let activity = Activity::new(shared.workload.clock(), metrics);
         let stream = Stream::new(transport, http2, Arc::clone(&activity), &shared.limits);
         let inbound = Inbound::new(handler, &admitted, ends, Arc::clone(&shared), Arc::clone(&activity));
-        let serving = Serving { shared, address, standing, activity, notices };
+        let expires = standing.expires(&shared);
+        let serving = Serving { shared, address, standing, expires, activity, notices };
         if http2 {
             let conversation = protocol::http2(stream, inbound, &serving.shared.limits);
             serving.drive(conversation).await;
@@ -230,6 +231,8 @@ struct Serving {
     shared: Arc<Shared>,
     address: SocketAddr,
     standing: Standing,
+    /// When the peer's certificate has ended.
+    expires: Option<Time>,
     activity: Arc<Activity>,
     notices: Notices,
 }
@@ -280,7 +283,7 @@ impl Serving {
             if notice.closing {
                 return Closing::Leaving;
             }
-            if let Err(why) = self.check(self.notices.seen, notice) {
+            if let Err(why) = self.check(notice) {
                 return Closing::Forbidden(why);
             }
             self.notices.seen = notice;
@@ -289,18 +292,24 @@ impl Serving {
             if idle_end <= clock.now() {
                 return Closing::Idle;
             }
+            let look_again = self.expires.map_or(idle_end, |expires| expires.min(idle_end));
             tokio::select! {
                 changed = self.notices.notices.changed() => if changed.is_err() { return Closing::Leaving },
-                () = tokio::time::sleep_until(clock.instant(idle_end)) => {}
+                () = tokio::time::sleep_until(clock.instant(look_again)) => {}
             }
         }
     }
 
-    /// Checks what may have changed between two notices.
-    fn check(&self, seen: Notice, notice: Notice) -> Result<(), TurnedAway> {
+    /// Checks what may have changed since the last notice.
+    fn check(&mut self, notice: Notice) -> Result<(), TurnedAway> {
         self.standing.judge(&self.shared)?;
-        if seen.identities != notice.identities {
+        let has_ended = self.expires.is_some_and(|expires| expires <= self.shared.workload.clock().now());
+        if has_ended || self.notices.seen.identities != notice.identities {
             self.standing.verify_again(&self.shared)?;
+        }
+        if has_ended {
+            // Still valid: the wall clock was set back meanwhile.
+            self.expires = self.standing.expires(&self.shared);
         }
         Ok(())
     }

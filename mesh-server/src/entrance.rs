@@ -13,12 +13,13 @@ use crate::{
 use mesh_core::{
     config::istio::MtlsMode,
     identity::{Admitted, Evidence, admit},
+    time::Time,
 };
 use mesh_runtime::{
     callers::Caller,
     identity::{Side, VerifiedPeer},
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -76,7 +77,19 @@ impl Standing {
             Self::Plaintext | Self::Anonymous => Ok(()),
         }
     }
+
+    /// Returns when the peer's certificate has ended for sure. The wall clock is read once; from then on the monotonic one
+    /// counts.
+    pub(crate) fn expires(&self, shared: &Shared) -> Option<Time> {
+        let Self::Verified(peer) = self else { return None };
+        let left = peer.not_after().duration_since(shared.workload.identity().clock().now());
+        Some(shared.workload.clock().now() + left.unwrap_or_default() + EXPIRY_GRACE)
+    }
 }
+
+/// A caller sends nothing on a connection whose certificate has ended, by its own clock: that may be some seconds behind,
+/// and what it has just sent may be under way.
+const EXPIRY_GRACE: Duration = Duration::from_secs(5);
 
 /// Lets a connection in, or says why not.
 pub(crate) async fn enter(shared: &Shared, stream: TcpStream) -> Result<Entered, TurnedAway> {

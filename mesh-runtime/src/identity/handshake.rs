@@ -12,7 +12,7 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::SystemTime};
 
 /// A peer that has proven who it is, and the proof, which can be looked at again: after a resumed handshake, and when
 /// the bundles change.
@@ -20,6 +20,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 pub struct VerifiedPeer {
     id: SpiffeId,
     chain: Arc<[CertificateDer<'static>]>,
+    not_after: SystemTime,
     side: Side,
 }
 
@@ -38,14 +39,15 @@ impl VerifiedPeer {
         now: UnixTime,
     ) -> Result<Option<Self>, SvidError> {
         let Some([leaf, intermediates @ ..]) = tls.peer_certificates() else { return Ok(None) };
+        let facts = super::Leaf::parse(leaf)?;
         let id = match tls.handshake_kind() {
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) if is_settled => {
-                verify::spiffe_id(&super::Leaf::parse(leaf)?)?
+                verify::spiffe_id(&facts)?
             }
             _ => verify_svid(leaf, intermediates, bundles, side, now)?,
         };
         let chain = std::iter::once(leaf).chain(intermediates).cloned().collect();
-        Ok(Some(Self { id, chain, side }))
+        Ok(Some(Self { id, chain, not_after: facts.not_after, side }))
     }
 
     /// Verifies the same chain again, against the bundles and at the time given.
@@ -57,6 +59,11 @@ impl VerifiedPeer {
     /// Returns its SPIFFE ID.
     pub fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// Returns when its certificate ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
     }
 
     /// Returns its certificate.

@@ -4,6 +4,7 @@ use crate::support::*;
 use http::StatusCode;
 use mesh_core::config::istio::MtlsMode;
 use mesh_runtime::identity::Alpn;
+use std::time::{Duration, SystemTime};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -31,6 +32,25 @@ async fn going_strict_closes_plaintext_and_lets_its_request_in_flight_finish() {
         busy.ended().await;
         assert_eq!(mutual.get("/").await.unwrap().0, StatusCode::OK);
     }
+}
+
+/// Nothing else changes meanwhile: the server keeps its own certificate, and nobody is idle for long.
+#[tokio::test]
+async fn a_connection_ends_soon_after_the_certificate_it_was_let_in_with() {
+    let server = Running::start(MtlsMode::Strict, mirror(), |server| server).await;
+    let end = SystemTime::now() + Duration::from_secs(3);
+    let ours = &server.authority;
+    let short = ours.identity_changed("checkout", ours, |params| params.not_after = end.into());
+    let mut guest = http1(server.tls_as(short.clone(), Alpn::Http1).await.unwrap()).await;
+    let mut guest_of_http2 = http2(server.tls_as(short, Alpn::Http2).await.unwrap()).await;
+    let mut other = http1(server.mtls(Alpn::Http1).await).await;
+    for client in [&mut guest, &mut guest_of_http2, &mut other] {
+        assert_eq!(client.get("/").await.unwrap().0, StatusCode::OK);
+    }
+    guest.ended().await;
+    guest_of_http2.ended().await;
+    assert!(SystemTime::now() > end, "it ended before its certificate");
+    assert_eq!(other.get("/").await.unwrap().0, StatusCode::OK);
 }
 
 /// Whatever object says it and however narrowly: a plaintext connection that stands is closed when its port goes STRICT,
