@@ -42,6 +42,7 @@ pub(super) struct Start {
 }
 
 /// What can be done for those in line.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
 pub(super) enum Next {
     Serve(Waiter, Lent),
     Connect(Vec<Start>),
