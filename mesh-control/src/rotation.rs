@@ -82,9 +82,7 @@ pub fn rotate_root(data: &Path, ttl: Duration) -> Result<Rotation, ControlError>
 }
 
 fn begin(data: &DataDir, ttl: Duration, now: SystemTime) -> Result<Rotation, ControlError> {
-    // The seconds are whole, and a second is lost to that at most.
-    let overlap = ttl + SKEW.min(ttl / 10) + Duration::from_secs(1);
-    let record = Record { begun: unix(now), overlap_seconds: overlap.as_secs(), finishing: false };
+    let record = Record { begun: unix(now), overlap_seconds: overlap_seconds(ttl), finishing: false };
     let json = serde_json::to_vec(&record).map_err(|error| ControlError::Data(error.to_string()))?;
     if data.exists(RECORD_FILE) || *data.create_secret(RECORD_FILE, &json)? != json {
         let under_way = Record::read(data)?.map(|record| unix(record.rotation(ttl).alone_from));
@@ -95,6 +93,12 @@ fn begin(data: &DataDir, ttl: Duration, now: SystemTime) -> Result<Rotation, Con
         )));
     }
     Ok(record.rotation(ttl))
+}
+
+/// Returns how many seconds an overlap takes where certificates last `ttl`: until all are gone that were made before it.
+fn overlap_seconds(ttl: Duration) -> u64 {
+    // They are whole, and a second is lost to that at most.
+    (ttl + SKEW.min(ttl / 10) + Duration::from_secs(1)).as_secs()
 }
 
 impl Record {
@@ -110,7 +114,7 @@ impl Record {
     /// Returns its times, for an endpoint whose certificates last `ttl`: longer ones than it was begun with need longer.
     fn rotation(&self, ttl: Duration) -> Rotation {
         let begun = UNIX_EPOCH + Duration::from_secs(self.begun);
-        let overlap = Duration::from_secs(self.overlap_seconds).max(ttl);
+        let overlap = Duration::from_secs(self.overlap_seconds.max(overlap_seconds(ttl)));
         Rotation { issues_from: begun + overlap, alone_from: begun + 2 * overlap }
     }
 }

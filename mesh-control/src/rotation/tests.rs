@@ -103,6 +103,14 @@ fn the_keys_of_both_authorities_are_for_their_owner_only() {
     assert!(refused.contains("lets others read"), "{refused}");
 }
 
+#[test]
+fn an_endpoint_whose_certificates_last_longer_overlaps_as_long_as_if_it_had_begun() {
+    let (short, long) = (Duration::from_secs(60), Duration::from_secs(86_400));
+    let record = |ttl| Record { begun: 0, overlap_seconds: overlap_seconds(ttl), finishing: false };
+    assert_eq!(record(short).rotation(long), record(long).rotation(long));
+    assert_eq!(record(long).rotation(short), record(long).rotation(long));
+}
+
 fn begin_in(data: &DataDir, now: SystemTime) {
     open(data, now);
     begin(data, TTL, now).unwrap();
