@@ -91,6 +91,8 @@ impl Pair {
         reason: &str,
     ) -> Result<(), Failed> {
         self.shop.set(offset)?;
+        // A connection that is made before would go on.
+        sleep(UNTIL_READ).await;
         self.replace().await?;
         let is_told = |call: &Option<String>| call.as_ref().is_some_and(|why| why.contains(reason));
         // Until the new one is there, calls fail because of that.
