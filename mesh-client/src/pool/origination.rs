@@ -8,21 +8,19 @@
 use mesh_core::balance::TlsOrigination;
 use mesh_runtime::{
     crypto,
-    identity::{Alpn, Leaf},
+    identity::{Alpn, carries_any},
 };
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
     },
     crypto::{verify_tls12_signature, verify_tls13_signature},
     pki_types::{
         CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
         pem::PemObject as _,
     },
-    server::ParsedCertificate,
 };
 use std::{
     collections::HashMap,
@@ -109,7 +107,9 @@ fn verifier(settings: &TlsOrigination) -> Result<Arc<dyn ServerCertVerifier>, St
         Some(file) => {
             roots_of(certificates(file)?).map_err(|error| format!("caCertificates {file}: {error}"))?
         }
-        None => system_roots()?,
+        None => {
+            crypto::system_roots().map_err(|error| format!("{error}; name a file in `caCertificates`"))?
+        }
     };
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
     let builder = match &settings.revocations {
@@ -142,18 +142,6 @@ fn roots_of(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore,
     Ok(roots)
 }
 
-fn system_roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // A system's store may hold certificates that nobody can use; the others count.
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    match (usable, found.errors.first()) {
-        (0, Some(error)) => Err(format!("the system's authorities cannot be read: {error}")),
-        (0, None) => Err("the system has no authorities; name a file in `caCertificates`".to_owned()),
-        _ => Ok(roots),
-    }
-}
-
 /// Asks for a chain to an authority, and for one of several names, whatever the host is called.
 #[derive(Debug)]
 struct Named {
@@ -177,7 +165,7 @@ impl ServerCertVerifier for Named {
             | Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {}
             Err(error) => return Err(error),
         }
-        match self.names.iter().any(|name| carries(leaf, name)) {
+        match carries_any(leaf, &self.names) {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(rustls::Error::InvalidCertificate(NotValidForName)),
         }
@@ -204,17 +192,6 @@ impl ServerCertVerifier for Named {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
     }
-}
-
-/// Returns whether `leaf` carries `name`: a URI as it is written, any other name as a host or address.
-fn carries(leaf: &CertificateDer<'_>, name: &str) -> bool {
-    if name.contains("://") {
-        return Leaf::parse(leaf).is_ok_and(|leaf| leaf.uris.iter().any(|uri| uri == name));
-    }
-    let parsed = ParsedCertificate::try_from(leaf);
-    parsed.is_ok_and(|leaf| {
-        ServerName::try_from(name).is_ok_and(|name| verify_server_name(&leaf, &name).is_ok())
-    })
 }
 
 /// Asks for nothing but that the peer owns the certificate it shows: `insecureSkipVerify`.

@@ -1,15 +1,13 @@
 //! Asks of a client's certificate a chain to an authority, and one of several names.
 // spec: istio networking/v1alpha3/gateway.proto ServerTLSSettings.subject_alt_names
 
+use crate::identity::carries_any;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme,
-    client::{danger::HandshakeSignatureValid, verify_server_name},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    client::danger::HandshakeSignatureValid,
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
 
 /// A verifier of chains that also wants one of `names`.
@@ -39,7 +37,7 @@ impl ClientCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
-        match self.names.iter().any(|name| carries(leaf, name)) {
+        match carries_any(leaf, &self.names) {
             true => Ok(verified),
             false => Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
@@ -66,15 +64,4 @@ impl ClientCertVerifier for Named {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
     }
-}
-
-/// Returns whether `leaf` carries `name`: a URI as it is written, any other name as a host or address.
-fn carries(leaf: &CertificateDer<'_>, name: &str) -> bool {
-    if name.contains("://") {
-        return crate::identity::Leaf::parse(leaf).is_ok_and(|leaf| leaf.uris.iter().any(|uri| uri == name));
-    }
-    let parsed = ParsedCertificate::try_from(leaf);
-    parsed.is_ok_and(|leaf| {
-        ServerName::try_from(name).is_ok_and(|name| verify_server_name(&leaf, &name).is_ok())
-    })
 }
